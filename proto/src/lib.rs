@@ -1,1 +1,14 @@
-//! Lastseen.
+//! The wire: `lastseen.v1` messages and services, the encoding of observation batches, and the conversions
+//! between generated types and the domain's.
+
+/// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
+pub mod v1 {
+    #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
+    tonic::include_proto!("lastseen.v1");
+}
+
+/// The encoded `FileDescriptorSet` of `lastseen.v1` and what it imports, for reflection and canonical JSON.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Version of the protocol, major * 1000 + minor. Agents and coordinators with the same major work together.
+pub const PROTOCOL_VERSION: u32 = 1000;
