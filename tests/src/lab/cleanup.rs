@@ -1,0 +1,93 @@
+//! Removal of namespaces and of the processes in them: on drop, on a signal, and for leftovers.
+
+use std::fs;
+use std::process;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::command::Tool;
+
+/// Every namespace of every lab starts with this, followed by the process id of the lab's owner.
+pub const PREFIX: &str = "lsn";
+
+/// How long processes in a namespace get to leave after SIGKILL.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Names under `/run/netns` that start with `prefix`.
+pub fn namespaces(prefix: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(prefix)).collect()
+}
+
+/// Kills what runs in the namespace, then removes it. Best effort: runs in destructors.
+pub fn remove_namespace(name: &str) {
+    let deadline = Instant::now() + KILL_PATIENCE;
+    loop {
+        let inside = pids(name);
+        if inside.is_empty() || Instant::now() > deadline {
+            break;
+        }
+        for pid in inside {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    if let Err(error) = Tool::new("ip").args(["netns", "del", name]).run() {
+        eprintln!("warning: network namespace {name} is left behind: {error:#}");
+    }
+}
+
+/// Removes every namespace that starts with `prefix`, which must be a lab's, and says how many there were.
+pub fn clean(prefix: &str) -> usize {
+    if !prefix.starts_with(PREFIX) {
+        return 0;
+    }
+    let found = namespaces(prefix);
+    for name in &found {
+        remove_namespace(name);
+    }
+    found.len()
+}
+
+/// On SIGINT or SIGTERM removes every lab of this process and exits with 130.
+pub fn on_signal() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .context("start the signal thread")?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+        });
+        eprintln!("interrupted: removing the lab");
+        clean(&own_prefix());
+        process::exit(130);
+    });
+    Ok(())
+}
+
+/// The prefix shared by all labs of this process.
+pub fn own_prefix() -> String {
+    format!("{PREFIX}{}-", process::id())
+}
+
+fn pids(name: &str) -> Vec<Pid> {
+    let listed = Tool::new("ip").args(["netns", "pids", name]).run().unwrap_or_default();
+    let own = process::id() as i32;
+    listed
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .filter(|&pid| pid != own)
+        .map(Pid::from_raw)
+        .collect()
+}

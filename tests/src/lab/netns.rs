@@ -1,0 +1,77 @@
+//! One named network namespace that is removed when its owner is dropped.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use super::command::Tool;
+
+/// A network namespace under `/run/netns`, removed on drop.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Creates the namespace and brings its loopback up.
+    pub fn create(name: &str) -> Result<Self> {
+        Tool::new("ip").args(["netns", "add", name]).run()?;
+        let netns = Self { name: name.to_owned() };
+        netns.ip("link set lo up")?;
+        Ok(netns)
+    }
+
+    /// The name as `ip netns` knows it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `work` on a thread that has entered the namespace. Sockets and processes it makes stay in it.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let path = PathBuf::from("/run/netns").join(&self.name);
+        thread::scope(|scope| {
+            let entered = scope.spawn(move || {
+                let handle = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+                setns(handle, CloneFlags::CLONE_NEWNET)
+                    .with_context(|| format!("enter {} (needs root)", path.display()))?;
+                work()
+            });
+            entered.join().map_err(|_| anyhow!("work inside network namespace {} panicked", self.name))?
+        })
+    }
+
+    /// Runs one or more lines of `ip` commands inside the namespace; the first failing line is an error.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        Tool::new("ip").args(["-n", &self.name, "-batch", "-"]).input(lines).run().map(drop)
+    }
+
+    /// Runs lines of `bridge` commands inside the namespace.
+    pub fn bridge(&self, lines: &str) -> Result<()> {
+        Tool::new("bridge").args(["-n", &self.name, "-batch", "-"]).input(lines).run().map(drop)
+    }
+
+    /// Loads an nftables script inside the namespace.
+    pub fn nft(&self, script: &str) -> Result<()> {
+        self.enter(|| Tool::new("nft").args(["-f", "-"]).input(script).run().map(drop))
+    }
+
+    /// Runs an external tool inside the namespace and returns its standard output.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.enter(|| Tool::new(program).args(arguments).run())
+    }
+
+    /// Writes one sysctl, named with slashes: `net/ipv4/ip_forward`.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        let path = PathBuf::from("/proc/sys").join(key);
+        self.enter(|| std::fs::write(&path, value).with_context(|| format!("write {}", path.display())))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        super::cleanup::remove_namespace(&self.name);
+    }
+}

@@ -1,0 +1,34 @@
+//! The VXLAN overlay as flannel's `vxlan` backend sets it up: nothing is learned, all is programmed.
+
+use anyhow::Result;
+
+use super::netns::Netns;
+use super::node::{NIC, OVERLAY, OVERLAY_MTU};
+use super::plan::{NodePlan, VXLAN_PORT};
+
+/// Makes `flannel.1` on `local` with network identifier `vni` and programs the way to every peer.
+pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], vni: u32) -> Result<()> {
+    netns.ip(&format!(
+        "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id {vni} dstport {VXLAN_PORT} \
+         local {} dev {NIC} nolearning\n\
+         link set {OVERLAY} up\n\
+         addr add {}/32 dev {OVERLAY}\n",
+        local.overlay_mac, local.underlay, local.pods
+    ))?;
+    peers.iter().try_for_each(|peer| reach(netns, peer))
+}
+
+/// Removes `flannel.1`; its routes, neighbours and forwarding entries go with it.
+pub fn leave(netns: &Netns) -> Result<()> {
+    netns.ip(&format!("link del {OVERLAY}\n"))
+}
+
+/// Adds the route, the neighbour and the forwarding entry that lead to `peer`.
+fn reach(netns: &Netns, peer: &NodePlan) -> Result<()> {
+    let NodePlan { pods, overlay_mac, underlay, .. } = peer;
+    netns.ip(&format!(
+        "neigh add {pods} lladdr {overlay_mac} dev {OVERLAY} nud permanent\n\
+         route add {pods}/24 via {pods} dev {OVERLAY} onlink\n"
+    ))?;
+    netns.bridge(&format!("fdb add {overlay_mac} dev {OVERLAY} dst {underlay} self permanent\n"))
+}

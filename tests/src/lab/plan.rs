@@ -1,0 +1,137 @@
+//! What a seed decides before anything exists: names, addresses and hardware addresses.
+
+use std::net::Ipv4Addr;
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+/// Nodes in every lab.
+pub const NODES: usize = 3;
+
+/// UDP port of the overlay, as flannel sets it on Linux.
+pub const VXLAN_PORT: u16 = 8472;
+
+/// VXLAN network identifier of the overlay, flannel's default.
+pub const VNI: u32 = 1;
+
+const NODE_NAMES: [&str; 8] = ["alder", "birch", "cedar", "hazel", "larch", "maple", "rowan", "willow"];
+const POD_NAMES: [&str; 8] = ["cart", "checkout", "orders", "mail", "search", "billing", "stock", "web"];
+
+/// Names and addresses of a whole lab.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed everything below follows from.
+    pub seed: u64,
+    /// Start of the name of every namespace in the lab.
+    pub prefix: String,
+    /// Address of the coordinator on the management network (a /24).
+    pub coordinator: Ipv4Addr,
+    /// The nodes, in the order they are built.
+    pub nodes: Vec<NodePlan>,
+}
+
+/// Names and addresses of one node and its pod.
+#[derive(Debug, Clone)]
+pub struct NodePlan {
+    /// Node name, also the name in its certificate.
+    pub name: String,
+    /// Address of `eth0` on the underlay (a /24).
+    pub underlay: Ipv4Addr,
+    /// Address of `mgmt0` on the management network (a /24).
+    pub management: Ipv4Addr,
+    /// Network of the node's pods (a /24): also the address of `flannel.1`, as flannel does it.
+    pub pods: Ipv4Addr,
+    /// Hardware address of `flannel.1`.
+    pub overlay_mac: String,
+    /// Name of the pod on this node.
+    pub pod_name: String,
+    /// Address of the pod.
+    pub pod: Ipv4Addr,
+    /// Name of the host side of the pod's veth pair.
+    pub veth: String,
+}
+
+impl NodePlan {
+    /// Address of `cni0`, the pods' gateway.
+    pub fn gateway(&self) -> Ipv4Addr {
+        host(self.pods, 1)
+    }
+}
+
+impl Plan {
+    /// Derives a lab from `seed`; only the namespace prefix differs between two runs of the same seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let prefix = format!("{}{:04x}-", super::cleanup::own_prefix(), rand::rng().random::<u16>());
+        let underlay = Ipv4Addr::new(192, 168, random.random(), 0);
+        let management = Ipv4Addr::new(172, random.random_range(16..32), random.random(), 0);
+        let cluster: u8 = random.random_range(100..250);
+        let hosts = distinct(&mut random, 2..250);
+        let subnets = distinct(&mut random, 0..250);
+        let mut node_names = NODE_NAMES;
+        let mut pod_names = POD_NAMES;
+        node_names.shuffle(&mut random);
+        pod_names.shuffle(&mut random);
+        let nodes = (0..NODES)
+            .map(|index| {
+                let pods = Ipv4Addr::new(10, cluster, subnets[index], 0);
+                NodePlan {
+                    name: format!("{}-{}", node_names[index], random.random_range(1..100)),
+                    underlay: host(underlay, hosts[index]),
+                    management: host(management, hosts[index]),
+                    pods,
+                    overlay_mac: mac(&mut random),
+                    pod_name: format!("{}-{:05x}", pod_names[index], random.random_range(0..0x10_0000)),
+                    pod: host(pods, random.random_range(2..250)),
+                    veth: format!("veth{:08x}", random.random::<u32>()),
+                }
+            })
+            .collect();
+        Self { seed, prefix, coordinator: host(management, 1), nodes }
+    }
+}
+
+fn host(network: Ipv4Addr, number: u8) -> Ipv4Addr {
+    let [a, b, c, _] = network.octets();
+    Ipv4Addr::new(a, b, c, number)
+}
+
+fn mac(random: &mut StdRng) -> String {
+    let [a, b, c, d, e] = random.random::<[u8; 5]>();
+    format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+}
+
+fn distinct(random: &mut StdRng, range: std::ops::Range<u8>) -> Vec<u8> {
+    let mut numbers: Vec<u8> = range.collect();
+    numbers.shuffle(random);
+    numbers.truncate(NODES);
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Plan;
+
+    #[test]
+    fn the_same_seed_gives_the_same_names_and_addresses() {
+        let (one, other) = (Plan::new(7), Plan::new(7));
+        assert_eq!(format!("{:?}", one.nodes), format!("{:?}", other.nodes));
+        assert_ne!(format!("{:?}", one.nodes), format!("{:?}", Plan::new(8).nodes));
+    }
+
+    #[test]
+    fn addresses_within_a_lab_never_collide() {
+        for seed in 0..200 {
+            let plan = Plan::new(seed);
+            let mut all = vec![plan.coordinator];
+            for node in &plan.nodes {
+                all.extend([node.underlay, node.management, node.pods, node.gateway(), node.pod]);
+            }
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count, "seed {seed}");
+        }
+    }
+}
