@@ -1,1 +1,12 @@
-//! Lastseen.
+//! What the three programs share, and nothing else: identity and TLS, configuration, telemetry, shutdown,
+//! back-off and the admin port. The list is closed; a thing that only one program needs belongs there.
+
+pub mod admin;
+pub mod backoff;
+pub mod client;
+pub mod config;
+pub mod identity;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

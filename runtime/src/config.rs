@@ -1,0 +1,136 @@
+//! Settings from flags, environment and a file.
+//!
+//! A program describes its flags once, with clap. The keys of the TOML file are the long flags; the file fills in
+//! what neither the command line nor the environment gives.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+
+/// Parses this process's command line. Prints every mistake and exits with 2, or prints help and exits with 0.
+pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
+    resolve(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
+}
+
+/// As [`parse`], from given arguments, the first of which is the program's name.
+pub fn resolve<T: CommandFactory + FromArgMatches>(mut args: Vec<OsString>) -> Result<T, clap::Error> {
+    let mut command = T::command();
+    // A value that the file provides must not be missed on the first pass.
+    let lenient = command.clone().mut_args(|arg| arg.required(false));
+    if let Ok(matches) = lenient.try_get_matches_from(&args)
+        && let Some(path) = matches.try_get_one::<std::path::PathBuf>("config").ok().flatten()
+    {
+        let from_file = read(&command, &matches, path)
+            .map_err(|errors| command.error(ErrorKind::InvalidValue, errors.join("\n       ")))?;
+        args.splice(1..1, from_file);
+    }
+    T::from_arg_matches(&command.try_get_matches_from_mut(args)?)
+}
+
+/// The file's keys as arguments, without those that are given elsewhere; or every mistake in it.
+fn read(command: &Command, given: &ArgMatches, path: &Path) -> Result<Vec<OsString>, Vec<String>> {
+    let place = path.display();
+    let text =
+        std::fs::read_to_string(path).map_err(|e| vec![format!("--config: cannot read {place}: {e}")])?;
+    let table: toml::Table = text.parse().map_err(|e| vec![format!("--config: {place}: {e}")])?;
+    let (mut args, mut errors) = (Vec::new(), Vec::new());
+    for (key, value) in &table {
+        let known = command.get_arguments().find(|arg| arg.get_long() == Some(key) && key != "config");
+        match known
+            .ok_or_else(|| format!("unknown key; known keys: {}", keys(command)))
+            .and_then(|arg| Ok(if is_given(given, arg) { Vec::new() } else { arguments(arg, key, value)? }))
+        {
+            Ok(more) => args.extend(more),
+            Err(reason) => errors.push(format!("--config: {place}: {key}: {reason}")),
+        }
+    }
+    if errors.is_empty() { Ok(args) } else { Err(errors) }
+}
+
+fn keys(command: &Command) -> String {
+    let longs = command.get_arguments().filter_map(Arg::get_long);
+    longs.filter(|long| !["config", "help", "version"].contains(long)).collect::<Vec<_>>().join(", ")
+}
+
+fn is_given(matches: &ArgMatches, arg: &Arg) -> bool {
+    matches!(
+        matches.value_source(arg.get_id().as_str()),
+        Some(ValueSource::CommandLine | ValueSource::EnvVariable)
+    )
+}
+
+fn arguments(arg: &Arg, key: &str, value: &toml::Value) -> Result<Vec<OsString>, String> {
+    use toml::Value::{Array, Boolean, Float, Integer, String as Text};
+    let is_switch = matches!(arg.get_action(), ArgAction::SetTrue);
+    let one = |value: &toml::Value| match value {
+        Text(text) => Ok(format!("--{key}={text}").into()),
+        Integer(number) => Ok(format!("--{key}={number}").into()),
+        Float(number) => Ok(format!("--{key}={number}").into()),
+        Boolean(on) => Ok(format!("--{key}={on}").into()),
+        other => Err(format!("a {} is not a value; give a string, number or list", other.type_str())),
+    };
+    match value {
+        Boolean(on) if is_switch => Ok(if *on { vec![format!("--{key}").into()] } else { Vec::new() }),
+        _ if is_switch => Err("give true or false".to_owned()),
+        Array(values) => values.iter().map(one).collect(),
+        value => Ok(vec![one(value)?]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[derive(clap::Parser, Debug)]
+    struct Flags {
+        #[arg(long)]
+        config: Option<PathBuf>,
+        #[arg(long)]
+        listen: String,
+        #[arg(long, default_value_t = 7)]
+        size: u32,
+        #[arg(long, env = "LASTSEEN_TEST_FROM_ENVIRONMENT")]
+        place: Option<String>,
+        #[arg(long)]
+        quiet: bool,
+        #[arg(long, value_delimiter = ',')]
+        peer: Vec<String>,
+    }
+
+    fn flags(file: &str, args: &[&str]) -> Result<Flags, String> {
+        let mut config = tempfile::NamedTempFile::new().unwrap();
+        config.write_all(file.as_bytes()).unwrap();
+        let mut all: Vec<OsString> = vec!["program".into(), "--config".into(), config.path().into()];
+        all.extend(args.iter().map(Into::into));
+        resolve(all).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn file_fills_what_flags_leave_open() {
+        let file = "listen = 'a:1'\nsize = 9\nquiet = true\npeer = ['x', 'y']";
+        let parsed = flags(file, &["--size", "3"]).unwrap();
+        assert_eq!((parsed.listen.as_str(), parsed.size, parsed.quiet), ("a:1", 3, true));
+        assert_eq!(parsed.peer, ["x", "y"]);
+        assert!(parsed.config.is_some() && parsed.place.is_none());
+    }
+
+    #[test]
+    fn every_unknown_key_is_named() {
+        let error = flags("lisen = 'a:1'\nsiez = 1\nlisten = 'b:1'", &[]).unwrap_err();
+        assert!(error.contains("lisen: unknown key") && error.contains("siez: unknown key"), "{error}");
+        assert!(error.contains("known keys: listen, size, place, quiet, peer"), "{error}");
+    }
+
+    #[test]
+    fn wrong_types_and_missing_values_are_errors() {
+        assert!(flags("listen = 'a:1'\nsize = 'nine'", &[]).unwrap_err().contains("--size"));
+        assert!(flags("listen = { a = 1 }", &[]).unwrap_err().contains("listen: a table is not a value"));
+        assert!(flags("size = 1", &[]).unwrap_err().contains("--listen"));
+    }
+}
