@@ -1,0 +1,20 @@
+//! A FORWARD rule on the receiver drops UDP between the two pods: lost between `flannel.1` and `cni0`.
+
+use anyhow::Result;
+
+use super::nft::Rule;
+use super::{Cast, Injected};
+
+pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
+    let (from, to) = (cast.sender.plan.pod, cast.receiver.plan.pod);
+    let expression =
+        format!("ip saddr {from} ip daddr {to} meta l4proto udp numgen random mod 100 < {percent}");
+    let rule = Rule {
+        family: "inet",
+        hook: "hook forward priority 0",
+        expression: &expression,
+        verdict: "drop",
+        beside: "",
+    };
+    rule.inject(&cast.receiver.netns)
+}

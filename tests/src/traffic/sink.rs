@@ -1,0 +1,103 @@
+//! The receiving end in a pod: reads every datagram's id and answers every TCP message.
+
+use std::io;
+use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::tcp::{HEADER, read_until, write_until};
+use super::udp::id_of;
+use crate::lab::netns::Netns;
+
+/// Room for a second of the fastest stream, so that the receiver itself never drops.
+const RECEIVE_BUFFER: usize = 32 << 20;
+/// How often a blocked reader looks whether it should stop.
+const POLL: Duration = Duration::from_millis(50);
+/// How long after the sender's last datagram one may still arrive.
+const QUIET: Duration = Duration::from_millis(150);
+/// Longest a TCP message may take to read; the sender's deadline comes first.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Largest message or answer taken, in bytes.
+const LARGEST: usize = 64 << 20;
+
+/// Listens on one UDP and one TCP port until [`Sink::finish`].
+#[derive(Debug)]
+pub struct Sink {
+    stop: Arc<AtomicBool>,
+    datagrams: JoinHandle<Vec<u64>>,
+    connections: JoinHandle<()>,
+}
+
+impl Sink {
+    /// Binds both ports inside `netns` and starts reading.
+    pub fn start(netns: &Netns, at: SocketAddrV4) -> Result<Self> {
+        let (socket, listener) = netns.enter(|| {
+            let socket = UdpSocket::bind(at).with_context(|| format!("bind UDP {at}"))?;
+            let listener = TcpListener::bind(at).with_context(|| format!("listen on TCP {at}"))?;
+            Ok((socket, listener))
+        })?;
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("enlarge the receive buffer")?;
+        socket.set_read_timeout(Some(POLL))?;
+        listener.set_nonblocking(true)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stop_udp, stop_tcp) = (Arc::clone(&stop), Arc::clone(&stop));
+        Ok(Self {
+            stop,
+            datagrams: thread::spawn(move || read_datagrams(&socket, &stop_udp)),
+            connections: thread::spawn(move || accept(&listener, &stop_tcp)),
+        })
+    }
+
+    /// Waits for stragglers, stops, and returns the ids of the datagrams in the order they arrived.
+    pub fn finish(self) -> Vec<u64> {
+        thread::sleep(QUIET);
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.connections.join();
+        self.datagrams.join().unwrap_or_default()
+    }
+}
+
+fn read_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
+    let mut ids = Vec::new();
+    let mut datagram = [0; 65_536];
+    loop {
+        match socket.recv(&mut datagram) {
+            Ok(length) => ids.extend(id_of(&datagram[..length])),
+            Err(_) if stop.load(Ordering::Relaxed) => return ids,
+            Err(_) => {}
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        match listener.accept() {
+            Ok((stream, _)) => drop(thread::spawn(move || answer(stream))),
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Answers messages until the peer closes. The sender's log is the record of what went wrong.
+fn answer(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    loop {
+        let deadline = Instant::now() + PATIENCE;
+        let mut header = [0; HEADER];
+        read_until(&mut stream, &mut header, deadline)?;
+        let length =
+            |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (request, answer) = (length(0) as usize, length(4) as usize);
+        if request > LARGEST || answer > LARGEST {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        read_until(&mut stream, &mut vec![0; request], deadline)?;
+        write_until(&mut stream, &vec![0x2e; answer], deadline)?;
+    }
+}
