@@ -326,10 +326,7 @@ impl ColumnsBuilder {
     /// A builder with room for `rows` rows. The dictionary hashes with `key`, because who sends the packets
     /// chooses the addresses and ports in it.
     pub fn new(rows: usize, key: [u8; 16]) -> Self {
-        Self {
-            columns: Columns::with_capacity(rows),
-            index: HashMap::with_hasher(SipKey(key)),
-        }
+        Self { columns: Columns::with_capacity(rows), index: HashMap::with_hasher(SipKey(key)) }
     }
 
     /// Appends `row`, whose `flow` field is replaced by the dictionary index of `flow`.
