@@ -1,6 +1,8 @@
 //! The wire: `lastseen.v1` messages and services, the encoding of observation batches, and the conversions
 //! between generated types and the domain's.
 
+pub mod batch;
+
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {
     #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
