@@ -5,7 +5,6 @@ use std::io;
 use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
-use rustls::AlertDescription;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -114,7 +113,23 @@ pub fn explain(error: &(dyn StdError + 'static)) -> String {
         }
         next = wrapped.or_else(|| error.source());
     }
-    innermost
+    // h2 keeps an I/O error's text and drops what it wrapped.
+    match innermost.strip_prefix("received fatal alert: ") {
+        Some(alert) => explain_alert(alert),
+        None => innermost,
+    }
+}
+
+/// What an alert of the server, RFC 8446 §6.2, says about our certificate.
+fn explain_alert(alert: &str) -> String {
+    let reason = match alert {
+        "CertificateExpired" => "expired; issue a new one with `ctl pki issue`",
+        // A CA of the same name with another key fails at the signature.
+        "UnknownCA" | "DecryptError" => "signed by another authority; issue one with the fabric's CA",
+        "CertificateRequired" => "missing; set --pki-dir",
+        other => other,
+    };
+    format!("it refused our certificate: {reason}")
 }
 
 fn explain_io(error: &io::Error) -> String {
@@ -132,16 +147,7 @@ fn explain_io(error: &io::Error) -> String {
 fn explain_tls(error: &rustls::Error) -> String {
     use rustls::CertificateError as Cert;
     match error {
-        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "it refused our certificate: expired; issue a new one with `ctl pki issue`".into()
-        }
-        rustls::Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError) => {
-            "it refused our certificate: signed by another authority; issue one with the fabric's CA".into()
-        }
-        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it demands a client certificate; set --pki-dir".into()
-        }
-        rustls::Error::AlertReceived(alert) => format!("it refused our certificate: {alert:?}"),
+        rustls::Error::AlertReceived(alert) => explain_alert(&format!("{alert:?}")),
         rustls::Error::InvalidCertificate(Cert::UnknownIssuer | Cert::BadSignature) => {
             "its certificate was not signed by our ca.crt; do both sides use the same authority?".into()
         }
