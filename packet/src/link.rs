@@ -47,8 +47,9 @@ pub enum LinkType {
 impl LinkType {
     /// The link type with this number, absent if the decoder does not know it. Takes both the `LINKTYPE_` values of
     /// capture files and the `DLT_` values that libpcap returns (RAW is 101 in files, 12 on Linux, 14 on OpenBSD).
+    /// The upper 16 bits, which in a capture file's header tell of frame check sequences, are ignored.
     pub const fn from_dlt(dlt: u32) -> Option<Self> {
-        Some(match dlt {
+        Some(match dlt & 0xffff {
             0 => Self::Null,
             1 => Self::Ethernet,
             9 => Self::Ppp,
