@@ -1,0 +1,75 @@
+# Every target installs the Debian packages it needs. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+BUILD_PACKAGES := gcc pkg-config libpcap-dev
+LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps
+TEST_PACKAGES := tshark clang
+DENY_VERSION := 0.20
+FUZZ_SECONDS := 60
+
+# $(call install,PACKAGES): installs those that are missing, and asks the network only then.
+define install
+@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+if [ -n "$$missing" ]; then \
+  echo "installing" $$missing; \
+  $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+fi
+endef
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: build
+build: build-packages ## build every program
+	cargo build --workspace
+
+.PHONY: demo
+demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab; KEEP=1 leaves it running
+	cargo build --workspace --bins
+	$(SUDO) $(BIN)/lastseen-demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: packages lint deny ## every check and every test, each scenario once
+	cargo test --workspace --all-targets
+	$(SUDO) $(BIN)/lastseen-scenarios
+	$(MAKE) fuzz
+
+.PHONY: scenarios
+scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words KILL=1
+	cargo build --workspace --bins
+	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(KILL),--kill-coordinator)
+
+.PHONY: fuzz
+fuzz: packages ## run each fuzz target for FUZZ_SECONDS from its corpus
+	@echo "no fuzz targets yet"
+
+.PHONY: bench
+bench: packages ## measure; the table goes to docs/BENCHMARKS.md by hand
+	cargo build --workspace --release --examples --bins
+
+.PHONY: lint
+lint: packages ## format and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## licences, banned crates and sources
+	@cargo deny --version 2>/dev/null | grep -q ' $(DENY_VERSION)\.' || cargo install --quiet --locked --version '^$(DENY_VERSION)' cargo-deny
+	cargo deny --log-level error check licenses bans sources
+
+.PHONY: fmt
+fmt: ## format
+	cargo fmt --all
+
+.PHONY: packages build-packages lab-packages
+packages: build-packages lab-packages
+	$(call install,$(TEST_PACKAGES))
+build-packages:
+	$(call install,$(BUILD_PACKAGES))
+lab-packages:
+	$(call install,$(LAB_PACKAGES))
