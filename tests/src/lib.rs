@@ -3,7 +3,13 @@
 //! * [`lab`] builds nodes, pods, a VXLAN overlay, an underlay switch and a management network.
 //! * [`traffic`] sends and receives, and logs what was sent and what arrived.
 //! * [`fault`] swallows packets at one known place and counts them itself.
+//! * [`product`] runs the real `coordinator`, `node-agent` and `ctl` inside the lab.
+//! * [`scenario`] joins the four and judges the report against the ground truth.
+
+#![allow(clippy::disallowed_methods, reason = "a lab consists of programs it starts")]
 
 pub mod fault;
 pub mod lab;
+pub mod product;
+pub mod scenario;
 pub mod traffic;

@@ -42,7 +42,7 @@ fn exchange(cast: Cast<'_>, sizes: &[usize]) -> Vec<ConversationLog> {
         udp: Some(stream(&[64, 1200])),
         tcp: vec![TcpPlan { messages: 20, request: 100_000, answer: 200 }],
     };
-    traffic::run(&[faulty, clean], Instant::now() + Duration::from_secs(3)).expect("traffic")
+    traffic::run(&[&faulty, &clean], Instant::now() + Duration::from_secs(3)).expect("traffic")
 }
 
 fn assert_clean(log: &ConversationLog) {

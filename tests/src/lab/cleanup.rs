@@ -1,6 +1,7 @@
 //! Removal of namespaces and of the processes in them: on drop, on a signal, and for leftovers.
 
 use std::fs;
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +21,11 @@ const KILL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Names under `/run/netns` that start with `prefix`.
 pub fn namespaces(prefix: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };
+    entries(Path::new("/run/netns"), prefix)
+}
+
+fn entries(folder: &Path, prefix: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter(|name| name.starts_with(prefix)).collect()
 }
@@ -43,7 +48,8 @@ pub fn remove_namespace(name: &str) {
     }
 }
 
-/// Removes every namespace that starts with `prefix`, which must be a lab's, and says how many there were.
+/// Removes every namespace and temporary folder that starts with `prefix`, which must be a lab's, and says how
+/// many namespaces there were.
 pub fn clean(prefix: &str) -> usize {
     if !prefix.starts_with(PREFIX) {
         return 0;
@@ -51,6 +57,9 @@ pub fn clean(prefix: &str) -> usize {
     let found = namespaces(prefix);
     for name in &found {
         remove_namespace(name);
+    }
+    for folder in entries(&std::env::temp_dir(), prefix) {
+        let _ = fs::remove_dir_all(std::env::temp_dir().join(folder));
     }
     found.len()
 }

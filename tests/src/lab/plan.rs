@@ -97,9 +97,10 @@ fn host(network: Ipv4Addr, number: u8) -> Ipv4Addr {
     Ipv4Addr::new(a, b, c, number)
 }
 
+/// A locally administered unicast address.
 fn mac(random: &mut StdRng) -> String {
-    let [a, b, c, d, e] = random.random::<[u8; 5]>();
-    format!("02:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    let octets = random.random::<[u8; 5]>().map(|octet| format!("{octet:02x}"));
+    format!("02:{}", octets.join(":"))
 }
 
 fn distinct(random: &mut StdRng, range: std::ops::Range<u8>) -> Vec<u8> {

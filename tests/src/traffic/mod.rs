@@ -65,7 +65,7 @@ impl Conversation<'_> {
     /// Sends everything, at the latest until `deadline`, and collects both ends' logs.
     fn run(&self, deadline: Instant) -> Result<ConversationLog> {
         let destination = self.destination();
-        let sink = Sink::start(self.to.netns, destination)?;
+        let sink = Sink::start(self.to.netns, destination, deadline)?;
         let (sent, tcp) = thread::scope(|scope| {
             let udp =
                 scope.spawn(|| self.udp.as_ref().map(|plan| plan.send(self.from, destination, deadline)));
@@ -81,10 +81,10 @@ impl Conversation<'_> {
 }
 
 /// Runs all conversations at the same time; they are silent again when this returns.
-pub fn run(conversations: &[Conversation<'_>], deadline: Instant) -> Result<Vec<ConversationLog>> {
+pub fn run(conversations: &[&Conversation<'_>], deadline: Instant) -> Result<Vec<ConversationLog>> {
     thread::scope(|scope| {
         let running: Vec<_> =
-            conversations.iter().map(|one| (one, scope.spawn(move || one.run(deadline)))).collect();
+            conversations.iter().map(|&one| (one, scope.spawn(move || one.run(deadline)))).collect();
         let finished = running.into_iter().map(|(one, thread)| {
             let from_to = format!("conversation {} → {}", one.from.address, one.destination());
             thread.join().map_err(|_| anyhow!("{from_to} panicked"))?.context(from_to)

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::tcp::{HEADER, read_until, write_until};
+use socket2::Socket;
+
+use super::tcp::{HEADER, left, read_until, write_until};
 use super::udp::id_of;
 use crate::lab::netns::Netns;
 
@@ -20,8 +22,6 @@ const RECEIVE_BUFFER: usize = 32 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// How long after the sender's last datagram one may still arrive.
 const QUIET: Duration = Duration::from_millis(150);
-/// Longest a TCP message may take to read; the sender's deadline comes first.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest message or answer taken, in bytes.
 const LARGEST: usize = 64 << 20;
 
@@ -34,8 +34,8 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Binds both ports inside `netns` and starts reading.
-    pub fn start(netns: &Netns, at: SocketAddrV4) -> Result<Self> {
+    /// Binds both ports inside `netns` and starts reading. Connections still open at `deadline` are cut off.
+    pub fn start(netns: &Netns, at: SocketAddrV4, deadline: Instant) -> Result<Self> {
         let (socket, listener) = netns.enter(|| {
             let socket = UdpSocket::bind(at).with_context(|| format!("bind UDP {at}"))?;
             let listener = TcpListener::bind(at).with_context(|| format!("listen on TCP {at}"))?;
@@ -49,7 +49,7 @@ impl Sink {
         Ok(Self {
             stop,
             datagrams: thread::spawn(move || read_datagrams(&socket, &stop_udp)),
-            connections: thread::spawn(move || accept(&listener, &stop_tcp)),
+            connections: thread::spawn(move || accept(&listener, &stop_tcp, deadline)),
         })
     }
 
@@ -64,7 +64,7 @@ impl Sink {
 
 fn read_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
     let mut ids = Vec::new();
-    let mut datagram = [0; 65_536];
+    let mut datagram = vec![0; 65_536];
     loop {
         match socket.recv(&mut datagram) {
             Ok(length) => ids.extend(id_of(&datagram[..length])),
@@ -74,30 +74,44 @@ fn read_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
     }
 }
 
-fn accept(listener: &TcpListener, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        match listener.accept() {
-            Ok((stream, _)) => drop(thread::spawn(move || answer(stream))),
-            Err(_) => thread::sleep(Duration::from_millis(5)),
+fn accept(listener: &TcpListener, stop: &AtomicBool, deadline: Instant) {
+    thread::scope(|scope| {
+        while !stop.load(Ordering::Relaxed) {
+            match listener.accept() {
+                Ok((stream, _)) => drop(scope.spawn(move || answer(stream, deadline))),
+                Err(_) => thread::sleep(Duration::from_millis(5)),
+            }
         }
-    }
+    });
 }
 
 /// Answers messages until the peer closes. The sender's log is the record of what went wrong.
-fn answer(mut stream: TcpStream) -> io::Result<()> {
+fn answer(mut stream: TcpStream, deadline: Instant) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
+    let outcome = answer_all(&mut stream, deadline);
+    if outcome.is_err() {
+        // Nothing may be retransmitted once the traffic is over.
+        Socket::from(stream).set_linger(Some(Duration::ZERO))?;
+    }
+    outcome
+}
+
+fn answer_all(stream: &mut TcpStream, deadline: Instant) -> io::Result<()> {
     loop {
-        let deadline = Instant::now() + PATIENCE;
         let mut header = [0; HEADER];
-        read_until(&mut stream, &mut header, deadline)?;
+        stream.set_read_timeout(Some(left(deadline)?))?;
+        if stream.peek(&mut header[..1])? == 0 {
+            return Ok(());
+        }
+        read_until(stream, &mut header, deadline)?;
         let length =
             |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let (request, answer) = (length(0) as usize, length(4) as usize);
         if request > LARGEST || answer > LARGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        read_until(&mut stream, &mut vec![0; request], deadline)?;
-        write_until(&mut stream, &vec![0x2e; answer], deadline)?;
+        read_until(stream, &mut vec![0; request], deadline)?;
+        write_until(stream, &vec![0x2e; answer], deadline)?;
     }
 }

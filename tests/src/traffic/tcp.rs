@@ -96,7 +96,8 @@ pub fn read_until(stream: &mut TcpStream, bytes: &mut [u8], deadline: Instant) -
     Ok(())
 }
 
-fn left(deadline: Instant) -> io::Result<Duration> {
+/// Time until `deadline`; none left is an error of kind `TimedOut`.
+pub fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }

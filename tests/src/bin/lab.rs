@@ -1,0 +1,38 @@
+//! Removes what an interrupted run or `make demo KEEP=1` left behind.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lastseen_tests::lab::cleanup;
+
+/// Look after labs that outlived the program that built them
+#[derive(Debug, Parser)]
+enum Command {
+    /// Show the namespaces of every lab
+    List,
+    /// Stop what runs in a lab and remove its namespaces and files
+    Clean {
+        /// Start of the namespaces' names; without it, every lab goes
+        #[arg(long, default_value = cleanup::PREFIX)]
+        prefix: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match Command::parse() {
+        Command::List => {
+            for name in cleanup::namespaces(cleanup::PREFIX) {
+                println!("{name}");
+            }
+        }
+        Command::Clean { prefix } if !prefix.starts_with(cleanup::PREFIX) => {
+            eprintln!(
+                "error: --prefix {prefix:?} is no lab: the names of labs start with {}",
+                cleanup::PREFIX
+            );
+            return ExitCode::from(2);
+        }
+        Command::Clean { prefix } => println!("{} namespaces removed", cleanup::clean(&prefix)),
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,113 @@
+//! Runs the scenarios through the real programs and holds every report against the ground truth.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use lastseen_tests::lab::{Lab, cleanup};
+use lastseen_tests::product::fleet::Fleet;
+use lastseen_tests::scenario::file::{self, Scenario};
+use lastseen_tests::scenario::results::{Results, ScenarioResult};
+use lastseen_tests::scenario::run::{self, Options, Outcome};
+
+/// Inject faults into an overlay lab and check that the report names the hop and the count
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Chooses addresses, names, sizes, rates and who sends [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Only scenarios whose name contains this, letter case aside
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Runs the set this many times, each with the next seed
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// SIGKILL the coordinator in the middle of every window and start it again
+    #[arg(long)]
+    kill_coordinator: bool,
+    /// Where the results go, as JSON
+    #[arg(long, default_value = "target/scenarios.json")]
+    results: PathBuf,
+    /// Shows the programs' logs after each failure
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    cleanup::on_signal()?;
+    let scenarios = select(arguments)?;
+    let first = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
+    let mut results = Vec::new();
+    for seed in (0..arguments.runs).map(|index| first.wrapping_add(index)) {
+        println!("seed {seed}");
+        run_set(&scenarios, seed, arguments, &mut results)?;
+    }
+    let results = Results::new(results);
+    results.write(&arguments.results)?;
+    println!("{}", results.totals);
+    Ok(results.all_passed())
+}
+
+fn select(arguments: &Arguments) -> Result<Vec<Scenario>> {
+    let mut scenarios = file::load(&file::folder())?;
+    if let Some(wanted) = &arguments.only {
+        let wanted = wanted.to_lowercase();
+        scenarios.retain(|scenario| scenario.name.to_lowercase().contains(&wanted));
+        if scenarios.is_empty() {
+            bail!("--only {wanted:?} matches no scenario in {}", file::folder().display());
+        }
+    }
+    Ok(scenarios)
+}
+
+/// Runs all scenarios in one lab; after one that ended without a report, the rest get a new lab.
+fn run_set(
+    scenarios: &[Scenario],
+    seed: u64,
+    arguments: &Arguments,
+    results: &mut Vec<ScenarioResult>,
+) -> Result<()> {
+    let mut remaining = scenarios;
+    while !remaining.is_empty() {
+        let lab = Lab::build(seed).context("build the lab")?;
+        let mut fleet = Fleet::start(&lab).context("start the programs")?;
+        remaining = run_in(&mut fleet, remaining, seed, arguments, results);
+    }
+    Ok(())
+}
+
+/// Runs scenarios until one leaves the lab in doubt; returns those not yet run.
+fn run_in<'set>(
+    fleet: &mut Fleet<'_>,
+    scenarios: &'set [Scenario],
+    seed: u64,
+    arguments: &Arguments,
+    results: &mut Vec<ScenarioResult>,
+) -> &'set [Scenario] {
+    let options = Options { kill_coordinator: arguments.kill_coordinator };
+    for (index, scenario) in scenarios.iter().enumerate() {
+        let outcome = run::run(fleet, scenario, seed, options);
+        let result = ScenarioResult::new(&scenario.name, seed, &outcome);
+        println!("{result}");
+        if arguments.verbose && !result.passed {
+            println!("{}", fleet.logs());
+        }
+        results.push(result);
+        if !matches!(outcome, Outcome::Judged(..)) {
+            return &scenarios[index + 1..];
+        }
+    }
+    &[]
+}

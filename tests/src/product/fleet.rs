@@ -1,0 +1,165 @@
+//! A coordinator on the management network and an agent on every node.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::binaries::Binaries;
+use super::ctl::Ctl;
+use super::pki::Pki;
+use super::process::Process;
+use crate::lab::Lab;
+use crate::lab::node::Node;
+
+/// The coordinator's port.
+pub const PORT: u16 = 7443;
+
+/// How long a started fleet may take until every agent is ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// How long a daemon may take to stop: the promised ten seconds and a little.
+const STOP: Duration = Duration::from_secs(12);
+
+/// The product running in a lab; everything stops when it is dropped.
+#[derive(Debug)]
+pub struct Fleet<'lab> {
+    /// The lab it runs in.
+    pub lab: &'lab Lab,
+    /// The certificates' authority.
+    pub pki: Pki,
+    /// The coordinator, absent while it is down.
+    pub coordinator: Option<Process>,
+    /// One agent per node, in the lab's order.
+    pub agents: Vec<Process>,
+    /// A client with an operator's identity.
+    pub ctl: Ctl<'lab>,
+    /// The programs.
+    pub binaries: Binaries,
+    folder: TempDir,
+}
+
+impl<'lab> Fleet<'lab> {
+    /// Issues certificates, starts everything and waits until all agents are ready.
+    pub fn start(lab: &'lab Lab) -> Result<Self> {
+        let binaries = Binaries::locate()?;
+        let folder = tempfile::Builder::new().prefix(&lab.plan.prefix).tempdir()?;
+        let pki = Pki::create(&binaries.ctl, folder.path())?;
+        let ctl = Ctl {
+            netns: &lab.management,
+            program: binaries.ctl.clone(),
+            server: format!("{}:{PORT}", lab.plan.coordinator),
+            pki: pki.issue("operator", "tester", &[])?,
+        };
+        pki.coordinator(lab.plan.coordinator)?;
+        let mut fleet = Self { lab, pki, coordinator: None, agents: Vec::new(), ctl, binaries, folder };
+        fleet.start_coordinator()?;
+        for node in &lab.nodes {
+            fleet.pki.issue("agent", &node.plan.name, &[])?;
+            fleet.agents.push(fleet.agent(node, &[])?);
+        }
+        fleet.wait_until_ready()?;
+        Ok(fleet)
+    }
+
+    /// Starts the coordinator on its data folder, which outlives it.
+    pub fn start_coordinator(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.binaries.coordinator);
+        command
+            .args(["--listen", &self.ctl.server])
+            .arg("--data-dir")
+            .arg(self.path("data"))
+            .arg("--pki-dir")
+            .arg(self.path("coordinator-coordinator"));
+        self.coordinator =
+            Some(Process::start(&self.lab.management, command, &self.path("coordinator.log"))?);
+        Ok(())
+    }
+
+    /// SIGKILL, as a node failure would look; the data folder stays.
+    pub fn kill_coordinator(&mut self) {
+        self.coordinator = None;
+    }
+
+    /// Replaces a node's agent by one with further flags.
+    pub fn restart_agent(&mut self, node: &Node, flags: &[&str]) -> Result<()> {
+        let index = self.index_of(node)?;
+        let before = self.incarnation(node)?;
+        let agent = &mut self.agents[index];
+        agent.signal(Signal::SIGTERM)?;
+        agent.wait(STOP)?;
+        self.agents[index] = self.agent(node, flags)?;
+        let replaced = |reply: &Value| {
+            let found = find(reply, node)?;
+            (found["state"] == "READY" && found["incarnation"] != before).then_some(())
+        };
+        self.ctl
+            .wait_for("the new agent ready", READY, &["list-nodes"], replaced)
+            .with_context(|| self.logs())
+    }
+
+    /// What tells one process of a node's agent from the next.
+    fn incarnation(&self, node: &Node) -> Result<Value> {
+        let nodes = self.ctl.json(&["list-nodes"])?;
+        Ok(find(&nodes, node).context("the agent never registered")?["incarnation"].clone())
+    }
+
+    /// The agent of a node.
+    pub fn agent_of(&self, node: &Node) -> Result<&Process> {
+        Ok(&self.agents[self.index_of(node)?])
+    }
+
+    /// Waits until the coordinator lists every node as ready.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        let wanted = self.lab.nodes.len();
+        let ready = |reply: &Value| {
+            let nodes = reply["nodes"].as_array()?;
+            (nodes.iter().filter(|node| node["state"] == "READY").count() == wanted).then_some(())
+        };
+        self.ctl.wait_for("every agent ready", READY, &["list-nodes"], ready).with_context(|| self.logs())
+    }
+
+    /// The end of every log, for a failure message.
+    pub fn logs(&self) -> String {
+        let processes = self.coordinator.iter().chain(&self.agents);
+        processes.map(Process::tail).collect::<Vec<_>>().join("\n\n")
+    }
+
+    /// A path in the fleet's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Leaves the fleet's folder behind when the fleet is dropped.
+    pub fn keep_folder(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
+    fn agent(&self, node: &Node, flags: &[&str]) -> Result<Process> {
+        let name = &node.plan.name;
+        let mut command = Command::new(&self.binaries.node_agent);
+        command
+            .args(["--coordinator", &self.ctl.server, "--node-name", name])
+            .arg("--pki-dir")
+            .arg(self.path(&format!("agent-{name}")))
+            .arg("--spool-dir")
+            .arg(self.path(&format!("spool-{name}")))
+            .args(flags);
+        Process::start(&node.netns, command, &self.path(&format!("{name}.log")))
+    }
+
+    fn index_of(&self, node: &Node) -> Result<usize> {
+        let found = self.lab.nodes.iter().position(|other| other.plan.name == node.plan.name);
+        found.with_context(|| format!("{} is not a node of this lab", node.plan.name))
+    }
+}
+
+/// A node's entry in the reply of `list-nodes`.
+fn find<'reply>(reply: &'reply Value, node: &Node) -> Option<&'reply Value> {
+    reply["nodes"].as_array()?.iter().find(|found| found["name"] == *node.plan.name)
+}

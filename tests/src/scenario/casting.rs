@@ -1,0 +1,102 @@
+//! What the seed decides for one scenario: who plays which part, sizes, rates and ports.
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::file::{Scenario, Traffic};
+use crate::fault::Cast;
+use crate::lab::Lab;
+use crate::lab::node::Node;
+use crate::traffic::tcp::TcpPlan;
+use crate::traffic::udp::UdpPlan;
+use crate::traffic::{Conversation, End};
+
+/// Largest payload of the third node's datagrams: always fits the overlay.
+const CLEAN_UDP_BYTES: [usize; 2] = [40, 1400];
+const CLEAN_UDP_PER_SECOND: [u32; 2] = [100, 400];
+const CLEAN_TCP_BYTES: [u32; 2] = [200_000, 1_000_000];
+
+/// Cast and traffic of one scenario.
+#[derive(Debug)]
+pub struct Staging<'lab> {
+    /// Who plays which part.
+    pub cast: Cast<'lab>,
+    /// From the sender's pod to the receiver's.
+    pub faulty: Conversation<'lab>,
+    /// Between the third node's pod and one of the two.
+    pub clean: Conversation<'lab>,
+}
+
+impl<'lab> Staging<'lab> {
+    /// Decides everything from `seed` and the scenario's name. Traffic lasts `seconds`.
+    pub fn new(lab: &'lab Lab, scenario: &Scenario, seed: u64, seconds: f64) -> Self {
+        let mut random = StdRng::seed_from_u64(mix(seed, &scenario.name));
+        let mut nodes: Vec<&Node> = lab.nodes.iter().collect();
+        nodes.shuffle(&mut random);
+        let [sender, receiver, bystander] = nodes[..] else { unreachable!("a lab has three nodes") };
+        let bystander_meets_sender = random.random();
+        let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender };
+        let faulty = converse(&mut random, sender, receiver, &scenario.traffic, seconds);
+        let partner = if bystander_meets_sender { sender } else { receiver };
+        let (from, to) = if random.random() { (bystander, partner) } else { (partner, bystander) };
+        let clean = converse(&mut random, from, to, &clean_traffic(), seconds);
+        Self { cast, faulty, clean }
+    }
+}
+
+/// A different stream of choices for every scenario of a run.
+fn mix(seed: u64, name: &str) -> u64 {
+    name.bytes().fold(seed, |mixed, byte| mixed.rotate_left(7).wrapping_mul(31) ^ u64::from(byte))
+}
+
+fn clean_traffic() -> Traffic {
+    Traffic {
+        udp_bytes: CLEAN_UDP_BYTES,
+        udp_per_second: CLEAN_UDP_PER_SECOND,
+        tcp_bulk_bytes: Some(CLEAN_TCP_BYTES),
+        tcp_requests: 20,
+    }
+}
+
+fn converse<'lab>(
+    random: &mut StdRng,
+    from: &'lab Node,
+    to: &'lab Node,
+    traffic: &Traffic,
+    seconds: f64,
+) -> Conversation<'lab> {
+    let port = random.random_range(2_000..30_000);
+    let per_second = random.random_range(traffic.udp_per_second[0]..=traffic.udp_per_second[1]);
+    let udp = UdpPlan {
+        source_port: random.random_range(40_000..60_000),
+        sizes: sizes(random, traffic.udp_bytes),
+        per_second,
+        count: (f64::from(per_second) * seconds) as u64,
+    };
+    Conversation { from: end(from), to: end(to), port, udp: Some(udp), tcp: connections(random, traffic) }
+}
+
+fn end(node: &Node) -> End<'_> {
+    End { netns: &node.pod, address: node.plan.pod }
+}
+
+/// The two bounds and a few sizes between them, in random order.
+fn sizes(random: &mut StdRng, [small, large]: [usize; 2]) -> Vec<usize> {
+    let mut sizes = vec![small, large];
+    sizes.extend((0..5).map(|_| random.random_range(small..=large)));
+    sizes.shuffle(random);
+    sizes
+}
+
+fn connections(random: &mut StdRng, traffic: &Traffic) -> Vec<TcpPlan> {
+    let mut plans = Vec::new();
+    if traffic.tcp_requests > 0 {
+        let (request, answer) = (random.random_range(20..2_000), random.random_range(20..8_000));
+        plans.push(TcpPlan { messages: traffic.tcp_requests, request, answer });
+    }
+    if let Some([small, large]) = traffic.tcp_bulk_bytes {
+        plans.push(TcpPlan { messages: 1, request: random.random_range(small..=large), answer: 1 });
+    }
+    plans
+}

@@ -1,0 +1,239 @@
+//! Scenario files: one TOML file per scenario, named by a sentence.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::fault::{Fault, Side};
+use crate::lab::node::{BRIDGE, NIC, OVERLAY};
+use crate::traffic::udp::SMALLEST;
+
+/// One scenario as its file states it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// A sentence that says what happens.
+    pub name: String,
+    /// Where super-frames are cut.
+    #[serde(default)]
+    pub segmentation: Segmentation,
+    /// What goes wrong.
+    pub fault: Fault,
+    /// What the sender's pod sends to the receiver's.
+    pub traffic: Traffic,
+    /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
+    pub ring_bytes: Option<u32>,
+    /// What the report must say.
+    pub expect: Expect,
+}
+
+/// Where super-frames are cut into segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Segmentation {
+    /// Never: they cross the underlay whole, as with a capable NIC.
+    #[default]
+    Offloaded,
+    /// By the kernel in front of each node's `eth0`.
+    Software,
+}
+
+/// Bounds from which the seed chooses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traffic {
+    /// Smallest and largest UDP payload in bytes; both sizes occur.
+    pub udp_bytes: [usize; 2],
+    /// Smallest and largest rate of datagrams per second.
+    pub udp_per_second: [u32; 2],
+    /// Smallest and largest size of a bulk transfer over TCP in bytes; absent: none.
+    pub tcp_bulk_bytes: Option<[u32; 2]>,
+    /// Number of small TCP requests.
+    #[serde(default)]
+    pub tcp_requests: u32,
+}
+
+/// What the report must say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// `DELIVERED`, `LOST` or `INCONCLUSIVE`.
+    pub verdict: Verdict,
+    /// The leg of every loss; absent when nothing may be lost.
+    pub leg: Option<Leg>,
+    /// Where the number of lost segments comes from.
+    #[serde(default)]
+    pub lost: LostCount,
+}
+
+/// Verdict on a capture, spelt as in the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Verdict {
+    /// Nothing lost.
+    Delivered,
+    /// Something lost.
+    Lost,
+    /// Could not tell.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// As in the report.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "DELIVERED",
+            Self::Lost => "LOST",
+            Self::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+
+    /// Exit code of `ctl diff-nodes`.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::Delivered => 0,
+            Self::Lost => 1,
+            Self::Inconclusive => 3,
+        }
+    }
+}
+
+/// Two neighbouring points in lab terms.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leg {
+    /// Last point that saw the packets.
+    pub from: Point,
+    /// First point that should have.
+    pub to: Point,
+}
+
+/// An observation point in lab terms: `sender.nic`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Point {
+    /// Which node.
+    pub side: Side,
+    /// Which of its interfaces.
+    pub place: Place,
+}
+
+/// An interface by its role on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Host side of the pod's veth pair.
+    Veth,
+    /// The bridge.
+    Bridge,
+    /// The VXLAN device.
+    Overlay,
+    /// The underlay interface.
+    Nic,
+}
+
+impl Place {
+    /// The interface's name, given that of the pod's veth.
+    pub fn interface(self, veth: &str) -> &str {
+        match self {
+            Self::Veth => veth,
+            Self::Bridge => BRIDGE,
+            Self::Overlay => OVERLAY,
+            Self::Nic => NIC,
+        }
+    }
+}
+
+impl TryFrom<String> for Point {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let unknown = || format!("{text:?} is not sender|receiver.veth|bridge|overlay|nic");
+        let (side, place) = text.split_once('.').ok_or_else(unknown)?;
+        let side = match side {
+            "sender" => Side::Sender,
+            "receiver" => Side::Receiver,
+            _ => return Err(unknown()),
+        };
+        let place = match place {
+            "veth" => Place::Veth,
+            "bridge" => Place::Bridge,
+            "overlay" => Place::Overlay,
+            "nic" => Place::Nic,
+            _ => return Err(unknown()),
+        };
+        Ok(Self { side, place })
+    }
+}
+
+/// Whose count the report is held against.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum LostCount {
+    /// Nothing is lost.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// The fault's own counter: every protocol together.
+    #[serde(rename = "fault.counter")]
+    FaultCounter,
+    /// Datagrams the generators miss.
+    #[serde(rename = "generator.lost")]
+    GeneratorLost,
+}
+
+/// The folder of the scenario files in this repository.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+/// Reads every `.toml` file in `folder`, in the order of their file names.
+pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
+    let listed = fs::read_dir(folder).with_context(|| format!("read scenarios in {}", folder.display()))?;
+    let mut files: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Result<Scenario> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let scenario: Scenario = toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
+    scenario.validate().with_context(|| format!("scenario {}", path.display()))?;
+    Ok(scenario)
+}
+
+impl Scenario {
+    fn validate(&self) -> Result<()> {
+        let Traffic { udp_bytes: [small, large], udp_per_second: [slow, fast], .. } = self.traffic;
+        if small < SMALLEST || small > large {
+            bail!("traffic.udp_bytes = [{small}, {large}]: give two ascending sizes of at least {SMALLEST}");
+        }
+        if slow == 0 || slow > fast {
+            bail!("traffic.udp_per_second = [{slow}, {fast}]: give two ascending rates above 0");
+        }
+        if self.expect.leg.is_some() != (self.expect.verdict == Verdict::Lost) {
+            bail!("expect.leg belongs to verdict LOST and to no other");
+        }
+        if self.expect.leg.is_some() != (self.expect.lost != LostCount::None) {
+            bail!("expect.lost must name a source where expect.leg is given, and only there");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{folder, load};
+
+    #[test]
+    fn every_scenario_file_parses_and_names_are_sentences_of_their_own() {
+        let scenarios = load(&folder()).expect("scenario files");
+        assert!(scenarios.len() >= 10, "only {} scenarios", scenarios.len());
+        let names: HashSet<_> = scenarios.iter().map(|scenario| &scenario.name).collect();
+        assert_eq!(names.len(), scenarios.len(), "two scenarios share a name");
+        assert!(names.iter().all(|name| name.contains(' ')), "{names:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! What really happened, from the fault's and the generators' own records only.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+
+use anyhow::{Context, Result, bail};
+
+use super::casting::Staging;
+use super::file::{LostCount, Place, Scenario, Verdict};
+use super::report::PointName;
+use crate::fault::Side;
+use crate::traffic::ConversationLog;
+
+/// Ground truth of one scenario run.
+#[derive(Debug, Clone)]
+pub struct Truth {
+    /// What the report must come to.
+    pub verdict: Verdict,
+    /// Leg of every loss.
+    pub leg: Option<(PointName, PointName)>,
+    /// Segments lost on that leg, all protocols together.
+    pub lost: u64,
+    /// The UDP stream into the fault.
+    pub faulty: Stream,
+    /// The third node's UDP stream.
+    pub clean: Stream,
+}
+
+/// Ground truth of a UDP stream.
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// Sender.
+    pub source: SocketAddrV4,
+    /// Receiver.
+    pub destination: SocketAddrV4,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams that did not arrive.
+    pub lost: u64,
+}
+
+impl Stream {
+    fn new(log: &ConversationLog, source_port: u16) -> Result<Self> {
+        let udp = log.udp.as_ref().context("the conversation sent no UDP")?;
+        Ok(Self {
+            source: SocketAddrV4::new(log.source, source_port),
+            destination: log.destination,
+            sent: udp.sent.len() as u64,
+            lost: udp.lost().len() as u64,
+        })
+    }
+}
+
+impl Truth {
+    /// Puts the records together; records that contradict each other are an error of the lab.
+    pub fn new(
+        scenario: &Scenario,
+        staging: &Staging<'_>,
+        swallowed: u64,
+        logs: &[ConversationLog],
+    ) -> Result<Self> {
+        let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
+        let port =
+            |plan: &Option<crate::traffic::udp::UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
+        let faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
+        let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
+        let lost = match scenario.expect.lost {
+            LostCount::None => 0,
+            LostCount::FaultCounter => swallowed,
+            LostCount::GeneratorLost => faulty_stream.lost,
+        };
+        let truth = Self {
+            verdict: scenario.expect.verdict,
+            leg: scenario.expect.leg.as_ref().map(|leg| (name(staging, leg.from), name(staging, leg.to))),
+            lost,
+            faulty: faulty_stream,
+            clean: clean_stream,
+        };
+        truth.consistent(clean)?;
+        Ok(truth)
+    }
+
+    fn consistent(&self, clean: &ConversationLog) -> Result<()> {
+        if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
+            bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
+        }
+        if self.faulty.lost > self.lost {
+            bail!("the generators miss {} datagrams, the fault counts only {}", self.faulty.lost, self.lost);
+        }
+        if self.leg.is_some() && self.lost == 0 {
+            bail!("the fault swallowed nothing: there is nothing to find");
+        }
+        Ok(())
+    }
+}
+
+fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
+    let node = match point.side {
+        Side::Sender => &staging.cast.sender.plan,
+        Side::Receiver => &staging.cast.receiver.plan,
+    };
+    let place: Place = point.place;
+    PointName { node: node.name.clone(), interface: place.interface(&node.veth).to_owned() }
+}
+
+impl fmt::Display for Truth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.leg {
+            Some((from, to)) => write!(f, "{} {from} → {to}", self.verdict.name()),
+            None => f.write_str(self.verdict.name()),
+        }
+    }
+}
+
+impl fmt::Display for PointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.node, self.interface)
+    }
+}
