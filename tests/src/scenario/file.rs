@@ -196,7 +196,8 @@ pub fn load(folder: &Path) -> Result<Vec<Scenario>> {
     files.iter().map(|path| read(path)).collect()
 }
 
-fn read(path: &Path) -> Result<Scenario> {
+/// Reads one scenario file.
+pub fn read(path: &Path) -> Result<Scenario> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let scenario: Scenario = toml::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
     scenario.validate().with_context(|| format!("scenario {}", path.display()))?;

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -17,9 +17,9 @@ use crate::product::fleet::Fleet;
 use crate::traffic;
 
 /// Length of the window.
-const WINDOW: &str = "4s";
+pub const WINDOW: &str = "4s";
 /// How long datagrams are sent; with the two margins it fits the window.
-const TRAFFIC_SECONDS: f64 = 2.6;
+pub const TRAFFIC_SECONDS: f64 = 2.6;
 /// Between the start of the window and the first packet.
 const LEAD: Duration = Duration::from_millis(300);
 /// Between the last packet and the end of the window: nothing is in flight when it closes.
@@ -48,31 +48,28 @@ pub enum Outcome {
 /// Runs `scenario` in the fleet's lab and puts the lab back as it was.
 pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Options) -> Outcome {
     let staging = Staging::new(fleet.lab, scenario, seed, TRAFFIC_SECONDS);
-    let injected = match prepare(scenario, staging.cast) {
+    let injected = match inject(scenario, staging.cast) {
         Ok(injected) => injected,
         Err(error) => return Outcome::Skipped(error),
     };
-    let judged = observe(fleet, scenario, &staging, &injected, options);
-    match (judged, restore(fleet, scenario, staging.cast, injected)) {
+    let judged = judge(fleet, scenario, &staging, &injected, options);
+    match (judged, undo(scenario, staging.cast, injected)) {
         (Err(error), _) | (Ok(_), Err(error)) => Outcome::Failed(error),
         (Ok((truth, finding)), Ok(())) => Outcome::Judged(Box::new(truth), finding),
     }
 }
 
 /// Brings the lab into the scenario's state; what fails here could not be set up on this machine.
-fn prepare<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Injected<'lab>> {
+pub fn inject<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Injected<'lab>> {
     cast.lab.warm_up()?;
     segment(scenario, cast, true)?;
     scenario.fault.inject(cast)
 }
 
-fn restore(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, injected: Injected<'_>) -> Result<()> {
+/// Takes fault and conditions away again.
+pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Injected<'_>) -> Result<()> {
     injected.undo().context("take the fault away")?;
-    segment(scenario, cast, false)?;
-    if scenario.ring_bytes.is_some() {
-        fleet.restart_agent(cast.receiver, &[])?;
-    }
-    Ok(())
+    segment(scenario, cast, false)
 }
 
 fn segment(scenario: &Scenario, cast: Cast<'_>, software: bool) -> Result<()> {
@@ -85,18 +82,37 @@ fn segment(scenario: &Scenario, cast: Cast<'_>, software: bool) -> Result<()> {
 }
 
 /// Captures while the traffic runs, and holds the report against what the lab knows.
-fn observe(
+fn judge(
     fleet: &mut Fleet<'_>,
     scenario: &Scenario,
     staging: &Staging<'_>,
     injected: &Injected<'_>,
     options: Options,
 ) -> Result<(Truth, Finding)> {
+    let receiver = staging.cast.receiver;
     if let Some(bytes) = scenario.ring_bytes {
-        fleet.restart_agent(staging.cast.receiver, &["--ring-bytes", &bytes.to_string()])?;
+        fleet.restart_agent(receiver, &["--ring-bytes", &bytes.to_string()])?;
     }
     let capture = start_capture(fleet, &scenario.name)?;
-    let (start, end) = window(fleet, &capture)?;
+    let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
+    let (report, exit_code) = report(fleet, &capture)?;
+    if scenario.ring_bytes.is_some() {
+        fleet.restart_agent(receiver, &[])?;
+    }
+    let finding = check(&truth, &report, exit_code);
+    Ok((truth, finding))
+}
+
+/// Sends the scenario's traffic inside the window of a started capture; returns when the window is over.
+pub fn observe(
+    fleet: &mut Fleet<'_>,
+    capture: &str,
+    scenario: &Scenario,
+    staging: &Staging<'_>,
+    injected: &Injected<'_>,
+    options: Options,
+) -> Result<Truth> {
+    let (start, end) = window(fleet, capture)?;
     sleep_until(start + LEAD);
     let deadline = Instant::now() + left(end - SILENCE);
     let conversations = [&staging.faulty, &staging.clean];
@@ -106,15 +122,12 @@ fn observe(
         (traffic.join(), disturbed)
     });
     disturbed?;
-    let logs = logs.map_err(|_| anyhow::anyhow!("the traffic panicked"))??;
+    let logs = logs.map_err(|_| anyhow!("the traffic panicked"))??;
     if left(end).is_zero() {
         bail!("the traffic outlasted the window: this machine is too busy to judge");
     }
     sleep_until(end);
-    let truth = Truth::new(scenario, staging, injected.swallowed()?, &logs)?;
-    let (report, exit_code) = report(fleet, &capture)?;
-    let finding = check(&truth, &report, exit_code);
-    Ok((truth, finding))
+    Truth::new(scenario, staging, injected.swallowed()?, &logs)
 }
 
 /// What goes wrong in the middle of the window beside the fault in the network.

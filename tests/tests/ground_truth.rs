@@ -1,0 +1,98 @@
+//! Every scenario, without the product: packets do vanish on the leg the file names, as many as the fault counts.
+//! The oracle is `tcpdump` at both ends of that leg.
+
+#![allow(clippy::disallowed_methods, reason = "tcpdump is a program")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lastseen_tests::fault::{Cast, Side};
+use lastseen_tests::lab::Lab;
+use lastseen_tests::lab::plan::VXLAN_PORT;
+use lastseen_tests::scenario::casting::Staging;
+use lastseen_tests::scenario::file::{self, Place, Point, Scenario};
+use lastseen_tests::scenario::{run, truth::Truth};
+use lastseen_tests::traffic;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const SEED: u64 = 23;
+const SECONDS: f64 = 0.8;
+
+/// `tcpdump` counting the datagrams from sender to receiver at one point.
+struct Tap {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Tap {
+    fn open(cast: Cast<'_>, point: Point) -> Self {
+        let node = if point.side == Side::Sender { cast.sender } else { cast.receiver };
+        let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
+        let filter = match point.place {
+            Place::Nic => format!("src {} and dst {} and udp port {VXLAN_PORT}", from.underlay, to.underlay),
+            _ => format!("src {} and dst {} and udp", from.pod, to.pod),
+        };
+        let interface = point.place.interface(&node.plan.veth);
+        let mut command = Command::new("tcpdump");
+        command.args(["-n", "-s", "96", "-B", "16384", "-w", "/dev/null", "-i", interface, &filter]);
+        command.stderr(Stdio::piped());
+        let mut child = node.netns.enter(move || Ok(command.spawn()?)).expect("start tcpdump");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("tcpdump's first line");
+        assert!(line.contains("listening on"), "tcpdump: {line}");
+        Self { child, log }
+    }
+
+    /// Stops and returns how many packets passed.
+    fn count(mut self) -> u64 {
+        // tcpdump reads its ring at most a second late.
+        std::thread::sleep(Duration::from_millis(1_200));
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).expect("stop tcpdump");
+        let mut text = String::new();
+        self.log.read_to_string(&mut text).expect("tcpdump's summary");
+        self.child.wait().expect("tcpdump");
+        assert!(text.contains("\n0 packets dropped by kernel"), "{text}");
+        let captured =
+            text.lines().find(|line| line.contains("packets captured") || line.contains("packet captured"));
+        let number = captured.and_then(|line| line.split(' ').next()?.parse().ok());
+        number.unwrap_or_else(|| panic!("tcpdump printed: {text}"))
+    }
+}
+
+/// Sends a scenario's UDP through its fault and compares taps, fault and generators.
+fn verify(lab: &Lab, scenario: &Scenario) {
+    let name = &scenario.name;
+    let mut staging = Staging::new(lab, scenario, SEED, SECONDS);
+    staging.faulty.tcp.clear();
+    let injected = run::inject(scenario, staging.cast).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    let taps = scenario
+        .expect
+        .leg
+        .as_ref()
+        .map(|leg| [leg.from, leg.to].map(|point| Tap::open(staging.cast, point)));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let logs = traffic::run(&[&staging.faulty, &staging.clean], deadline).expect("traffic");
+    let swallowed = injected.swallowed().expect("counter");
+    let truth =
+        Truth::new(scenario, &staging, swallowed, &logs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    assert_eq!(truth.faulty.lost, truth.lost, "{name}: generators against the expected source");
+    if let Some(taps) = taps {
+        let [before, after] = taps.map(Tap::count);
+        assert_eq!(before, truth.faulty.sent, "{name}: everything reaches the start of the leg");
+        assert_eq!(before - after, truth.lost, "{name}: what is lost is lost on this leg");
+    }
+    run::undo(scenario, staging.cast, injected).expect("undo");
+}
+
+#[test]
+fn every_scenario_loses_its_packets_on_the_leg_it_names() {
+    let lab = Lab::build(SEED).expect("lab");
+    let mut scenarios = file::load(&file::folder()).expect("scenario files");
+    scenarios.push(file::read(&file::folder().with_file_name("demo.toml")).expect("the demo's scenario"));
+    for scenario in &scenarios {
+        verify(&lab, scenario);
+    }
+}
