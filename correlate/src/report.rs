@@ -1,5 +1,6 @@
 //! What a correlation run finds.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use lastseen_packet::observation::OverlayKind;
@@ -135,7 +136,7 @@ pub struct DropReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// `size`, `all`, `protocol` or `none`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// In words.
     pub text: String,
 }
@@ -144,7 +145,7 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Stable code, `mtu_black_hole`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// In words.
     pub text: String,
     /// Facts, one each.
