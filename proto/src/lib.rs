@@ -2,6 +2,7 @@
 //! between generated types and the domain's.
 
 pub mod batch;
+pub mod convert;
 
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {
