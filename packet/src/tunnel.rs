@@ -214,10 +214,10 @@ pub(crate) fn mpls(
             break entry >> 12;
         }
     };
-    let inside = match cursor.rest().first().map(|byte| byte >> 4) {
-        Some(4) => Next::EtherType(ethertype::IPV4),
-        Some(6) => Next::EtherType(ethertype::IPV6),
-        Some(0) => {
+    let inside = match cursor.peek::<1>(Layer::Mpls)?[0] >> 4 {
+        4 => Next::EtherType(ethertype::IPV4),
+        6 => Next::EtherType(ethertype::IPV6),
+        0 => {
             cursor.skip(4, Layer::Mpls)?;
             Next::Ethernet
         }

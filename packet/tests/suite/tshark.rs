@@ -1,7 +1,5 @@
 //! Every packet of the capture files, field by field, beside what tshark says.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -11,7 +9,7 @@ use lastseen_packet::{
 };
 use lastseen_packet::{Layer, decode};
 
-use support::{Frame, capture_files, read_frames, tshark};
+use crate::captures::{Frame, capture_files, read_frames, tshark, write_frames};
 
 /// A tshark field and the same facts from the decoder, outermost first, in tshark's notation. `a+b` are two fields of
 /// which tshark uses one for the outer and one for the inner header.
@@ -272,7 +270,7 @@ fn big_tcp_packets_agree_with_tshark_once_their_lengths_are_filled_in() {
         let [frame] = &read_frames(path)[..] else { panic!("{} holds one packet", path.display()) };
         let small = shrink(frame);
         let small_path = directory.path().join(file_name(path));
-        support::write_frames(&small_path, std::slice::from_ref(&small));
+        write_frames(&small_path, std::slice::from_ref(&small));
         assert_eq!(compare(&small_path, &[]), (1, BTreeMap::new()));
 
         let (mut big_out, mut small_out) = (Decoded::default(), Decoded::default());

@@ -10,14 +10,14 @@ use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 
 /// A captured frame.
-pub struct Frame {
-    pub link: LinkType,
-    pub original_length: u32,
-    pub bytes: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) link: LinkType,
+    pub(crate) original_length: u32,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// The shared capture files, sorted by name.
-pub fn capture_files() -> Vec<PathBuf> {
+pub(crate) fn capture_files() -> Vec<PathBuf> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/pcaps");
     let entries = std::fs::read_dir(directory)
         .unwrap_or_else(|error| panic!("capture files are missing: cannot read {directory}: {error}"));
@@ -30,7 +30,7 @@ pub fn capture_files() -> Vec<PathBuf> {
     files
 }
 
-pub fn read_frames(path: &Path) -> Vec<Frame> {
+pub(crate) fn read_frames(path: &Path) -> Vec<Frame> {
     let file = File::open(path).unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
     let mut reader = PcapReader::with_capacity(file, 1 << 20).expect("capture file header");
     let dlt = u32::from(reader.header().datalink);
@@ -44,7 +44,7 @@ pub fn read_frames(path: &Path) -> Vec<Frame> {
 }
 
 /// Writes frames of one link type as a capture file.
-pub fn write_frames(path: &Path, frames: &[Frame]) {
+pub(crate) fn write_frames(path: &Path, frames: &[Frame]) {
     let file = File::create(path).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     let header = PcapHeader { datalink: DataLink::from(frames[0].link.dlt()), ..PcapHeader::default() };
     let mut writer = PcapWriter::with_header(file, header).expect("capture file header");
@@ -57,7 +57,7 @@ pub fn write_frames(path: &Path, frames: &[Frame]) {
 }
 
 /// The values of `fields` for each packet of `path`, as tshark prints them: repeated fields outermost first.
-pub fn tshark(path: &Path, fields: &[&str], options: &[&str]) -> Vec<Vec<Vec<String>>> {
+pub(crate) fn tshark(path: &Path, fields: &[&str], options: &[&str]) -> Vec<Vec<Vec<String>>> {
     let mut command = Command::new("tshark");
     command.args(["-o", "tcp.relative_sequence_numbers:FALSE", "-o", "ip.defragment:FALSE"]);
     command.args(["-o", "ipv6.defragment:FALSE", "-n", "-T", "fields", "-E", "separator=|"]);

@@ -1,0 +1,10 @@
+//! The decoder against tshark, etherparse, hand-made packets and arbitrary bytes.
+
+mod captures;
+mod etherparse;
+mod frames;
+mod hostile;
+mod identity;
+mod layers;
+mod offload;
+mod tshark;
