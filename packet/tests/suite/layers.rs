@@ -22,7 +22,7 @@ fn pod_tcp() -> Bytes {
 }
 
 /// One frame of every kind, by name.
-fn every_kind() -> Vec<(&'static str, Bytes)> {
+pub(crate) fn every_kind() -> Vec<(&'static str, Bytes)> {
     let inner = frames::ethernet(IPV4, &pod_tcp());
     let node = |protocol, payload: &[u8]| pod_frame(&NODE_A.packet(protocol, payload));
     let tunnel = |port, payload: &[u8]| node(17, &frames::udp(40000, port, payload));
