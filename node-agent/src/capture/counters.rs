@@ -1,0 +1,51 @@
+//! What happened to the packets of an observation point.
+
+use std::ops::{AddAssign, Sub};
+
+/// Packet counters of a point. Every packet that is received ends in exactly one of: recorded, `filtered`,
+/// `own_connections`, `undecoded`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Packets handed to the agent.
+    pub received: u64,
+    /// Packets the kernel dropped: ring full.
+    pub kernel_drops: u64,
+    /// Observations discarded because the queue to the coordinator was full.
+    pub agent_drops: u64,
+    /// Packets the filter did not match.
+    pub filtered: u64,
+    /// Packets of the fabric's own connections.
+    pub own_connections: u64,
+    /// Packets that are no IP packet or are malformed.
+    pub undecoded: u64,
+    /// Captured bytes.
+    pub bytes: u64,
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, more: Self) {
+        self.received += more.received;
+        self.kernel_drops += more.kernel_drops;
+        self.agent_drops += more.agent_drops;
+        self.filtered += more.filtered;
+        self.own_connections += more.own_connections;
+        self.undecoded += more.undecoded;
+        self.bytes += more.bytes;
+    }
+}
+
+impl Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self {
+            received: self.received - less.received,
+            kernel_drops: self.kernel_drops - less.kernel_drops,
+            agent_drops: self.agent_drops - less.agent_drops,
+            filtered: self.filtered - less.filtered,
+            own_connections: self.own_connections - less.own_connections,
+            undecoded: self.undecoded - less.undecoded,
+            bytes: self.bytes - less.bytes,
+        }
+    }
+}

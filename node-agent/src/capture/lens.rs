@@ -1,0 +1,87 @@
+//! From a frame to rows: decode, leave out what nobody asked for, observe.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lastseen_packet::observation::{FlowKey, Observation};
+use lastseen_packet::{Capture, DecodeConfig, Decoded, IdentityKey, LinkType, Transport, decode, observe};
+
+use super::backend::Frame;
+use crate::filter::Filter;
+
+/// The TCP endpoints of the fabric itself, whose connections are not captured.
+#[derive(Clone, Debug, Default)]
+pub struct OwnEndpoints(Vec<SocketAddr>);
+
+impl OwnEndpoints {
+    /// Endpoints; an unspecified address means the port on every address.
+    pub fn new(endpoints: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut all: Vec<_> = endpoints.into_iter().collect();
+        all.sort_unstable();
+        all.dedup();
+        Self(all)
+    }
+
+    fn touches(&self, decoded: &Decoded) -> bool {
+        let (Some(network), Transport::Tcp(tcp)) = (&decoded.network, &decoded.transport) else {
+            return false;
+        };
+        self.is_one(network.source, tcp.source_port) || self.is_one(network.destination, tcp.destination_port)
+    }
+
+    fn is_one(&self, address: IpAddr, port: u16) -> bool {
+        let mut endpoints = self.0.iter();
+        endpoints.any(|own| own.port() == port && (own.ip() == address || own.ip().is_unspecified()))
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Rows were made.
+    Recorded,
+    /// The filter did not match.
+    Filtered,
+    /// It belongs to the fabric.
+    Own,
+    /// No IP packet, or malformed.
+    Undecoded,
+}
+
+/// Reads frames the way one capture asks for. One per worker thread.
+pub struct Lens {
+    config: DecodeConfig,
+    key: IdentityKey,
+    filter: Filter,
+    own: OwnEndpoints,
+    decoded: Decoded,
+}
+
+impl Lens {
+    /// A lens.
+    pub fn new(config: DecodeConfig, key: IdentityKey, filter: Filter, own: OwnEndpoints) -> Self {
+        Self { config, key, filter, own, decoded: Decoded::default() }
+    }
+
+    /// Hands the rows of `frame` to `emit` and says what became of it.
+    #[inline]
+    pub fn look(
+        &mut self,
+        link: LinkType,
+        frame: &Frame<'_>,
+        emit: &mut impl FnMut(&FlowKey, Observation),
+    ) -> Seen {
+        let Self { config, key, filter, own, decoded } = self;
+        let bytes = frame.bytes;
+        if decode(config, link, bytes, frame.original_length, decoded).is_err() || decoded.network.is_none() {
+            return Seen::Undecoded;
+        }
+        if own.touches(decoded) {
+            return Seen::Own;
+        }
+        if !filter.matches(decoded, bytes) {
+            return Seen::Filtered;
+        }
+        let capture = Capture { time_nanos: frame.time_nanos, gso: frame.gso };
+        observe(decoded, bytes, capture, key, emit).map_or(Seen::Undecoded, |()| Seen::Recorded)
+    }
+}

@@ -1,0 +1,13 @@
+//! Capturing packets: backends behind one trait, and the workers that turn their frames into observations.
+
+pub mod af_packet;
+pub mod backend;
+pub mod counters;
+pub mod lens;
+pub mod pcap;
+mod ring;
+pub mod slices;
+mod snap;
+mod socket;
+pub mod window;
+pub mod worker;

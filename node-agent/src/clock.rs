@@ -1,0 +1,45 @@
+//! The two clocks of a node: the kernel stamps packets on `CLOCK_REALTIME`, which steps; windows are kept on
+//! `CLOCK_MONOTONIC`, which does not.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds since boot on `CLOCK_MONOTONIC`.
+pub fn monotonic_nanos() -> i64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds since 1970 on `CLOCK_REALTIME`.
+pub fn realtime_nanos() -> i64 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+/// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC` in nanoseconds. Of three readings the one with the shortest gap between
+/// its two monotonic halves counts, so that being descheduled in between does not show as an offset.
+pub fn realtime_minus_monotonic() -> i64 {
+    let reading = || {
+        let before = monotonic_nanos();
+        let realtime = realtime_nanos();
+        let after = monotonic_nanos();
+        (after - before, realtime - before.midpoint(after))
+    };
+    (0..3).map(|_| reading()).min().map_or(0, |(_, offset)| offset)
+}
+
+fn read(clock: ClockId) -> i64 {
+    // Both clocks exist on every Linux; a reading of 0 would show as a window that never comes.
+    clock_gettime(clock).map_or(0, |t| t.tv_sec() * 1_000_000_000 + t.tv_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offset_joins_the_two_clocks() {
+        let offset = realtime_minus_monotonic();
+        let before = realtime_nanos();
+        let converted = monotonic_nanos() + offset;
+        let after = realtime_nanos();
+        assert!(converted > before - 5_000_000 && converted < after + 5_000_000);
+    }
+}

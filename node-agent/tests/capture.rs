@@ -1,0 +1,333 @@
+//! Backends, recorder and filters on real packets between network namespaces.
+
+mod common;
+
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Namespace, index, veth};
+use lastseen_node_agent::capture::af_packet::AfPacket;
+use lastseen_node_agent::capture::backend::{Direction, Settings, Source, Target};
+use lastseen_node_agent::capture::counters::Counters;
+use lastseen_node_agent::capture::lens::{Lens, OwnEndpoints};
+use lastseen_node_agent::capture::pcap::Pcap;
+use lastseen_node_agent::capture::slices::{Sink, Slice};
+use lastseen_node_agent::capture::window::Window;
+use lastseen_node_agent::capture::worker::{self, Point};
+use lastseen_node_agent::clock;
+use lastseen_node_agent::filter::Filter;
+use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
+use lastseen_packet::{DecodeConfig, IdentityKey, LinkType};
+use tokio::sync::mpsc::unbounded_channel;
+
+const SETTINGS: Settings = Settings { snap_length: 192, ring_bytes: 4 << 20 };
+const MS: i64 = 1_000_000;
+
+/// What a point delivered.
+#[derive(Clone, Default)]
+struct Delivered(Arc<Mutex<Record>>);
+
+#[derive(Clone, Default)]
+struct Record {
+    rows: Vec<(FlowKey, Observation)>,
+    slices: Vec<(i64, i64, Counters)>,
+}
+
+impl Record {
+    fn total(&self) -> Counters {
+        self.slices.iter().fold(Counters::default(), |mut sum, slice| {
+            sum += slice.2;
+            sum
+        })
+    }
+
+    fn udp(&self) -> Vec<(FlowKey, Observation)> {
+        self.rows
+            .iter()
+            .filter(|(flow, _)| flow.protocol == 17 && flow.destination_port == 9000)
+            .copied()
+            .collect()
+    }
+}
+
+impl Sink for Delivered {
+    fn offer(&mut self, slice: &Slice<'_>) -> bool {
+        let mut record = self.0.lock().unwrap();
+        for index in 0..slice.columns.len() {
+            let row = slice.columns.row(index);
+            record.rows.push((slice.columns.flows[row.flow as usize], row));
+        }
+        record.slices.push((slice.start_nanos, slice.end_nanos, slice.counters));
+        true
+    }
+}
+
+fn target(namespace: &Namespace, name: &'static str, direction: Direction) -> Target {
+    let index = index(namespace, name);
+    Target { name: name.into(), index, mtu: 1500, link: LinkType::Ethernet, direction }
+}
+
+fn open(namespace: &Namespace, target: Target, settings: Settings) -> Box<dyn Source> {
+    namespace.run(move || Box::new(AfPacket::open(&target, settings).unwrap()) as Box<dyn Source>)
+}
+
+fn lens(filter: &str, own: &[&str]) -> Lens {
+    Lens::new(
+        DecodeConfig::default(),
+        IdentityKey([7; 16]),
+        Filter::compile(filter).unwrap(),
+        OwnEndpoints::new(own.iter().map(|e| e.parse().unwrap())),
+    )
+}
+
+/// Records `sources` while `traffic` runs, and returns what each delivered.
+fn record(sources: Vec<Box<dyn Source>>, filter: &'static str, traffic: impl FnOnce()) -> Vec<Record> {
+    record_with(sources, filter, &[], traffic)
+}
+
+fn record_with(
+    sources: Vec<Box<dyn Source>>,
+    filter: &'static str,
+    own: &'static [&'static str],
+    traffic: impl FnOnce(),
+) -> Vec<Record> {
+    let delivered: Vec<_> = sources.iter().map(|_| Delivered::default()).collect();
+    let points: Vec<_> = sources
+        .into_iter()
+        .zip(&delivered)
+        .map(|(source, sink)| Point::new(source, sink.clone(), [1; 16]))
+        .collect();
+    let (news, mut heard) = unbounded_channel();
+    let window = Arc::new(Window::new(None, None));
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600_000 * MS);
+    let worker = thread::spawn({
+        let window = window.clone();
+        move || worker::run(points, lens(filter, own), &window, &news)
+    });
+    // Packets wait in the ring, so the reader needs no head start.
+    traffic();
+    window.shorten(clock::monotonic_nanos());
+    worker.join().unwrap();
+    assert_eq!(heard.try_recv().ok(), None, "nothing went wrong");
+    delivered.iter().map(|d| d.0.lock().unwrap().clone()).collect()
+}
+
+/// Sends `count` datagrams of `length` bytes from `namespace` to 10.9.0.2:9000, each with its number in front.
+fn send_udp(namespace: &Namespace, to: &'static str, count: u32, length: usize) {
+    namespace.run(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let mut payload = vec![0u8; length];
+        for number in 0..count {
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            socket.send_to(&payload, to).unwrap();
+        }
+    });
+}
+
+fn pair() -> (Namespace, Namespace) {
+    let (left, right) = (Namespace::new(), Namespace::new());
+    veth(&left, &right, "v0");
+    listen(&right, 9000);
+    reach(&left, "10.9.0.2:9000", &right);
+    (left, right)
+}
+
+/// Keeps a port open, so that no ICMP error answers.
+fn listen(namespace: &Namespace, port: u16) {
+    namespace.run(move || std::mem::forget(UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+}
+
+/// Returns once datagrams arrive: carriers are up and neighbours resolved.
+fn reach(from: &Namespace, to: &'static str, receiver: &Namespace) {
+    let address: std::net::SocketAddr = to.parse().unwrap();
+    let (socket, probe) = receiver.run(move || {
+        let socket = UdpSocket::bind((address.ip(), 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let probe = socket.local_addr().unwrap();
+        (socket, probe)
+    });
+    while socket.recv(&mut [0; 16]).is_err() {
+        from.run(move || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", probe).unwrap());
+    }
+}
+
+#[test]
+fn both_ends_see_every_datagram_once_in_the_right_direction() {
+    let (left, right) = pair();
+    let sources = vec![
+        open(&left, target(&left, "v0", Direction::Out), SETTINGS),
+        open(&left, target(&left, "v0", Direction::In), SETTINGS),
+        open(&right, target(&right, "v0", Direction::In), SETTINGS),
+    ];
+    let before = clock::realtime_nanos();
+    let records = record(sources, "", || send_udp(&left, "10.9.0.2:9000", 500, 400));
+    let [out, back, arrived] = &records[..] else { panic!() };
+    assert_eq!((out.udp().len(), back.udp().len(), arrived.udp().len()), (500, 0, 500));
+    for ((_, sent), (_, received)) in out.udp().iter().zip(arrived.udp()) {
+        assert_eq!((sent.ip_id, sent.transport_hash), (received.ip_id, received.transport_hash));
+        assert_eq!((sent.ip_length, sent.payload_length, sent.gso_type), (428, 400, gso::NONE));
+        assert_eq!(sent.marks & marks::HASH_TRUNCATED, 0);
+        assert!(sent.time_nanos > before && sent.time_nanos < clock::realtime_nanos());
+    }
+}
+
+#[test]
+fn slices_meet_and_their_counters_add_up() {
+    let (left, right) = pair();
+    let source = open(&right, target(&right, "v0", Direction::In), SETTINGS);
+    let records = record(vec![source], "udp port 9000", || {
+        for _ in 0..5 {
+            send_udp(&left, "10.9.0.2:9000", 300, 100);
+            send_udp(&left, "10.9.0.2:9001", 10, 100);
+            thread::sleep(Duration::from_millis(70));
+        }
+    });
+    let record = &records[0];
+    assert!(record.slices.windows(2).all(|pair| pair[0].1 == pair[1].0), "{:?}", record.slices);
+    assert!(record.slices.len() > 1);
+    let total = record.total();
+    assert_eq!(record.rows.len(), 1500);
+    assert_eq!(total.filtered, 50);
+    assert_eq!(total.received, 1500 + total.filtered + total.undecoded);
+    assert_eq!((total.kernel_drops, total.agent_drops), (0, 0));
+}
+
+#[test]
+fn snap_length_cuts_small_packets_and_keeps_udp_super_packets_whole() {
+    let (left, _right) = pair();
+    let settings = Settings { snap_length: 64, ..SETTINGS };
+    let sources = vec![
+        open(&left, target(&left, "v0", Direction::Out), settings),
+        open(&left, target(&left, "v0", Direction::Out), SETTINGS),
+    ];
+    let records = record(sources, "", || {
+        left.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000).unwrap();
+            let payload: Vec<u8> = (0..12_000u32).map(|i| (i / 1000) as u8).collect();
+            socket.send_to(&payload, "10.9.0.2:9000").unwrap();
+            socket.send_to(&[1; 900], "10.9.0.2:9000").unwrap();
+        });
+    });
+    for record in &records {
+        let udp = record.udp();
+        assert_eq!(udp.len(), 13, "twelve datagrams of a super-packet and one alone");
+        let mut hashes: Vec<_> = udp[..12].iter().map(|(_, row)| row.transport_hash).collect();
+        assert!(udp[..12].iter().all(|(_, row)| row.payload_length == 1000));
+        assert!(udp[..12].iter().all(|(_, row)| row.marks & marks::HASH_TRUNCATED == 0));
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), 12, "each datagram is hashed by its own payload");
+    }
+    // 64 bytes hold 22 of the payload: not enough for the hash.
+    assert_ne!(records[0].udp()[12].1.marks & marks::HASH_TRUNCATED, 0);
+    assert!(records[0].total().bytes < records[1].total().bytes);
+}
+
+#[test]
+fn a_stalled_reader_counts_every_dropped_packet() {
+    let (left, right) = pair();
+    let settings = Settings { ring_bytes: 131_072, ..SETTINGS };
+    let mut source = open(&right, target(&right, "v0", Direction::In), settings);
+    send_udp(&left, "10.9.0.2:9000", 5000, 200);
+    thread::sleep(Duration::from_millis(60));
+    let dropped = source.drops().unwrap();
+    let mut seen = 0;
+    while source.read(&mut |frame| seen += u64::from(frame.bytes.len() > 100)).unwrap() {}
+    assert!(dropped > 1000 && seen > 100, "{dropped} dropped, {seen} seen");
+    assert_eq!(dropped + seen, 5000);
+    assert_eq!(source.drops().unwrap(), 0);
+}
+
+#[test]
+fn filters_hold_inside_a_tunnel_and_fragments_pass() {
+    let (left, right) = pair();
+    for (side, own, peer) in [(&left, 1, 2), (&right, 2, 1)] {
+        side.ip(&format!(
+            "link add vx0 type vxlan id 5 dstport 8472 dev v0 local 10.9.0.{own} remote 10.9.0.{peer} nolearning"
+        ));
+        side.ip(&format!("addr add 10.44.0.{own}/24 dev vx0"));
+        side.ip("link set vx0 up");
+    }
+    listen(&right, 9001);
+    reach(&left, "10.44.0.2:9000", &right);
+    let sources = vec![
+        open(&left, target(&left, "vx0", Direction::Out), SETTINGS),
+        open(&left, target(&left, "v0", Direction::Out), SETTINGS),
+        open(&right, target(&right, "v0", Direction::In), SETTINGS),
+    ];
+    let records = record(sources, "dst host 10.44.0.2 and udp port 9000", || {
+        send_udp(&left, "10.44.0.2:9000", 40, 300);
+        send_udp(&left, "10.44.0.2:9001", 40, 300);
+        send_udp(&left, "10.9.0.2:9000", 10, 3000);
+    });
+    let inner: Vec<_> =
+        records.iter().map(|r| r.rows.iter().filter(|(_, o)| o.payload_length == 300).count()).collect();
+    assert_eq!(inner, [40, 40, 40]);
+    let overlay = |record: &Record| record.rows[0].0.overlay.map(|o| (o.id, o.port));
+    assert_eq!(overlay(&records[0]), None);
+    assert_eq!(overlay(&records[1]), Some((5, 8472)));
+    // Of ten datagrams in three fragments, the twenty without a header pass the filter.
+    let fragments = |r: &Record| r.rows.iter().filter(|(_, o)| o.fragment_offset > 0).count();
+    assert_eq!((fragments(&records[1]), fragments(&records[2])), (20, 20));
+}
+
+#[test]
+fn the_fabrics_own_connections_are_counted_and_left_out() {
+    let (left, right) = pair();
+    let source = open(&left, target(&left, "v0", Direction::Out), SETTINGS);
+    let records = record_with(vec![source], "", &["10.9.0.2:7443"], || {
+        let (own, other) = right.run(|| {
+            let bind = |port| std::net::TcpListener::bind(("0.0.0.0", port)).unwrap();
+            (bind(7443), bind(7444))
+        });
+        left.run(|| {
+            drop(std::net::TcpStream::connect("10.9.0.2:7443").unwrap());
+            drop(std::net::TcpStream::connect("10.9.0.2:7444").unwrap());
+        });
+        drop((own, other));
+    });
+    let ports: Vec<_> = records[0].rows.iter().map(|(flow, _)| flow.destination_port).collect();
+    assert!(ports.contains(&7444) && !ports.contains(&7443), "{ports:?}");
+    assert!(records[0].total().own_connections >= 3);
+}
+
+#[test]
+fn pcap_backend_sees_the_same_packets() {
+    let (left, right) = pair();
+    let sources: Vec<Box<dyn Source>> = [Direction::In, Direction::Out]
+        .map(|direction| {
+            let target = target(&right, "v0", direction);
+            right.run(move || Box::new(Pcap::open(&target, SETTINGS).unwrap()) as Box<dyn Source>)
+        })
+        .into();
+    let records = record(sources, "udp", || send_udp(&left, "10.9.0.2:9000", 200, 400));
+    assert_eq!((records[0].udp().len(), records[1].udp().len()), (200, 0));
+    assert!(records[0].udp().iter().all(|(_, row)| row.gso_type == gso::UNKNOWN && row.ip_length == 428));
+}
+
+#[test]
+fn a_vanished_interface_is_noted_and_ends_nothing() {
+    let (left, right) = pair();
+    let source = open(&right, target(&right, "v0", Direction::In), SETTINGS);
+    let sink = Delivered::default();
+    let window = Arc::new(Window::new(None, None));
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600 * MS);
+    let (news, mut heard) = unbounded_channel();
+    let worker = thread::spawn({
+        let points = vec![Point::new(source, sink.clone(), [1; 16])];
+        let window = window.clone();
+        move || worker::run(points, lens("", &[]), &window, &news)
+    });
+    left.ip("link del v0");
+    let started = Instant::now();
+    worker.join().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(heard.blocking_recv().unwrap().starts_with("v0: "));
+    let record = sink.0.lock().unwrap();
+    let covered = record.slices.last().unwrap().1 - record.slices[0].0;
+    // The two clocks are read one after the other, so the ends differ by what lies in between.
+    assert!((covered - 600 * MS).abs() < 5 * MS, "{covered}");
+}

@@ -1,0 +1,83 @@
+//! Network namespaces that live as long as a value, and commands inside them.
+#![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
+
+use std::process::Command;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::gettid;
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// A network namespace held by one thread, gone when the value is dropped.
+pub struct Namespace {
+    tasks: Option<Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+    thread_id: i32,
+}
+
+impl Namespace {
+    /// A new, empty namespace with its loopback up.
+    pub fn new() -> Self {
+        let (tasks, queue) = channel::<Task>();
+        let (ready, entered) = channel();
+        let thread = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("these tests make network namespaces: run them as root");
+            ready.send(gettid().as_raw()).unwrap();
+            queue.into_iter().for_each(|task| task());
+        });
+        let thread_id = entered.recv().expect("namespace thread ended: run as root");
+        let namespace = Self { tasks: Some(tasks), thread: Some(thread), thread_id };
+        // Nobody but the test speaks: no neighbour discovery, no multicast reports.
+        namespace.run(|| std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap());
+        namespace.ip("link set lo up");
+        namespace
+    }
+
+    /// Runs `work` inside.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = channel();
+        let task: Task = Box::new(move || drop(done.send(work())));
+        self.tasks.as_ref().unwrap().send(task).unwrap();
+        result.recv().expect("the task inside the namespace panicked")
+    }
+
+    /// Runs `ip` with these arguments inside.
+    pub fn ip(&self, arguments: &str) {
+        self.command(&format!("ip {arguments}"));
+    }
+
+    /// Runs a command inside; it must succeed.
+    pub fn command(&self, line: &str) {
+        let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let output = self.run(move || Command::new(&words[0]).args(&words[1..]).output().unwrap());
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What `ip link set … netns` takes.
+    pub fn id(&self) -> i32 {
+        self.thread_id
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.tasks.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Joins two namespaces by a veth pair, `name` on both sides, with `10.9.0.1/24` and `10.9.0.2/24`.
+pub fn veth(left: &Namespace, right: &Namespace, name: &str) {
+    left.ip(&format!("link add {name} type veth peer name {name} netns {}", right.id()));
+    left.ip(&format!("addr add 10.9.0.1/24 dev {name}"));
+    right.ip(&format!("addr add 10.9.0.2/24 dev {name}"));
+    left.ip(&format!("link set {name} up"));
+    right.ip(&format!("link set {name} up"));
+}
+
+/// Index of an interface of a namespace.
+pub fn index(namespace: &Namespace, name: &'static str) -> u32 {
+    namespace.run(move || nix::net::if_::if_nametoindex(name).unwrap())
+}
