@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,16 @@ pub const PREFIX: &str = "lsn";
 
 /// How long processes in a namespace get to leave after SIGKILL.
 const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Held while a namespace or a process is made or a namespace removed. A signal takes it and keeps it until the
+/// program has ended, so that nothing new appears behind its back.
+static CHANGING: Mutex<()> = Mutex::new(());
+
+/// Makes or removes something that a signal would remove; never returns once a signal does.
+pub fn alone<T>(change: impl FnOnce() -> T) -> T {
+    let _changing = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    change()
+}
 
 /// Names under `/run/netns` that start with `prefix`.
 pub fn namespaces(prefix: &str) -> Vec<String> {
@@ -79,8 +90,10 @@ pub fn on_signal() -> Result<()> {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
         });
         eprintln!("interrupted: removing the lab");
-        clean(&own_prefix());
-        process::exit(130);
+        alone(|| {
+            clean(&own_prefix());
+            process::exit(130)
+        })
     });
     Ok(())
 }

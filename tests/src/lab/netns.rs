@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
+use super::cleanup;
 use super::command::Tool;
 
 /// A network namespace under `/run/netns`, removed on drop.
@@ -18,7 +19,7 @@ pub struct Netns {
 impl Netns {
     /// Creates the namespace and brings its loopback up.
     pub fn create(name: &str) -> Result<Self> {
-        Tool::new("ip").args(["netns", "add", name]).run()?;
+        cleanup::alone(|| Tool::new("ip").args(["netns", "add", name]).run())?;
         let netns = Self { name: name.to_owned() };
         netns.ip("link set lo up")?;
         Ok(netns)
@@ -72,6 +73,6 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
-        super::cleanup::remove_namespace(&self.name);
+        cleanup::alone(|| cleanup::remove_namespace(&self.name));
     }
 }

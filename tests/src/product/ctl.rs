@@ -24,7 +24,7 @@ pub struct Ctl<'lab> {
 }
 
 /// How a run of `ctl` ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Exit code; -1 when a signal ended it.
     pub code: i32,
@@ -32,6 +32,17 @@ pub struct Outcome {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+}
+
+impl Outcome {
+    /// What is wrong with this as a refusal of bad input: exit code 2 and one line on standard error that holds
+    /// every one of `words`, letter case aside. Absent when it is right.
+    pub fn fault_of_refusal(&self, words: &[&str]) -> Option<String> {
+        let line = self.stderr.trim().to_lowercase();
+        let missing: Vec<_> = words.iter().filter(|word| !line.contains(&word.to_lowercase())).collect();
+        let right = self.code == 2 && line.lines().count() == 1 && missing.is_empty();
+        (!right).then(|| format!("exit {}, missing {missing:?}, said: {}", self.code, self.stderr.trim()))
+    }
 }
 
 impl Ctl<'_> {
@@ -45,6 +56,12 @@ impl Ctl<'_> {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
+    }
+
+    /// The same place and server with another identity.
+    #[must_use]
+    pub fn with_identity(&self, pki: PathBuf) -> Self {
+        Self { netns: self.netns, program: self.program.clone(), server: self.server.clone(), pki }
     }
 
     /// Runs `ctl`; an exit code other than 0 is an error with what it printed.

@@ -23,7 +23,7 @@ pub const PORT: u16 = 7443;
 const READY: Duration = Duration::from_secs(30);
 
 /// How long a daemon may take to stop: the promised ten seconds and a little.
-const STOP: Duration = Duration::from_secs(12);
+pub const STOP: Duration = Duration::from_secs(12);
 
 /// The product running in a lab; everything stops when it is dropped.
 #[derive(Debug)]
@@ -88,10 +88,15 @@ impl<'lab> Fleet<'lab> {
     /// Replaces a node's agent by one with further flags.
     pub fn restart_agent(&mut self, node: &Node, flags: &[&str]) -> Result<()> {
         let index = self.index_of(node)?;
+        self.agents[index].signal(Signal::SIGTERM)?;
+        self.agents[index].wait(STOP)?;
+        self.start_agent(node, flags)
+    }
+
+    /// Starts a node's agent again after it has left, and waits until the new process is ready.
+    pub fn start_agent(&mut self, node: &Node, flags: &[&str]) -> Result<()> {
+        let index = self.index_of(node)?;
         let before = self.incarnation(node)?;
-        let agent = &mut self.agents[index];
-        agent.signal(Signal::SIGTERM)?;
-        agent.wait(STOP)?;
         self.agents[index] = self.agent(node, flags)?;
         let replaced = |reply: &Value| {
             let found = find(reply, node)?;
@@ -106,6 +111,27 @@ impl<'lab> Fleet<'lab> {
     fn incarnation(&self, node: &Node) -> Result<Value> {
         let nodes = self.ctl.json(&["list-nodes"])?;
         Ok(find(&nodes, node).context("the agent never registered")?["incarnation"].clone())
+    }
+
+    /// What has stopped although nobody stopped it; empty when all runs and every node is ready.
+    pub fn casualties(&mut self) -> Vec<String> {
+        let mut dead = Vec::new();
+        for process in self.coordinator.iter_mut().chain(&mut self.agents) {
+            if !process.is_running() {
+                dead.push(process.tail());
+            }
+        }
+        dead.extend(self.wait_until_ready().err().map(|error| format!("{error:#}")));
+        dead
+    }
+
+    /// Stops a node's agent and waits until the coordinator knows.
+    pub fn stop_agent(&mut self, node: &Node) -> Result<()> {
+        let index = self.index_of(node)?;
+        self.agents[index].signal(Signal::SIGTERM)?;
+        self.agents[index].wait(STOP)?;
+        let offline = |reply: &Value| (find(reply, node)?["state"] == "OFFLINE").then_some(());
+        self.ctl.wait_for("the node offline", READY, &["list-nodes"], offline)
     }
 
     /// The agent of a node.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::lab::cleanup;
 use crate::lab::netns::Netns;
 
 /// Lines of a log that a failure shows.
@@ -32,9 +33,8 @@ impl Process {
             .with_context(|| format!("open log {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         // The child inherits the namespace of the thread that starts it.
-        let child = netns.enter(move || {
-            command.spawn().with_context(|| format!("start {}", command.get_program().to_string_lossy()))
-        })?;
+        let start = move || command.spawn().with_context(|| format!("start {}", name(&command)));
+        let child = cleanup::alone(|| netns.enter(start))?;
         Ok(Self { child, log: log.to_owned() })
     }
 
@@ -58,6 +58,14 @@ impl Process {
         }
     }
 
+    /// Runs `command` inside `netns` to its end and returns its exit code and all it printed.
+    pub fn run(netns: &Netns, command: Command, log: &Path, patience: Duration) -> Result<(i32, String)> {
+        let mut process = Self::start(netns, command, log)?;
+        let status = process.wait(patience)?;
+        let text = fs::read_to_string(log).with_context(|| format!("read {}", log.display()))?;
+        Ok((status.code().unwrap_or(-1), text))
+    }
+
     /// Whether it has not left yet.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -70,6 +78,10 @@ impl Process {
         let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
         format!("last lines of {}:\n{}", self.log.display(), tail.join("\n"))
     }
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
 }
 
 impl Drop for Process {

@@ -13,6 +13,8 @@ pub struct Finding {
     pub lost_right: u64,
     /// Segments the report calls lost anywhere else.
     pub lost_elsewhere: u64,
+    /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
+    pub hop_right: Option<bool>,
     /// Everything that differs; empty means passed.
     pub differences: Vec<String>,
 }
@@ -21,6 +23,10 @@ pub struct Finding {
 pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     let mut finding = Finding { found: describe(report), ..Finding::default() };
     attribute(truth, report, &mut finding);
+    finding.hop_right = truth
+        .leg
+        .as_ref()
+        .map(|(from, to)| legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}")));
     check_verdict(truth, report, exit_code, &mut finding);
     check_losses(truth, &mut finding);
     check_sums(report, &mut finding);
@@ -126,6 +132,12 @@ fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut F
 
 /// The report in one line: verdict and, by size, the legs on which something was lost.
 fn describe(report: &Report) -> String {
+    let legs: Vec<_> = legs(report).into_iter().map(|(leg, _)| leg).collect();
+    format!("{} {}", report.verdict, legs.join(", ")).trim_end().to_owned()
+}
+
+/// Segments lost on each leg over all paths, most first.
+fn legs(report: &Report) -> Vec<(String, u64)> {
     let mut legs: Vec<(String, u64)> = Vec::new();
     for loss in report.paths.iter().flat_map(|path| &path.losses) {
         let leg = leg(loss);
@@ -135,8 +147,7 @@ fn describe(report: &Report) -> String {
         }
     }
     legs.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let legs: Vec<_> = legs.into_iter().map(|(leg, _)| leg).collect();
-    format!("{} {}", report.verdict, legs.join(", ")).trim_end().to_owned()
+    legs
 }
 
 fn leg(loss: &Loss) -> String {
@@ -211,7 +222,7 @@ mod tests {
         let finding = judge(right_report(), 1);
         assert_eq!(finding.differences, Vec::<String>::new());
         assert_eq!((finding.correct(&truth()), finding.false_losses(&truth())), (6, 0));
-        assert_eq!(finding.found, truth().to_string());
+        assert_eq!((finding.found, finding.hop_right), (truth().to_string(), Some(true)));
     }
 
     #[test]

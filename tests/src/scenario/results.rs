@@ -29,6 +29,8 @@ pub struct ScenarioResult {
     pub lost_correct: u64,
     /// Segments the report calls lost and that were not.
     pub false_losses: u64,
+    /// Whether the leg that loses most is the right one; absent when nothing is to be found.
+    pub hop_right: Option<bool>,
     /// Whether report and truth agree in everything.
     pub passed: bool,
     /// Whether it could not run.
@@ -49,6 +51,7 @@ impl ScenarioResult {
                 lost_found: finding.lost_right,
                 lost_correct: finding.correct(truth),
                 false_losses: finding.false_losses(truth),
+                hop_right: finding.hop_right,
                 passed: finding.differences.is_empty(),
                 differences: finding.differences.clone(),
                 ..result
@@ -105,6 +108,8 @@ pub struct Totals {
     pub loss_precision: Option<f64>,
     /// Share of truly lost segments that were called lost; absent when none was lost.
     pub loss_recall: Option<f64>,
+    /// Share of scenarios with a leg to find whose leg was named; absent when there was none.
+    pub hop_top1: Option<f64>,
     /// Segments called lost that were not.
     pub false_losses: u64,
 }
@@ -115,12 +120,14 @@ impl Results {
         let sum = |of: fn(&ScenarioResult) -> u64| scenarios.iter().map(of).sum::<u64>();
         let (correct, false_losses) = (sum(|one| one.lost_correct), sum(|one| one.false_losses));
         let ratio = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let legs = |right| scenarios.iter().filter(|one| one.hop_right == right).count() as u64;
         let totals = Totals {
             scenarios: scenarios.len(),
             passed: scenarios.iter().filter(|one| one.passed).count(),
             skipped: scenarios.iter().filter(|one| one.skipped).count(),
             loss_precision: ratio(correct, correct + false_losses),
             loss_recall: ratio(correct, sum(|one| one.lost_expected)),
+            hop_top1: ratio(legs(Some(true)), legs(Some(true)) + legs(Some(false))),
             false_losses,
         };
         Self { scenarios, totals }
@@ -144,13 +151,14 @@ impl Results {
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let percent =
-            |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{:.3} %", ratio * 100.0));
+            |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
         write!(
             f,
-            "{} scenarios, {} passed, {} skipped; loss precision {}, recall {}; {} false losses",
+            "{} scenarios, {} passed, {} skipped; leg named {}; loss precision {}, recall {}; {} false losses",
             self.scenarios,
             self.passed,
             self.skipped,
+            percent(self.hop_top1),
             percent(self.loss_precision),
             percent(self.loss_recall),
             self.false_losses
