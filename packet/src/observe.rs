@@ -73,7 +73,8 @@ pub fn observe(
     let mut row = base_row(decoded, network, capture);
     let size = u32::from(row.gso_size);
     let count = if size == 0 { 1 } else { row.payload_length.div_ceil(size) };
-    if row.gso_type == gso::UDP_L4 && (2..=MAX_SEGMENTS).contains(&count) {
+    let is_udp = matches!(decoded.transport, Transport::Udp(_)) && !network.is_fragment();
+    if is_udp && row.gso_type == gso::UDP_L4 && (2..=MAX_SEGMENTS).contains(&count) {
         each_datagram(decoded.payload.of(frame), row, key, &mut |row| emit(&flow, row));
         return Ok(());
     }

@@ -92,6 +92,8 @@ fn tcp_option(option: &[u8], tcp: &mut Tcp) {
             tcp.timestamps = Some((be32(values, 0), be32(values, 4)));
         }
         [5, _, blocks @ ..] if blocks.len() % 8 == 0 => {
+            // A second option, which no sender should add, replaces the first.
+            (tcp.sack, tcp.sack_count) = ([(0, 0); MAX_SACK_BLOCKS], 0);
             for (block, slot) in blocks.chunks_exact(8).take(MAX_SACK_BLOCKS).zip(&mut tcp.sack) {
                 *slot = (be32(block, 0), be32(block, 4));
                 tcp.sack_count += 1;

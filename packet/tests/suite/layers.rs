@@ -111,6 +111,15 @@ fn tcp_sack_blocks_beside_timestamps() {
 }
 
 #[test]
+fn a_second_sack_option_replaces_the_first() {
+    let option =
+        |left: u32, right: u32| [&[1, 1, 5, 10], &left.to_be_bytes()[..], &right.to_be_bytes()].concat();
+    let options = [option(1, 2), option(3, 4)].concat();
+    let out = decoded(&pod_frame(&POD_A.packet(6, &TCP.with_options(&options, b"")))).expect("valid");
+    assert_eq!((tcp(&out).sack_count, tcp(&out).sack[0]), (1, (3, 4)));
+}
+
+#[test]
 fn tcp_options_that_contradict_themselves_end_the_list() {
     for options in [[8, 10, 0, 0], [8, 0, 1, 1], [5, 255, 0, 0], [1, 1, 1, 8]] {
         let out = decoded(&pod_frame(&POD_A.packet(6, &TCP.with_options(&options, b"data")))).expect("valid");

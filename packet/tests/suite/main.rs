@@ -1,8 +1,8 @@
 //! The decoder against tshark, etherparse, hand-made packets and arbitrary bytes.
 
 mod captures;
-mod etherparse;
 mod frames;
+mod generated;
 mod hostile;
 mod identity;
 mod layers;
