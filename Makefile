@@ -35,6 +35,7 @@ demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab
 
 .PHONY: test
 test: packages lint deny ## every check and every test, each scenario once
+	cargo build --workspace --bins
 	cargo test --workspace --all-targets
 	$(SUDO) $(BIN)/lastseen-scenarios
 	$(MAKE) fuzz
