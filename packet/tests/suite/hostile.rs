@@ -1,53 +1,17 @@
 //! Arbitrary bytes and damaged packets: a typed error or a decoded packet, never a panic, never a claim beyond the
 //! frame.
 
+use std::path::Path;
+
 use lastseen_packet::observation::gso;
-use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, LinkType, decode, observe, segments};
+use lastseen_packet::{Gso, LinkType};
 use proptest::prelude::*;
 
-use crate::frames::KEY;
+use crate::digest::{GSO_KINDS, LINK_TYPES, digest};
 use crate::layers::every_kind;
 
-const LINK_TYPES: [LinkType; 9] = [
-    LinkType::Ethernet,
-    LinkType::Raw,
-    LinkType::Null,
-    LinkType::Loop,
-    LinkType::LinuxSll,
-    LinkType::LinuxSll2,
-    LinkType::Ipv4,
-    LinkType::Ipv6,
-    LinkType::Ppp,
-];
-
-/// Takes a frame through everything and checks what must hold for any input.
-fn digest(link: LinkType, frame: &[u8], original_length: u32, gso: Gso) {
-    let mut out = Decoded::default();
-    let result = decode(&DecodeConfig::default(), link, frame, original_length, &mut out);
-    if let Err(error) = result {
-        assert!(error.offset as usize <= frame.len(), "{error}");
-    }
-    let payload = out.payload;
-    assert!(payload.offset as usize + payload.captured as usize <= frame.len(), "{payload:?}");
-    assert!(
-        payload.length <= out.original_length
-            || out.encapsulations().iter().any(|t| t.carrier.more_fragments)
-    );
-    assert!(out.inner_frame_offset <= payload.offset, "{out:?}");
-    let mut rows = 0;
-    let mut expanded = 0;
-    let _ = observe(&out, frame, Capture { time_nanos: 0, gso }, &KEY, &mut |flow, row| {
-        rows += 1;
-        expanded += segments(flow, &row, &KEY).count();
-    });
-    assert!(
-        rows <= lastseen_packet::MAX_SEGMENTS as usize && expanded <= lastseen_packet::MAX_SEGMENTS as usize
-    );
-}
-
 fn any_gso() -> impl Strategy<Value = Gso> {
-    let kinds = vec![gso::NONE, gso::TCPV4, gso::TCPV6, gso::UDP_L4, gso::UNKNOWN, 0x81, 0xff];
-    (prop::sample::select(kinds), any::<u16>()).prop_map(|(kind, size)| Gso { kind, size })
+    (prop::sample::select(&GSO_KINDS[..]), any::<u16>()).prop_map(|(kind, size)| Gso { kind, size })
 }
 
 proptest! {
@@ -95,5 +59,21 @@ fn every_value_of_every_byte_of_every_kind_of_packet() {
             }
             changed[at] = frame[at];
         }
+    }
+}
+
+/// The fuzz target starts from the same packets: four bytes of choices (Ethernet, no offload, captured whole), then the
+/// frame. `UPDATE_SEEDS=1` writes them.
+#[test]
+fn the_fuzz_corpus_begins_with_every_kind_of_packet() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/decode");
+    for (name, frame) in every_kind() {
+        let path = directory.join(name.replace(' ', "-"));
+        let seed = [&[0; 4], &frame[..]].concat();
+        if std::env::var_os("UPDATE_SEEDS").is_some() {
+            std::fs::write(&path, &seed).expect("a writable corpus");
+        }
+        let found = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(found, seed, "{}: run with UPDATE_SEEDS=1 to write it anew", path.display());
     }
 }

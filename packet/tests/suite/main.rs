@@ -1,6 +1,7 @@
 //! The decoder against tshark, etherparse, hand-made packets and arbitrary bytes.
 
 mod captures;
+mod digest;
 mod frames;
 mod generated;
 mod hostile;
