@@ -1,1 +1,44 @@
-//! Lastseen.
+//! The command line tool. Each command is one file in [`commands`]; it asks the coordinator, or works on local
+//! files, and hands what it found to [`output`].
+
+pub mod cli;
+pub mod commands;
+pub mod context;
+pub mod doctor;
+pub mod exit;
+pub mod follow;
+pub mod output;
+pub mod parse;
+pub mod pki;
+pub mod report;
+pub mod rpc;
+pub mod show_file;
+
+use std::process::ExitCode;
+
+use lastseen_runtime::telemetry::{self, LogFormat};
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// Runs one command on this process's standard streams.
+pub fn run(cli: Cli) -> ExitCode {
+    telemetry::init(LogFormat::Text, cli.global.log_directive());
+    // Only the first installation in a process counts; a second one is the same provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(Err(error.into())),
+    };
+    let (stdout, mut context) = (std::io::stdout(), Context::for_process(cli.global));
+    let mut out = std::io::LineWriter::new(stdout.lock());
+    context.progress = context.progress && !context.global.quiet;
+    let result = runtime.block_on(commands::run(cli.command, &context, &mut out));
+    // A blocked read of a name server must not keep a finished command alive.
+    runtime.shutdown_background();
+    exit::report(result.and_then(|exit| Ok(std::io::Write::flush(&mut out).map(|()| exit)?)))
+}
+
+/// What a command gives back: how the process ends, or the line that says what failed.
+pub type Outcome = anyhow::Result<Exit>;

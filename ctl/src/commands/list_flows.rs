@@ -1,0 +1,123 @@
+//! `list-flows`.
+
+use std::io::Write;
+
+use clap::Args;
+use lastseen_proto::v1::{FlowRecord, ListFlowsRequest, ListFlowsResponse};
+
+use crate::Outcome;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::table::Table;
+use crate::output::{self, Format, View, names, units};
+use crate::rpc::{self, Fabric};
+
+/// List the flow records of a capture, one per observation point and flow.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ctl list-flows c-7f3k
+  ctl list-flows -o wide          # of the newest capture, with IPFIX details
+  ctl list-flows c-7f3k -o json | jq '.flows[] | select(.retransmissions != \"0\")'")]
+pub struct Arguments {
+    /// Capture id; the newest capture without it.
+    #[arg(default_value = "", hide_default_value = true)]
+    id: String,
+    /// At most this many.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+pub(super) async fn run(arguments: &Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
+    let fabric = Fabric::connect(&context.global).await?;
+    let limit = arguments.limit.map(|limit| limit as usize);
+    let flows = rpc::all_pages(limit, async |page_size, page_token| {
+        let capture_id = arguments.id.clone();
+        let request = rpc::analysis_request(ListFlowsRequest { capture_id, page_size, page_token });
+        let page = fabric.analysis().list_flows(request).await.map_err(|status| fabric.failed(&status))?;
+        let page = page.into_inner();
+        Ok((page.flows, page.next_page_token))
+    })
+    .await?;
+    output::print(&ListFlowsResponse { flows, next_page_token: String::new() }, context, out)?;
+    Ok(Exit::Done)
+}
+
+impl View for ListFlowsResponse {
+    fn text(&self, context: &Context) -> String {
+        if self.flows.is_empty() {
+            return "no flows: no packet matched the capture's filter\n".to_owned();
+        }
+        let wide = context.global.output == Format::Wide;
+        let mut headers = vec![
+            "NODE",
+            "INTERFACE",
+            "DIR",
+            "SOURCE",
+            "DESTINATION",
+            "PROTO",
+            "OVERLAY",
+            ">PACKETS",
+            ">SEGMENTS",
+            ">OCTETS",
+        ];
+        headers.extend(if wide { WIDE } else { &[] });
+        let mut table = Table::new(&headers);
+        for flow in &self.flows {
+            table.row(row(flow, wide));
+        }
+        table.text()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.flows.iter().map(|flow| format!("{} → {}", source(flow), destination(flow))).collect()
+    }
+}
+
+const WIDE: &[&str] = &[">RETRANS", ">OUT OF ORDER", "FLAGS", "LENGTHS", "TTL", "FIRST", "LAST"];
+
+fn row(flow: &FlowRecord, wide: bool) -> Vec<String> {
+    let mut cells = vec![
+        flow.node.clone(),
+        flow.interface.clone(),
+        names::direction(flow.direction),
+        source(flow),
+        destination(flow),
+        names::protocol(flow.protocol_identifier),
+        flow.overlay.as_ref().map_or_else(String::new, names::overlay),
+        units::count(flow.packet_delta_count),
+        units::count(flow.segments),
+        units::count(flow.octet_delta_count),
+    ];
+    if wide {
+        cells.push(units::count(flow.retransmissions));
+        cells.push(units::count(flow.out_of_order));
+        cells.push(if flow.protocol_identifier == 6 {
+            names::tcp_flags(flow.tcp_control_bits)
+        } else {
+            String::new()
+        });
+        cells.push(format!("{}-{}", flow.minimum_ip_total_length, flow.maximum_ip_total_length));
+        cells.push(format!("{}-{}", flow.minimum_ttl, flow.maximum_ttl));
+        cells.push(units::time_of_day(flow.flow_start.as_ref()));
+        cells.push(units::time_of_day(flow.flow_end.as_ref()));
+    }
+    cells
+}
+
+fn source(flow: &FlowRecord) -> String {
+    names::endpoint(&flow.source_address, if has_ports(flow) { flow.source_transport_port } else { 0 })
+}
+
+/// For ICMP the destination port holds type and code (IPFIX 32).
+fn destination(flow: &FlowRecord) -> String {
+    let port = flow.destination_transport_port;
+    match flow.protocol_identifier {
+        1 | 58 => format!("{} type {} code {}", flow.destination_address, port >> 8 & 0xff, port & 0xff),
+        _ => names::endpoint(&flow.destination_address, port),
+    }
+}
+
+fn has_ports(flow: &FlowRecord) -> bool {
+    !matches!(flow.protocol_identifier, 1 | 58)
+}

@@ -1,0 +1,70 @@
+//! The commands, one file each.
+
+pub mod completion;
+pub mod delete_capture;
+pub mod diff_nodes;
+pub mod doctor;
+pub mod follow_capture;
+pub mod list_captures;
+pub mod list_flows;
+pub mod list_lost;
+pub mod list_nodes;
+pub mod pki;
+pub mod show_capture;
+pub mod show_file;
+pub mod show_node;
+pub mod start_capture;
+pub mod stop_capture;
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use crate::Outcome;
+use crate::context::Context;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[expect(
+    missing_docs,
+    reason = "clap takes a command's help from its arguments' documentation, a variant's would hide it"
+)]
+pub enum Command {
+    #[command(subcommand)]
+    Pki(pki::Command),
+    ListNodes(list_nodes::Arguments),
+    ShowNode(show_node::Arguments),
+    StartCapture(start_capture::Arguments),
+    ListCaptures(list_captures::Arguments),
+    ShowCapture(show_capture::Arguments),
+    FollowCapture(follow_capture::Arguments),
+    StopCapture(stop_capture::Arguments),
+    DeleteCapture(delete_capture::Arguments),
+    DiffNodes(diff_nodes::Arguments),
+    ListFlows(list_flows::Arguments),
+    ListLost(list_lost::Arguments),
+    ShowFile(show_file::Arguments),
+    Doctor(doctor::Arguments),
+    Completion(completion::Arguments),
+}
+
+/// Runs a command, which writes its result to `out`.
+pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Outcome {
+    match command {
+        Command::Pki(command) => pki::run(&command, context, out),
+        Command::ListNodes(_) => list_nodes::run(context, out).await,
+        Command::ShowNode(arguments) => show_node::run(arguments, context, out).await,
+        Command::StartCapture(arguments) => start_capture::run(arguments, context, out).await,
+        Command::ListCaptures(arguments) => list_captures::run(&arguments, context, out).await,
+        Command::ShowCapture(arguments) => show_capture::run(arguments, context, out).await,
+        Command::FollowCapture(arguments) => follow_capture::run(arguments, context, out).await,
+        Command::StopCapture(arguments) => stop_capture::run(arguments, context, out).await,
+        Command::DeleteCapture(arguments) => delete_capture::run(arguments, context, out).await,
+        Command::DiffNodes(arguments) => diff_nodes::run(arguments, context, out).await,
+        Command::ListFlows(arguments) => list_flows::run(&arguments, context, out).await,
+        Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
+        Command::ShowFile(arguments) => show_file::run(&arguments, context, out),
+        Command::Doctor(_) => doctor::run(context, out).await,
+        Command::Completion(arguments) => completion::run(&arguments, out),
+    }
+}

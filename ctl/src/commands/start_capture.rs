@@ -1,0 +1,290 @@
+//! `start-capture`.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+use jiff::Timestamp;
+use lastseen_proto::v1::{
+    Capture, CaptureSpec, StartCaptureRequest, StartCaptureResponse, WatchCaptureResponse,
+};
+
+use crate::Outcome;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::follow::{self, Display};
+use crate::output::{self, Format, View, escape};
+use crate::parse;
+use crate::rpc::{self, Fabric};
+
+/// Bytes that a capture's name, and each part of a label, may have.
+const LONGEST_TEXT: usize = 63;
+
+/// Capture on many nodes in one window, and follow it to its end.
+///
+/// Arms every node, starts once all are armed and, unless --no-wait is given, follows to the end. Prints the capture's
+/// id last; -o name prints it alone. Exits with 0 if the capture completed on every node asked for, with 2 otherwise.
+/// An interrupt ends the following, with exit code 2; the capture goes on.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ctl start-capture --all-nodes
+  ctl start-capture --nodes node-a,node-b --filter 'host 10.244.2.10 and tcp port 80' --duration 30s
+  id=$(ctl start-capture --all-nodes --duration 10s -q -o name) && ctl diff-nodes $id")]
+#[group(id = "where", required = true, multiple = false, args = ["all_nodes", "nodes"])]
+pub struct Arguments {
+    /// Capture on every node that is connected.
+    #[arg(long)]
+    all_nodes: bool,
+    /// Capture on these nodes.
+    #[arg(long, value_delimiter = ',', value_name = "NODE")]
+    nodes: Vec<String>,
+    /// What to capture, in terms of the pods' packets: a pcap-filter(7) expression that holds inside tunnels too.
+    #[arg(long, value_name = "BPF", default_value = "", hide_default_value = true)]
+    filter: String,
+    /// Where to capture: auto, or interface names.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "auto")]
+    interfaces: Vec<String>,
+    /// How long to capture; 60s unless given.
+    #[arg(long, value_parser = parse::duration, value_name = "DURATION")]
+    duration: Option<Duration>,
+    /// Stop a node after this many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_packets: Option<u64>,
+    /// Stop a node after this many captured bytes, for example 64MiB.
+    #[arg(long, value_name = "N", value_parser = parse::bytes)]
+    max_bytes: Option<u64>,
+    /// Begin at this time, for example 2026-03-01T14:03:20Z. Without it: as soon as all nodes are armed.
+    #[arg(long, value_name = "RFC3339", value_parser = parse::instant)]
+    start_at: Option<Timestamp>,
+    /// Begin this long from now, by this machine's clock.
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration, conflicts_with = "start_at")]
+    start_in: Option<Duration>,
+    /// Bytes of each packet that are looked at; 192 unless given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=65_535))]
+    snaplen: Option<u32>,
+    /// A name to find it by; need not be unique.
+    #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
+    name: String,
+    /// A label; may be repeated.
+    #[arg(long, value_name = "K=V", value_parser = parse::label)]
+    label: Vec<(String, String)>,
+    /// Do not follow: print the id once the capture has been accepted.
+    #[arg(long)]
+    no_wait: bool,
+    /// Check only: print what would be captured where, and start nothing.
+    #[arg(long, conflicts_with = "no_wait")]
+    dry_run: bool,
+}
+
+pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
+    let (dry_run, no_wait) = (arguments.dry_run, arguments.no_wait);
+    let spec = spec(arguments)?;
+    let fabric = Fabric::connect(&context.global).await?;
+    let capture = start(&fabric, spec, dry_run).await?;
+    if dry_run || no_wait {
+        print(capture, context, out)?;
+        return Ok(Exit::Done);
+    }
+    let capture = follow_to_end(&fabric, capture, context).await?;
+    let outcome = follow::outcome(&capture);
+    print(capture, context, out)?;
+    outcome
+}
+
+async fn start(fabric: &Fabric, spec: CaptureSpec, dry_run: bool) -> anyhow::Result<Capture> {
+    let request = rpc::request(StartCaptureRequest { spec: Some(spec), dry_run });
+    let mut client = fabric.captures();
+    let answer = tokio::select! {
+        answer = client.start_capture(request) => answer.map_err(|status| fabric.failed(&status))?,
+        _ = tokio::signal::ctrl_c() => {
+            bail!("interrupted before the coordinator answered; `ctl list-captures` tells whether it started")
+        }
+    };
+    Ok(answer.into_inner().capture.unwrap_or_default())
+}
+
+async fn follow_to_end(fabric: &Fabric, capture: Capture, context: &Context) -> anyhow::Result<Capture> {
+    let mut display = Display::new(context);
+    display.update(&capture);
+    let mut observe = |answer: &WatchCaptureResponse| {
+        answer.capture.iter().for_each(|capture| display.update(capture));
+        Ok(())
+    };
+    follow::to_end(fabric, &capture.id, &mut observe).await
+}
+
+fn print(capture: Capture, context: &Context, out: &mut dyn Write) -> anyhow::Result<()> {
+    let id = capture.id.clone();
+    output::print(&StartCaptureResponse { capture: Some(capture) }, context, out)?;
+    if matches!(context.global.output, Format::Table | Format::Wide) && !id.is_empty() {
+        writeln!(out, "{}", escape::line(&id))?;
+    }
+    Ok(())
+}
+
+impl View for StartCaptureResponse {
+    fn text(&self, context: &Context) -> String {
+        match &self.capture {
+            Some(capture) if !context.global.quiet => format!("{}\n", super::show_capture::text(capture)),
+            _ => String::new(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.capture.iter().map(|capture| capture.id.clone()).filter(|id| !id.is_empty()).collect()
+    }
+}
+
+/// The job that the flags ask for; what can be seen to be wrong here is refused here.
+fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
+    unique("nodes", &arguments.nodes)?;
+    short("name", &arguments.name)?;
+    for text in arguments.label.iter().flat_map(|(key, value)| [key, value]) {
+        short("label", text)?;
+    }
+    let start_in = arguments.start_in.map(parse::from_now).transpose();
+    let start_in = start_in.map_err(|reason| anyhow::anyhow!("start-in: {reason}"))?;
+    Ok(CaptureSpec {
+        name: arguments.name,
+        labels: arguments.label.into_iter().collect(),
+        all_nodes: arguments.all_nodes,
+        nodes: arguments.nodes,
+        filter: arguments.filter,
+        interfaces: interfaces(arguments.interfaces)?,
+        duration: arguments.duration.map(proto_duration),
+        max_packets: arguments.max_packets,
+        max_bytes: arguments.max_bytes,
+        snap_length: arguments.snaplen,
+        start_at: arguments.start_at.or(start_in).map(proto_timestamp),
+    })
+}
+
+/// Interface names; none means `auto`.
+fn interfaces(names: Vec<String>) -> anyhow::Result<Vec<String>> {
+    ensure!(
+        !names.iter().any(|name| name == "any"),
+        "interfaces: \"any\" sees one packet many times; name interfaces, or leave it out for auto"
+    );
+    if names == ["auto"] {
+        return Ok(Vec::new());
+    }
+    ensure!(
+        !names.iter().any(|name| name == "auto"),
+        "interfaces: \"auto\" stands alone; leave out the other names, or auto"
+    );
+    unique("interfaces", &names)?;
+    Ok(names)
+}
+
+fn unique(field: &str, names: &[String]) -> anyhow::Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        ensure!(!name.is_empty(), "{field}: an empty name; look for a stray comma");
+        ensure!(seen.insert(name), "{field}: {name:?} is named twice; leave one out");
+    }
+    Ok(())
+}
+
+fn short(field: &str, text: &str) -> anyhow::Result<()> {
+    let length = text.len();
+    ensure!(length <= LONGEST_TEXT, "{field}: {text:?} has {length} bytes; give at most {LONGEST_TEXT}");
+    Ok(())
+}
+
+fn proto_duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
+}
+
+fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
+    // A Timestamp of the protocol counts nanoseconds forward, also before 1970; jiff's nanoseconds share the sign.
+    let nanos = time.subsec_nanosecond();
+    let borrow = i64::from(nanos < 0);
+    prost_types::Timestamp {
+        seconds: time.as_second() - borrow,
+        nanos: nanos + borrow as i32 * 1_000_000_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::Command;
+
+    fn parsed(line: &str) -> anyhow::Result<CaptureSpec> {
+        let args =
+            ["ctl", "start-capture"].into_iter().chain(line.split_whitespace()).map(Into::into).collect();
+        match crate::cli::resolve(args)?.command {
+            Command::StartCapture(arguments) => spec(arguments),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_become_a_job() {
+        let spec = parsed(
+            "--nodes a,b --filter tcp --interfaces eth0,cni0 --duration 1m30s --max-packets 5 --max-bytes 64MiB \
+             --start-at 2026-03-01T14:03:20.5Z --snaplen 256 --name n --label k=v --label team=net",
+        )
+        .unwrap();
+        assert_eq!(
+            (spec.nodes, spec.all_nodes, spec.filter),
+            (vec!["a".into(), "b".into()], false, "tcp".into())
+        );
+        assert_eq!(spec.interfaces, ["eth0", "cni0"]);
+        assert_eq!(spec.duration, Some(prost_types::Duration { seconds: 90, nanos: 0 }));
+        assert_eq!(
+            (spec.max_packets, spec.max_bytes, spec.snap_length),
+            (Some(5), Some(64 << 20), Some(256))
+        );
+        let start = prost_types::Timestamp { seconds: 1_772_373_800, nanos: 500_000_000 };
+        assert_eq!((spec.start_at, spec.name, spec.labels.len()), (Some(start), "n".into(), 2));
+    }
+
+    #[test]
+    fn nothing_but_the_place_is_needed() {
+        let spec = parsed("--all-nodes").unwrap();
+        assert_eq!(spec, CaptureSpec { all_nodes: true, ..Default::default() });
+    }
+
+    #[test]
+    fn start_in_counts_from_now() {
+        let before = Timestamp::now().as_second();
+        let start = parsed("--all-nodes --start-in 1h").unwrap().start_at.unwrap();
+        assert!((before + 3_600..before + 3_660).contains(&start.seconds), "{start:?} {before}");
+    }
+
+    #[test]
+    fn mistakes_name_the_field_and_the_way_out() {
+        for (line, expected) in [
+            ("", "--all-nodes"),
+            ("--all-nodes --nodes a", "cannot be used with"),
+            ("--nodes a,b,a", "nodes: \"a\" is named twice"),
+            ("--nodes a,,b", "nodes: an empty name"),
+            ("--all-nodes --duration 0s", "must be longer than 0"),
+            ("--all-nodes --duration 30", "number with a unit"),
+            ("--all-nodes --snaplen 10", "64..=65535"),
+            ("--all-nodes --max-packets 0", "--max-packets"),
+            ("--all-nodes --interfaces any", "interfaces: \"any\" sees one packet many times"),
+            ("--all-nodes --interfaces auto,eth0", "\"auto\" stands alone"),
+            ("--all-nodes --start-at yesterday", "RFC 3339"),
+            ("--all-nodes --start-in 1s --start-at 2026-03-01T14:03:20Z", "cannot be used with"),
+            ("--all-nodes --label x", "key=value"),
+            ("--all-nodes --sample 1/2", "unexpected argument"),
+        ] {
+            let error = parsed(line).expect_err(line).to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+        let long = format!("--all-nodes --name {}", "x".repeat(64));
+        assert!(parsed(&long).unwrap_err().to_string().contains("has 64 bytes; give at most 63"));
+    }
+
+    #[test]
+    fn instants_before_1970_keep_positive_nanoseconds() {
+        let time = proto_timestamp(Timestamp::new(-1, -500_000_000).unwrap());
+        assert_eq!((time.seconds, time.nanos), (-2, 500_000_000));
+    }
+}

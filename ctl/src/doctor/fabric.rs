@@ -1,0 +1,148 @@
+//! The coordinator and the nodes.
+
+use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_proto::v1::{ListNodesRequest, Node, NodeState};
+use lastseen_runtime::client;
+use lastseen_runtime::tls::Pki;
+
+use super::check::Check;
+use crate::cli::Global;
+use crate::output::units;
+use crate::rpc;
+
+/// Above this the order of events on two nodes blurs.
+const LARGE_CLOCK_ERROR_NANOS: i64 = 5_000_000;
+
+pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
+    let channel = match client::connect(&global.server, pki).await {
+        Ok(channel) => channel,
+        Err(error) => {
+            let next = "check --server, that the coordinator runs, and the firewall between here and there";
+            return vec![Check::fail("coordinator", error.to_string(), next)];
+        }
+    };
+    let mut checks = vec![Check::pass("coordinator", format!("{} answers over TLS 1.3", global.server))];
+    match FleetServiceClient::new(channel).list_nodes(rpc::request(ListNodesRequest {})).await {
+        Err(status) => checks.push(Check::fail(
+            "access",
+            client::explain_status(&status),
+            "use a certificate that this coordinator's authority issued to an operator or viewer",
+        )),
+        Ok(answer) => {
+            checks.push(Check::pass("access", "calls are accepted"));
+            checks.extend(nodes(&answer.into_inner().nodes));
+        }
+    }
+    checks
+}
+
+fn nodes(nodes: &[Node]) -> Vec<Check> {
+    if nodes.is_empty() {
+        let next = "start node-agent on the nodes with --coordinator";
+        return vec![Check::fail("nodes", "none has registered", next)];
+    }
+    nodes.iter().flat_map(node).collect()
+}
+
+/// One line for a node that is well, else one for each trouble.
+fn node(node: &Node) -> Vec<Check> {
+    let name = format!("node {}", node.name);
+    if node.state != NodeState::Ready as i32 {
+        let seen = units::second(node.last_seen_at.as_ref());
+        let next = "start its agent, or see its log for why it cannot connect";
+        return vec![Check::fail(name, format!("offline, last seen {seen}"), next)];
+    }
+    let mut troubles: Vec<Check> =
+        [capabilities(&name, node), clock(&name, node), version(&name, node)].into_iter().flatten().collect();
+    if troubles.is_empty() {
+        let clock = units::clock(node.clock_offset_nanos, node.clock_error_nanos);
+        troubles.push(Check::pass(name, format!("ready, version {}, clock {clock}", node.agent_version)));
+    }
+    troubles
+}
+
+fn capabilities(name: &str, node: &Node) -> Option<Check> {
+    let missing: Vec<_> = node.capabilities.iter().filter(|capability| !capability.available).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let of = |field: fn(&lastseen_proto::v1::Capability) -> &str, separator: &str| {
+        missing
+            .iter()
+            .map(|capability| field(capability))
+            .filter(|text| !text.is_empty())
+            .collect::<Vec<_>>()
+            .join(separator)
+    };
+    let detail = format!("missing: {}", of(|capability| &capability.name, ", "));
+    let reasons = of(|capability| &capability.reason, "; ");
+    // Without capture the node is of no use; everything else has a fallback.
+    let is_blind = missing.iter().any(|capability| capability.name == "capture");
+    Some(if is_blind { Check::fail(name, detail, reasons) } else { Check::warn(name, detail, reasons) })
+}
+
+fn clock(name: &str, node: &Node) -> Option<Check> {
+    match node.clock_error_nanos {
+        None => Some(Check::warn(name, "clock not measured yet", "wait a few seconds and ask again")),
+        Some(error) if error > LARGE_CLOCK_ERROR_NANOS => Some(Check::warn(
+            name,
+            format!("clock error ± {}", units::clock_error(error)),
+            "the round trip to the coordinator is long; move the coordinator closer or take load off the link",
+        )),
+        Some(_) => None,
+    }
+}
+
+fn version(name: &str, node: &Node) -> Option<Check> {
+    let ours = env!("CARGO_PKG_VERSION");
+    (node.agent_version != ours).then(|| {
+        let detail = format!("agent is version {}, this ctl {ours}", node.agent_version);
+        Check::warn(name, detail, "run neighbouring minor versions at most; update the older one")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use lastseen_proto::v1::Capability;
+
+    use super::super::Status;
+    use super::*;
+
+    fn ready() -> Node {
+        Node {
+            name: "a".into(),
+            state: NodeState::Ready as i32,
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            clock_offset_nanos: Some(1_000),
+            clock_error_nanos: Some(200_000),
+            ..Default::default()
+        }
+    }
+
+    fn statuses(node: Node) -> Vec<Status> {
+        nodes(&[node]).into_iter().map(|check| check.status).collect()
+    }
+
+    #[test]
+    fn a_node_without_trouble_passes() {
+        assert_eq!(statuses(ready()), [Status::Pass]);
+    }
+
+    #[test]
+    fn each_trouble_is_told() {
+        assert_eq!(statuses(Node { state: NodeState::Offline as i32, ..ready() }), [Status::Fail]);
+        let slow = Node { clock_error_nanos: Some(5_000_001), agent_version: "9.9.9".into(), ..ready() };
+        assert_eq!(statuses(slow), [Status::Warn, Status::Warn]);
+        let lacks = |name: &str| Node {
+            capabilities: vec![Capability {
+                name: name.into(),
+                available: false,
+                reason: "needs CAP_NET_RAW".into(),
+            }],
+            ..ready()
+        };
+        assert_eq!(statuses(lacks("pod_namespaces")), [Status::Warn]);
+        assert_eq!(statuses(lacks("capture")), [Status::Fail]);
+        assert_eq!(nodes(&[])[0].status, Status::Fail);
+    }
+}

@@ -1,0 +1,63 @@
+//! Progress on standard error: a moving display on a terminal, a line per change elsewhere, nothing when quiet.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use lastseen_proto::v1::Capture;
+
+use super::changes::Changes;
+use super::moving;
+use crate::context::Context;
+use crate::output::escape;
+
+/// Shows how a capture goes. The moving form disappears when it is dropped.
+#[derive(Debug)]
+pub struct Display(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Quiet,
+    Lines(Changes),
+    Moving(ProgressBar),
+}
+
+impl Display {
+    /// In the form that fits standard error.
+    pub fn new(context: &Context) -> Self {
+        Self(match (context.global.quiet, context.progress) {
+            (true, _) => Kind::Quiet,
+            (false, false) => Kind::Lines(Changes::default()),
+            (false, true) => Kind::Moving(bar()),
+        })
+    }
+
+    /// Shows the capture as it is now.
+    pub fn update(&mut self, capture: &Capture) {
+        match &mut self.0 {
+            Kind::Quiet => {}
+            Kind::Lines(changes) => changes.lines(capture).iter().for_each(|line| eprintln!("{line}")),
+            Kind::Moving(bar) => {
+                let frame = moving::frame(capture, Timestamp::now());
+                bar.set_length(frame.length);
+                bar.set_position(frame.position);
+                bar.set_prefix(escape::line(&capture.id).into_owned());
+                bar.set_message(frame.message);
+            }
+        }
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        if let Kind::Moving(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{prefix}  {bar:24}  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

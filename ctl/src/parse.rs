@@ -1,0 +1,103 @@
+//! Values of flags, as people write them.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+/// A positive length of time with a unit: `30s`, `1m30s`, `500ms`, `90d` (days of 24 hours).
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let example = "give a number with a unit, for example 30s, 1m30s or 500ms";
+    let span: Span = text.trim().parse().map_err(|_| example.to_owned())?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| example.to_owned())?;
+    match Duration::try_from(signed) {
+        Ok(duration) if duration > Duration::ZERO => Ok(duration),
+        _ => Err(format!("must be longer than 0; {example}")),
+    }
+}
+
+/// A number of bytes above 0, with a suffix or without: `1000000`, `64MiB`, `2GB`.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    match text.trim().parse::<ByteSize>() {
+        Ok(ByteSize(0)) => Err("must be above 0".to_owned()),
+        Ok(ByteSize(bytes)) => Ok(bytes),
+        Err(_) => Err("give a number of bytes, with a suffix if you like: 1000000, 64MiB, 2GB".to_owned()),
+    }
+}
+
+/// An instant, RFC 3339: `2026-03-01T14:03:20Z`.
+pub fn instant(text: &str) -> Result<Timestamp, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "give an RFC 3339 time with an offset, for example 2026-03-01T14:03:20Z".to_owned())
+}
+
+/// A share: `0.1%`, or a number from 0 to 1.
+pub fn ratio(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (number, scale) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>().map(|number| number / scale) {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("give a share such as 0.1% or 0.001, from 0 to 100%".to_owned()),
+    }
+}
+
+/// `key=value`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("give key=value".to_owned()),
+    }
+}
+
+/// The instant `delay` from now, by this machine's clock.
+pub fn from_now(delay: Duration) -> Result<Timestamp, String> {
+    let too_far = |_| "is too far ahead".to_owned();
+    let delay = SignedDuration::try_from(delay).map_err(too_far)?;
+    Timestamp::now().checked_add(delay).map_err(too_far)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit_and_must_be_positive() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
+        for bad in ["", "30", "0s", "-5s", "5s ago", "soon", "1y"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_take_both_kinds_of_suffix() {
+        assert_eq!(bytes("1000"), Ok(1000));
+        assert_eq!(bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(bytes("2GB"), Ok(2_000_000_000));
+        assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("many").is_err());
+    }
+
+    #[test]
+    fn ratios_are_shares() {
+        assert_eq!(ratio("0.1%"), Ok(0.001));
+        assert_eq!(ratio("0.25"), Ok(0.25));
+        assert_eq!(ratio("100 %"), Ok(1.0));
+        for bad in ["101%", "-1%", "2", "NaN", "some", "%"] {
+            assert!(ratio(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn labels_and_instants() {
+        assert_eq!(label("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert!(label("a").is_err() && label("=b").is_err());
+        assert!(instant("2026-03-01T14:03:20+01:00").is_ok());
+        assert!(instant("2026-03-01 14:03").is_err() && instant("tomorrow").is_err());
+    }
+}

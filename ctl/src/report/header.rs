@@ -1,0 +1,60 @@
+//! The first lines: which capture, which window, who took part.
+
+use lastseen_proto::v1::{CaptureState, DiffReport, NodeReport};
+
+use super::Options;
+use crate::output::{escape, names, units};
+
+pub(super) fn text(report: &DiffReport, options: Options) -> String {
+    let mut parts = vec![format!("capture {}", report.capture_id)];
+    parts.extend((!report.name.is_empty()).then(|| report.name.clone()));
+    parts.extend(window(report, options));
+    let present = report.nodes.iter().filter(|node| took_part(node)).count();
+    parts.push(format!("{present} of {}", super::plural(report.nodes.len() as u64, "node")));
+    parts.push(clock_error(&report.nodes));
+    parts.extend(report.partial.then(|| "partial".to_owned()));
+    let mut text = format!("{}\n", escape::line(&parts.join("  ")));
+    if options.wide && !report.filter.is_empty() {
+        text += &format!("filter {}\n", escape::line(&report.filter));
+    }
+    for node in &report.nodes {
+        text += &troubles(node);
+    }
+    text
+}
+
+fn window(report: &DiffReport, options: Options) -> Option<String> {
+    let window = report.window.as_ref()?;
+    let show = if options.wide { units::instant } else { units::time_of_day };
+    Some(format!("{} – {}", show(window.start.as_ref()), show(window.end.as_ref())))
+}
+
+/// A node that failed, was cancelled or never began did not observe.
+fn took_part(node: &NodeReport) -> bool {
+    use CaptureState::{Armed, Completed, Correlating, Draining, Running};
+    matches!(CaptureState::try_from(node.state), Ok(Armed | Running | Draining | Correlating | Completed))
+}
+
+fn clock_error(nodes: &[NodeReport]) -> String {
+    match nodes.iter().filter_map(|node| node.clock_error_nanos).max() {
+        Some(worst) => format!("clock error ≤ {}", units::clock_error(worst)),
+        None => "clock error unknown".to_owned(),
+    }
+}
+
+fn troubles(node: &NodeReport) -> String {
+    let mut text = String::new();
+    let name = escape::line(&node.node);
+    match (took_part(node), node.reason.is_empty()) {
+        (false, true) => text += &format!("{name} {}\n", names::capture_state(node.state)),
+        (false, false) => {
+            text += &format!("{name} {}: {}\n", names::capture_state(node.state), escape::line(&node.reason));
+        }
+        (true, false) => text += &format!("{name}: {}\n", escape::line(&node.reason)),
+        (true, true) => {}
+    }
+    for note in &node.coverage {
+        text += &format!("{name}: {}\n", escape::line(note));
+    }
+    text
+}

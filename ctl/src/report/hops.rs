@@ -1,0 +1,128 @@
+//! The table of a path's observation points.
+
+use lastseen_proto::v1::Hop;
+
+use super::Options;
+use crate::output::style::Style;
+use crate::output::{escape, names, units};
+
+const NONE: &str = "–";
+
+/// One point in words.
+struct Row {
+    number: String,
+    left: [String; 4],
+    seen: String,
+    lost: String,
+    marker: String,
+    delays: Vec<String>,
+    remark: String,
+}
+
+/// How wide each column is, in characters.
+struct Widths {
+    number: usize,
+    left: [usize; 4],
+    seen: usize,
+    lost: usize,
+    marker: usize,
+    delay: usize,
+}
+
+const LEFT_HEADERS: [&str; 4] = ["node", "interface", "dir", "sees"];
+
+pub(super) fn text(hops: &[Hop], options: Options) -> String {
+    let rows: Vec<Row> = hops.iter().enumerate().map(|(i, hop)| row(i + 1, hop, options.wide)).collect();
+    let widths = widths(&rows, options.wide);
+    let mut text = header(&widths, options.wide);
+    for row in &rows {
+        text += &line(row, &widths, options.style);
+    }
+    text
+}
+
+fn row(number: usize, hop: &Hop, wide: bool) -> Row {
+    let escaped = |text: &str| escape::line(text).into_owned();
+    let lost = hop.missing_after;
+    let share = lost as f64 / hop.seen.max(1) as f64;
+    let delay = |nanos: Option<i64>| nanos.map_or_else(|| NONE.to_owned(), units::delay);
+    let mut delays = vec![delay(hop.delay_p50_nanos)];
+    delays.extend(wide.then(|| delay(hop.delay_p99_nanos)));
+    Row {
+        number: number.to_string(),
+        left: [
+            escaped(&hop.node),
+            escaped(&hop.interface),
+            names::direction(hop.direction),
+            escaped(&hop.view),
+        ],
+        seen: units::count(hop.seen),
+        lost: if lost == 0 { NONE.to_owned() } else { units::count(lost) },
+        marker: if lost == 0 { String::new() } else { format!(" ◀ {}", units::percent(share)) },
+        delays,
+        remark: remark(hop),
+    }
+}
+
+fn remark(hop: &Hop) -> String {
+    match (hop.blind_ratio > 0.0, hop.bypassed) {
+        (true, _) => format!("blind {}", units::percent(hop.blind_ratio)),
+        (false, true) => "bypassed".to_owned(),
+        (false, false) => String::new(),
+    }
+}
+
+fn widths(rows: &[Row], wide: bool) -> Widths {
+    let widest = |least: usize, text: &dyn Fn(&Row) -> &str| {
+        rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0).max(least)
+    };
+    let least_delay = if wide { 9 } else { 6 };
+    let delays = rows.iter().flat_map(|row| &row.delays).map(|delay| delay.chars().count()).max();
+    Widths {
+        number: widest(1, &|row| &row.number),
+        left: [
+            widest(4, &|row| &row.left[0]),
+            widest(10, &|row| &row.left[1]),
+            widest(3, &|row| &row.left[2]),
+            widest(11, &|row| &row.left[3]),
+        ],
+        seen: widest(8, &|row| &row.seen),
+        lost: widest(6, &|row| &row.lost),
+        marker: widest(8, &|row| &row.marker),
+        delay: delays.unwrap_or(0).max(least_delay),
+    }
+}
+
+fn header(widths: &Widths, wide: bool) -> String {
+    let mut line = format!("  {:>1$}", "#", widths.number);
+    for (header, width) in LEFT_HEADERS.iter().zip(widths.left) {
+        line += &format!("  {header:<width$}");
+    }
+    line += &format!("  {:>1$}", "segments", widths.seen);
+    line += &format!("   {:<1$}", "lost after", widths.lost + widths.marker);
+    line += &format!(" {:<1$}", "p50 delay", widths.delay);
+    if wide {
+        line += "  p99 delay";
+    }
+    format!("{}\n", line.trim_end())
+}
+
+fn line(row: &Row, widths: &Widths, style: Style) -> String {
+    let mut line = format!("  {:>1$}", row.number, widths.number);
+    for (cell, width) in row.left.iter().zip(widths.left) {
+        line += &format!("  {cell:<width$}");
+    }
+    line += &format!("  {:>1$}", row.seen, widths.seen);
+    let (lost, marker) =
+        (format!("{:>1$}", row.lost, widths.lost), format!("{:<1$}", row.marker, widths.marker));
+    let is_lossy = !row.marker.is_empty();
+    line +=
+        &if is_lossy { format!("   {}", style.bad(&(lost + &marker))) } else { format!("   {lost}{marker}") };
+    for (i, delay) in row.delays.iter().enumerate() {
+        line += &format!("{:1$}{delay:>2$}", "", i + 1, widths.delay);
+    }
+    if !row.remark.is_empty() {
+        line += &format!("  {}", style.doubtful(&row.remark));
+    }
+    format!("{}\n", line.trim_end())
+}

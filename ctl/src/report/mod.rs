@@ -1,0 +1,48 @@
+//! A report for people: where packets were lost, how sure that is, and why.
+
+mod header;
+mod hops;
+mod loss;
+mod path;
+mod summary;
+
+use lastseen_proto::v1::DiffReport;
+
+use crate::output::style::Style;
+
+/// How much is shown, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Every path with its hops, the slowest delays and examples of lost packets.
+    pub wide: bool,
+    /// Colour.
+    pub style: Style,
+}
+
+/// The whole report, each line with its line break.
+pub fn text(report: &DiffReport, options: Options) -> String {
+    let mut text = header::text(report, options);
+    let mut after_block = true;
+    for path in &report.paths {
+        let is_block = path::has_details(path, options);
+        if is_block || after_block {
+            text.push('\n');
+        }
+        text += &path::text(path, options);
+        after_block = is_block;
+    }
+    text.push('\n');
+    text + &summary::text(report, options)
+}
+
+/// `number` and the word for it, in the plural unless it is one.
+fn plural(number: u64, word: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {word}{ending}", crate::output::units::count(number))
+}
+
+/// `left`, and `right` from `column` on, or after two blanks where `left` is longer.
+fn aligned(left: &str, right: &str, column: usize) -> String {
+    let gap = column.saturating_sub(left.chars().count()).max(2);
+    format!("{left}{:gap$}{right}\n", "")
+}

@@ -1,0 +1,61 @@
+//! One path: a line, and where something is worth a look its hops and losses.
+
+use lastseen_proto::v1::{PathReport, SegmentTotals};
+
+use super::{Options, aligned, hops, loss, plural};
+use crate::output::{escape, names, units};
+
+/// Where the outcome of a path begins.
+const OUTCOME_COLUMN: usize = 73;
+
+/// Whether the path takes more than its line.
+pub(super) fn has_details(path: &PathReport, options: Options) -> bool {
+    let totals = path.totals.unwrap_or_default();
+    let in_doubt = totals.not_observable + totals.ambiguous > 0;
+    let blind = path.hops.iter().any(|hop| hop.blind_ratio > 0.0);
+    options.wide || !path.losses.is_empty() || totals.lost > 0 || in_doubt || blind
+}
+
+pub(super) fn text(path: &PathReport, options: Options) -> String {
+    let mut text = aligned(&title(path), &outcome(&path.totals.unwrap_or_default()), OUTCOME_COLUMN);
+    if !has_details(path, options) {
+        return text;
+    }
+    for translation in &path.translations {
+        let line = format!("  also seen as {} → {}", translation.source, translation.destination);
+        text += &format!("{}\n", escape::line(&line));
+    }
+    text += &hops::text(&path.hops, options);
+    for loss in &path.losses {
+        text += &loss::text(loss, options);
+    }
+    text
+}
+
+fn title(path: &PathReport) -> String {
+    let mut title = format!("{} → {}  {}", path.source, path.destination, path.protocol);
+    if let Some(overlay) = &path.overlay {
+        title += &format!("  {}", names::overlay(overlay));
+    }
+    escape::line(&title).into_owned()
+}
+
+fn outcome(totals: &SegmentTotals) -> String {
+    let all = plural(totals.segments, "segment");
+    let mut outcome = match totals.lost {
+        0 => format!("{} of {all} arrived", units::count(totals.delivered)),
+        lost => format!("lost {} of {all}", units::count(lost)),
+    };
+    for (number, what) in [
+        (totals.not_observable, "not observable"),
+        (totals.ambiguous, "ambiguous"),
+        (totals.in_flight, "in flight"),
+        (totals.transformed, "transformed"),
+        (totals.duplicated, "duplicated"),
+    ] {
+        if number > 0 {
+            outcome += &format!(", {} {what}", units::count(number));
+        }
+    }
+    outcome
+}

@@ -1,0 +1,116 @@
+//! Calls to the coordinator.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
+use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
+use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_runtime::client;
+use lastseen_runtime::tls::Pki;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+use crate::cli::Global;
+
+/// A call that takes longer has failed.
+const CALL: Duration = Duration::from_secs(60);
+/// The same for calls that may have to correlate a capture first.
+const ANALYSIS: Duration = Duration::from_mins(10);
+
+/// A connection to the coordinator.
+#[derive(Clone, Debug)]
+pub struct Fabric {
+    server: String,
+    channel: Channel,
+}
+
+impl Fabric {
+    /// Connects as the global flags say.
+    pub async fn connect(global: &Global) -> anyhow::Result<Self> {
+        let pki = Pki::open(pki_dir(global)?)?;
+        let channel = client::connect(&global.server, &pki).await?;
+        Ok(Self { server: global.server.clone(), channel })
+    }
+
+    /// Nodes.
+    pub fn fleet(&self) -> FleetServiceClient<Channel> {
+        FleetServiceClient::new(self.channel.clone())
+    }
+
+    /// Capture jobs.
+    pub fn captures(&self) -> CaptureServiceClient<Channel> {
+        CaptureServiceClient::new(self.channel.clone())
+    }
+
+    /// Reports.
+    pub fn analysis(&self) -> AnalysisServiceClient<Channel> {
+        AnalysisServiceClient::new(self.channel.clone())
+    }
+
+    /// What a failed call means, in one line.
+    pub fn failed(&self, status: &Status) -> anyhow::Error {
+        let said = client::explain_status(status);
+        match status.code() {
+            Code::Unavailable => anyhow!("coordinator {}: {said}", self.server),
+            Code::DeadlineExceeded => anyhow!("coordinator {}: no answer in time; try again", self.server),
+            Code::Unimplemented => {
+                anyhow!("coordinator {}: does not know this call; it is older than this ctl", self.server)
+            }
+            code if said.is_empty() => anyhow!("coordinator {}: {}", self.server, code.description()),
+            _ => anyhow!(said),
+        }
+    }
+}
+
+/// The directory with this caller's identity.
+pub fn pki_dir(global: &Global) -> anyhow::Result<&std::path::Path> {
+    global
+        .pki_dir
+        .as_deref()
+        .context("pki-dir: not set; give --pki-dir or LASTSEEN_PKI_DIR, a directory made by `ctl pki issue`")
+}
+
+/// A request that must be answered soon.
+pub fn request<T>(message: T) -> Request<T> {
+    with_timeout(message, CALL)
+}
+
+/// A request that may make the coordinator correlate a capture first.
+pub fn analysis_request<T>(message: T) -> Request<T> {
+    with_timeout(message, ANALYSIS)
+}
+
+fn with_timeout<T>(message: T, timeout: Duration) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(timeout);
+    request
+}
+
+/// Fetches page after page until the last, or until there are `limit` items. `fetch` takes the page size (0: as the
+/// server likes) and the token.
+pub async fn all_pages<T, F, A>(limit: Option<usize>, mut fetch: F) -> anyhow::Result<Vec<T>>
+where
+    F: FnMut(u32, String) -> A,
+    A: Future<Output = anyhow::Result<(Vec<T>, String)>>,
+{
+    let (mut items, mut token) = (Vec::new(), String::new());
+    loop {
+        // A page may be smaller than asked for; 1,000 is the least that every list call allows.
+        let size = limit.map_or(0, |limit| (limit - items.len()).min(1_000) as u32);
+        let (page, next) = fetch(size, token.clone()).await?;
+        items.extend(page);
+        if let Some(limit) = limit.filter(|limit| items.len() >= *limit) {
+            items.truncate(limit);
+            return Ok(items);
+        }
+        if next.is_empty() {
+            return Ok(items);
+        }
+        if next == token {
+            bail!("the coordinator sends the same page for ever (token {next:?}); report this");
+        }
+        token = next;
+    }
+}
