@@ -20,7 +20,7 @@ use lastseen_node_agent::clock;
 use lastseen_node_agent::filter::Filter;
 use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
 use lastseen_packet::{DecodeConfig, IdentityKey, LinkType};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::channel;
 
 const SETTINGS: Settings = Settings { snap_length: 192, ring_bytes: 4 << 20 };
 const MS: i64 = 1_000_000;
@@ -99,7 +99,7 @@ fn record_with(
         .zip(&delivered)
         .map(|(source, sink)| Point::new(source, sink.clone(), [1; 16]))
         .collect();
-    let (news, mut heard) = unbounded_channel();
+    let (news, mut heard) = channel(8);
     let window = Arc::new(Window::new(None, None));
     window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600_000 * MS);
     let worker = thread::spawn({
@@ -315,7 +315,7 @@ fn a_vanished_interface_is_noted_and_ends_nothing() {
     let sink = Delivered::default();
     let window = Arc::new(Window::new(None, None));
     window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600 * MS);
-    let (news, mut heard) = unbounded_channel();
+    let (news, mut heard) = channel(8);
     let worker = thread::spawn({
         let points = vec![Point::new(source, sink.clone(), [1; 16])];
         let window = window.clone();

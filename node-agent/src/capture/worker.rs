@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::Sender;
 
 use super::backend::{Frame, Source, SourceError};
 use super::counters::Counters;
@@ -57,12 +57,7 @@ struct Moment {
 }
 
 /// Reads `points` until the window has passed or is abandoned. Tells `news` what went wrong on the way.
-pub fn run<S: Sink>(
-    mut points: Vec<Point<S>>,
-    mut lens: Lens,
-    window: &Arc<Window>,
-    news: &UnboundedSender<String>,
-) {
+pub fn run<S: Sink>(mut points: Vec<Point<S>>, mut lens: Lens, window: &Arc<Window>, news: &Sender<String>) {
     let mut busy = false;
     while !window.is_abandoned() && points.iter().any(|p| p.phase != Phase::Finished) {
         if !busy {
@@ -89,13 +84,7 @@ fn wait<S>(points: &[Point<S>]) {
 
 impl<S: Sink> Point<S> {
     /// Reads what is there. True if more waits.
-    fn turn(
-        &mut self,
-        moment: &Moment,
-        lens: &mut Lens,
-        window: &Window,
-        news: &UnboundedSender<String>,
-    ) -> bool {
+    fn turn(&mut self, moment: &Moment, lens: &mut Lens, window: &Window, news: &Sender<String>) -> bool {
         let now = moment.monotonic + moment.offset;
         if let Some((from, _)) = moment.recording
             && self.phase == Phase::Waiting
@@ -128,7 +117,7 @@ impl<S: Sink> Point<S> {
         until: i64,
         lens: &mut Lens,
         window: &Window,
-        news: &UnboundedSender<String>,
+        news: &Sender<String>,
     ) -> bool {
         let Self { source, slicer, saw_end, .. } = self;
         let link = source.link();
@@ -147,7 +136,7 @@ impl<S: Sink> Point<S> {
         self.outcome(result, news)
     }
 
-    fn cut(&mut self, moment: &Moment, now: i64, until: i64, more: bool, news: &UnboundedSender<String>) {
+    fn cut(&mut self, moment: &Moment, now: i64, until: i64, more: bool, news: &Sender<String>) {
         let offset = moment.offset;
         if moment.monotonic >= until.saturating_add(FLUSH_NANOS) && (self.saw_end || !more) {
             let drops = self.drops(news);
@@ -159,12 +148,12 @@ impl<S: Sink> Point<S> {
         }
     }
 
-    fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>), news: &UnboundedSender<String>) -> bool {
+    fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>), news: &Sender<String>) -> bool {
         let result = self.source.read(each);
         self.outcome(result, news)
     }
 
-    fn drops(&mut self, news: &UnboundedSender<String>) -> u64 {
+    fn drops(&mut self, news: &Sender<String>) -> u64 {
         let result = self.source.drops();
         result.unwrap_or_else(|error| {
             self.note(&error, news);
@@ -172,7 +161,7 @@ impl<S: Sink> Point<S> {
         })
     }
 
-    fn outcome(&mut self, result: Result<bool, SourceError>, news: &UnboundedSender<String>) -> bool {
+    fn outcome(&mut self, result: Result<bool, SourceError>, news: &Sender<String>) -> bool {
         result.unwrap_or_else(|error| {
             self.note(&error, news);
             false
@@ -180,9 +169,10 @@ impl<S: Sink> Point<S> {
     }
 
     /// Says once that a point is down; one that is gone is no longer waited for.
-    fn note(&mut self, error: &SourceError, news: &UnboundedSender<String>) {
+    fn note(&mut self, error: &SourceError, news: &Sender<String>) {
         if !self.is_down {
-            let _ = news.send(error.to_string());
+            // Bounded: an interface that keeps going up and down needs no more notes than fit.
+            let _ = news.try_send(error.to_string());
         }
         self.is_down |= matches!(error, SourceError::Gone { .. });
     }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
 
 use std::process::Command;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use nix::sched::{CloneFlags, unshare};
@@ -12,7 +12,7 @@ type Task = Box<dyn FnOnce() + Send>;
 
 /// A network namespace held by one thread, gone when the value is dropped.
 pub struct Namespace {
-    tasks: Option<Sender<Task>>,
+    tasks: Option<SyncSender<Task>>,
     thread: Option<JoinHandle<()>>,
     thread_id: i32,
 }
@@ -20,12 +20,14 @@ pub struct Namespace {
 impl Namespace {
     /// A new, empty namespace with its loopback up.
     pub fn new() -> Self {
-        let (tasks, queue) = channel::<Task>();
-        let (ready, entered) = channel();
+        let (tasks, queue) = sync_channel::<Task>(1);
+        let (ready, entered) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("these tests make network namespaces: run them as root");
             ready.send(gettid().as_raw()).unwrap();
-            queue.into_iter().for_each(|task| task());
+            for task in queue {
+                task();
+            }
         });
         let thread_id = entered.recv().expect("namespace thread ended: run as root");
         let namespace = Self { tasks: Some(tasks), thread: Some(thread), thread_id };
@@ -37,7 +39,7 @@ impl Namespace {
 
     /// Runs `work` inside.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, result) = channel();
+        let (done, result) = sync_channel(1);
         let task: Task = Box::new(move || drop(done.send(work())));
         self.tasks.as_ref().unwrap().send(task).unwrap();
         result.recv().expect("the task inside the namespace panicked")
@@ -51,6 +53,7 @@ impl Namespace {
     /// Runs a command inside; it must succeed.
     pub fn command(&self, line: &str) {
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        #[allow(clippy::disallowed_methods)] // The test's own words, no input.
         let output = self.run(move || Command::new(&words[0]).args(&words[1..]).output().unwrap());
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }
