@@ -1,52 +1,47 @@
 //! Observations to trajectories, verdicts and a report. Pure: no clock, no I/O.
 //!
 //! [`Correlator`] takes the batches of a capture in any order and [`Correlator::finish`] says where packets
-//! disappeared. Same input, same bytes out.
+//! disappeared. Same input, same bytes out, whatever the order of batches.
+//!
+//! The way of an observation: a row is expanded into canonical segments, each kept as a 32-byte sighting; the flows
+//! name the conversations (5-tuple within a tenant); topology gives each conversation a path of captured points; the
+//! sightings of one identity become trajectories along it; each trajectory gets a state; the states are summed, losses
+//! get a pattern and a cause, and the whole becomes a report.
 
+mod assemble;
+mod bytes_seen;
+mod cause;
+mod correlator;
+mod coverage;
+mod delay;
+mod domain;
+mod flows;
+mod fragments;
 pub mod input;
+mod judge;
+mod locate;
+mod losses;
+mod network;
+mod notes;
+mod path;
+mod pattern;
+mod plan;
+mod prefix_table;
 pub mod report;
+mod run;
+mod sighting;
+mod tables;
+mod tally;
+mod text;
 pub mod topology;
+mod trajectory;
 mod view;
 
-pub use input::{BatchError, Job, JobError, Node, Point, Slice, SliceCounters, Window};
+pub use assemble::PATH_LIMIT;
+pub use correlator::Correlator;
+pub use input::{BatchError, GUARD_NANOS, Job, JobError, Node, Point, Slice, SliceCounters, Window};
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;
 
-use lastseen_packet::observation::Columns;
-
-/// Most lost packets that are listed one by one.
+/// Most lost packets that are listed one by one: the earliest.
 pub const LOST_LIMIT: usize = 10_000;
-
-/// A correlation run.
-#[derive(Debug)]
-pub struct Correlator {
-    job: Job,
-}
-
-impl Correlator {
-    /// A run over the points of `job`.
-    pub fn new(job: Job) -> Result<Self, JobError> {
-        Ok(Self { job })
-    }
-
-    /// Adds a batch of the point at index `point`. Batches come in any order, each once. `to_coordinator_nanos` is
-    /// added to the batch's own stamps to have them on the coordinator's clock; `slice` is on that clock already.
-    pub fn add(
-        &mut self,
-        point: usize,
-        _slice: Slice,
-        _to_coordinator_nanos: i64,
-        _columns: &Columns,
-    ) -> Result<(), BatchError> {
-        if point < self.job.points.len() {
-            Ok(())
-        } else {
-            Err(BatchError::UnknownPoint { point, points: self.job.points.len() })
-        }
-    }
-
-    /// Judges everything that was added.
-    pub fn finish(self) -> Outcome {
-        Outcome::default()
-    }
-}

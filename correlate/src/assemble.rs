@@ -1,0 +1,311 @@
+//! Puts the report together.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::cause::{self, Leg};
+use crate::coverage::Coverage;
+use crate::flows::{Flow, Flows, view};
+use crate::input::Job;
+use crate::losses::{LegLoss, first_witness, settle};
+use crate::network::{Network, Role};
+use crate::notes;
+use crate::pattern::{self, Others};
+use crate::plan::{Course, Plan, Plans};
+use crate::report::{
+    Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, SegmentTotals,
+};
+use crate::run::Findings;
+use crate::tally::{Missing, Tally};
+use crate::text::{ends, protocol_name};
+use crate::view::verdict;
+
+/// Most paths of a report.
+pub const PATH_LIMIT: usize = 1_000;
+
+/// Everything a report is made of.
+pub(crate) struct Assembler<'r, 'a> {
+    pub(crate) job: &'a Job,
+    pub(crate) network: &'r Network<'a>,
+    pub(crate) flows: &'r Flows,
+    pub(crate) coverage: &'r [Coverage],
+    pub(crate) plans: &'r Plans,
+}
+
+/// A conversation with its settled losses.
+struct Settled {
+    conversation: u32,
+    tally: Tally,
+    losses: Vec<LegLoss>,
+}
+
+/// Per leg, as a pair of points, and protocol: segments lost and passed.
+type LegUse = BTreeMap<(usize, usize), BTreeMap<u8, Others>>;
+/// Flows in tunnels of the conversations that are listed, by conversation and point.
+type Tunnels<'f> = BTreeMap<(u32, usize), &'f Flow>;
+
+impl Assembler<'_, '_> {
+    pub(crate) fn outcome(&self, findings: Findings) -> Outcome {
+        let mut settled = self.settle(findings.tallies);
+        let totals = SegmentTotals::sum(settled.iter().map(|one| &one.tally.totals));
+        let lost: Vec<_> = {
+            let tallies: BTreeMap<u32, &Tally> =
+                settled.iter().map(|one| (one.conversation, &one.tally)).collect();
+            findings
+                .missing
+                .iter()
+                .filter_map(|missing| self.lost_packet(missing, tallies.get(&missing.conversation)?))
+                .collect()
+        };
+        let leg_use = self.leg_use(&settled);
+        settled.sort_by_key(|one| self.badness(one));
+        let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
+        settled.truncate(PATH_LIMIT);
+        let tunnels = self.tunnels(&settled);
+        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &leg_use, &tunnels)).collect();
+        let verdict = verdict(&totals, &paths, 0.0);
+        let mut report = Report {
+            capture_id: self.job.capture_id.clone(),
+            name: self.job.name.clone(),
+            filter: self.job.filter.clone(),
+            window: self.job.window,
+            partial: self.job.partial,
+            verdict,
+            notes: Vec::new(),
+            totals,
+            nodes: self.nodes(),
+            paths,
+            omitted_paths,
+        };
+        report.notes = notes::write(self, &report);
+        Outcome {
+            omitted_lost: totals.lost - lost.len() as u64,
+            flows: self.flows.records(self.job),
+            lost,
+            report,
+        }
+    }
+
+    fn settle(&self, tallies: BTreeMap<u32, Tally>) -> Vec<Settled> {
+        let used = tallies.into_iter().filter(|(_, tally)| tally.totals != SegmentTotals::default());
+        let settled = used.map(|(conversation, mut tally)| {
+            let (course, plan) = self.course(conversation);
+            let losses = settle(self.job, self.coverage, plan, course, &mut tally);
+            Settled { conversation, tally, losses }
+        });
+        settled.collect()
+    }
+
+    fn course(&self, conversation: u32) -> (Course, &Plan) {
+        let course = self.plans.courses[conversation as usize];
+        (course, &self.plans.plans[course.plan as usize])
+    }
+
+    /// Worst first; then by domain and tuple, which do not depend on the order of batches.
+    fn badness(&self, one: &Settled) -> impl Ord + use<> {
+        let totals = &one.tally.totals;
+        let conversation = self.flows.conversations[one.conversation as usize];
+        let doubt = totals.not_observable + totals.ambiguous;
+        let plan = self.course(one.conversation).1.path.points.clone();
+        (Reverse((totals.lost, doubt, totals.segments)), conversation.tuple, plan)
+    }
+
+    fn leg_use(&self, settled: &[Settled]) -> LegUse {
+        let mut legs = LegUse::new();
+        for one in settled {
+            let plan = self.course(one.conversation).1;
+            for loss in &one.losses {
+                legs.entry(points(plan, loss)).or_default();
+            }
+        }
+        for (&(from, to), protocols) in &mut legs {
+            for one in settled {
+                self.use_leg(one, from, to, protocols);
+            }
+        }
+        legs
+    }
+
+    fn use_leg(&self, one: &Settled, from: usize, to: usize, protocols: &mut BTreeMap<u8, Others>) {
+        let plan = self.course(one.conversation).1;
+        let place = |point| plan.path.points.iter().position(|&known| known == point);
+        let (Some(_), Some(reached)) = (place(from), place(to)) else { return };
+        let protocol = self.flows.conversations[one.conversation as usize].tuple.protocol;
+        let entry = protocols.entry(protocol).or_default();
+        entry.passed += one.tally.hops[reached..].iter().map(|hop| hop.ended).sum::<u64>();
+        let here = one.losses.iter().filter(|loss| points(plan, loss) == (from, to));
+        entry.lost += here.map(|loss| loss.missing.count).sum::<u64>();
+    }
+
+    fn tunnels(&self, settled: &[Settled]) -> Tunnels<'_> {
+        let mut listed: Vec<_> = settled.iter().map(|one| one.conversation).collect();
+        listed.sort_unstable();
+        let mut tunnels = Tunnels::new();
+        for flow in self.flows.all.iter().filter(|flow| flow.key.overlay.is_some()) {
+            if listed.binary_search(&flow.conversation).is_ok() {
+                let known = tunnels.entry((flow.conversation, usize::from(flow.point))).or_insert(flow);
+                *known = if flow.key < known.key { flow } else { known };
+            }
+        }
+        tunnels
+    }
+
+    fn name(&self, point: usize) -> PointName {
+        let known = &self.job.points[point];
+        PointName { node: self.job.nodes[known.node].name.clone(), interface: known.interface.clone() }
+    }
+
+    fn path(&self, one: &Settled, leg_use: &LegUse, tunnels: &Tunnels<'_>) -> PathReport {
+        let (_, plan) = self.course(one.conversation);
+        let tuple = self.flows.conversations[one.conversation as usize].tuple;
+        let (source, destination) = ends(&tuple);
+        let seen = plan.path.points.iter().find_map(|&point| tunnels.get(&(one.conversation, point)));
+        let overlay = seen.and_then(|flow| flow.overlay()).or_else(|| self.expected_tunnel(plan));
+        PathReport {
+            source,
+            destination,
+            protocol: protocol_name(tuple.protocol),
+            overlay,
+            translations: Vec::new(),
+            totals: one.tally.totals,
+            hops: self.hops(one, overlay, tunnels),
+            losses: one.losses.iter().map(|loss| self.loss(one, loss, leg_use, tunnels)).collect(),
+        }
+    }
+
+    fn expected_tunnel(&self, plan: &Plan) -> Option<OverlayReport> {
+        let device = self.network.tables[plan.path.source_node?].interface(plan.path.overlay?)?;
+        device.overlay.map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
+    }
+
+    fn hops(&self, one: &Settled, overlay: Option<OverlayReport>, tunnels: &Tunnels<'_>) -> Vec<Hop> {
+        let (course, plan) = self.course(one.conversation);
+        let hops = plan.path.points.iter().zip(&one.tally.hops).enumerate().map(|(at, (&point, tally))| {
+            let known = &self.job.points[point];
+            let is_carrier =
+                matches!(self.network.stations[point].role, Role::PhysicalIn | Role::PhysicalOut);
+            let expected = overlay.filter(|_| is_carrier && plan.path.overlay.is_some());
+            let seen = tunnels.get(&(one.conversation, point)).and_then(|flow| flow.overlay());
+            let PointName { node, interface } = self.name(point);
+            Hop {
+                node,
+                interface,
+                kind: known.kind,
+                direction: known.direction,
+                view: view(seen.or(expected)),
+                seen: tally.seen,
+                missing_after: one
+                    .losses
+                    .iter()
+                    .filter(|loss| loss.from == at as u32)
+                    .map(|loss| loss.missing.count)
+                    .sum(),
+                blind_ratio: tally.blind_ratio(one.tally.totals.segments),
+                delay_p50_nanos: tally.delays.quantile(0.5),
+                delay_p99_nanos: tally.delays.quantile(0.99),
+                bypassed: course.bypassed & 1 << at != 0,
+            }
+        });
+        hops.collect()
+    }
+
+    fn loss(&self, one: &Settled, loss: &LegLoss, leg_use: &LegUse, tunnels: &Tunnels<'_>) -> Loss {
+        let (_, plan) = self.course(one.conversation);
+        let (from, to) = points(plan, loss);
+        let tuple = self.flows.conversations[one.conversation as usize].tuple;
+        let others = leg_use
+            .get(&(from, to))
+            .into_iter()
+            .flatten()
+            .filter(|(protocol, _)| **protocol != tuple.protocol);
+        let others = others.fold(Others::default(), |sum, (_, one)| Others {
+            passed: sum.passed + one.passed,
+            lost: sum.lost + one.lost,
+        });
+        let mut before = plan.path.points.iter().take(loss.from as usize + 1).rev();
+        let carrier = before.find_map(|&point| tunnels.get(&(one.conversation, point)));
+        let leg = Leg {
+            job: self.job,
+            network: self.network,
+            path: &plan.path,
+            loss,
+            destination: tuple.destination,
+            overlay: carrier.and_then(|flow| flow.overlay()),
+            tunnel_port: carrier.and_then(|flow| flow.key.overlay).map(|overlay| overlay.port),
+        };
+        Loss {
+            from: self.name(from),
+            to: Some(self.name(to)),
+            count: loss.missing.count,
+            total: loss.total,
+            confidence: loss.confidence,
+            reason: None,
+            pattern: Some(pattern::find(loss, &protocol_name(tuple.protocol), others)),
+            cause: cause::find(&leg),
+            examples: loss
+                .missing
+                .examples
+                .iter()
+                .filter_map(|missing| self.lost_packet(missing, &one.tally))
+                .collect(),
+        }
+    }
+
+    /// Absent if nobody testifies to the loss after all.
+    fn lost_packet(&self, missing: &Missing, tally: &Tally) -> Option<LostPacket> {
+        let (course, plan) = self.course(missing.conversation);
+        let witness = first_witness(course, tally, missing.testify)?;
+        let tuple = self.flows.conversations[missing.conversation as usize].tuple;
+        let (source, destination) = ends(&tuple);
+        let is_tcp = tuple.protocol == lastseen_packet::observation::protocol::TCP;
+        let at = |at: u32| self.name(plan.path.points[at as usize]);
+        let seen = (0..32).filter(|at| missing.mask & 1 << at != 0);
+        Some(LostPacket {
+            first_seen_nanos: missing.first,
+            source,
+            destination,
+            protocol: protocol_name(tuple.protocol),
+            ip_id: tuple.source.is_ipv4().then_some(missing.ip_id),
+            tcp_seq: is_tcp.then_some(missing.tcp_seq),
+            tcp_flags: is_tcp.then_some(missing.tcp_flags),
+            ip_length: missing.ip_length.into(),
+            payload_length: missing.ip_length.saturating_sub(missing.header_length.into()).into(),
+            last_seen: at(missing.mask.ilog2()),
+            missing_at: Some(at(witness)),
+            trajectory: seen.map(at).collect(),
+        })
+    }
+
+    fn nodes(&self) -> Vec<NodeReport> {
+        let mut packets = vec![0; self.job.points.len()];
+        for flow in &self.flows.all {
+            packets[usize::from(flow.point)] += flow.packets;
+        }
+        let mut nodes: Vec<_> = self
+            .job
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let own = || (0..self.job.points.len()).filter(|&point| self.job.points[point].node == index);
+                NodeReport {
+                    node: node.name.clone(),
+                    state: node.state,
+                    reason: node.reason.clone(),
+                    clock_offset_nanos: node.clock_offset_nanos,
+                    clock_error_nanos: node.clock_error_nanos,
+                    packets: own().map(|point| packets[point]).sum(),
+                    kernel_drops: own().map(|point| self.coverage[point].totals.kernel_drops).sum(),
+                    agent_drops: own().map(|point| self.coverage[point].totals.agent_drops).sum(),
+                    coverage: node.coverage.clone(),
+                }
+            })
+            .collect();
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        nodes
+    }
+}
+
+fn points(plan: &Plan, loss: &LegLoss) -> (usize, usize) {
+    (plan.path.points[loss.from as usize], plan.path.points[loss.to as usize])
+}

@@ -1,0 +1,336 @@
+//! What probably happened on a leg: bounded by the two points around it, and named where the topology or the sizes of
+//! what was lost give evidence. Codes are stable.
+//!
+//! Ingress taps sit after XDP and before netfilter, egress taps after netfilter and the queueing discipline, so the
+//! gap between two points bounds the mechanism.
+
+use std::net::IpAddr;
+
+use crate::input::Job;
+use crate::losses::LegLoss;
+use crate::network::{Network, Role};
+use crate::path::Path;
+use crate::pattern;
+use crate::report::{Cause, OverlayReport};
+use crate::text::grouped;
+use crate::topology::{Interface, RouteType};
+
+/// A leg with a loss.
+pub(crate) struct Leg<'l, 'a> {
+    pub(crate) job: &'l Job,
+    pub(crate) network: &'l Network<'a>,
+    pub(crate) path: &'l Path,
+    pub(crate) loss: &'l LegLoss,
+    pub(crate) destination: IpAddr,
+    /// The tunnel the packets were seen in at or before the leg.
+    pub(crate) overlay: Option<OverlayReport>,
+    /// UDP destination port of that tunnel.
+    pub(crate) tunnel_port: Option<u16>,
+}
+
+/// The cause the evidence supports best.
+pub(crate) fn find(leg: &Leg<'_, '_>) -> Option<Cause> {
+    use Role::{BridgeIn, BridgeOut, OverlayIn, OverlayOut, PhysicalIn, PhysicalOut, PodIn, PodOut};
+    match (leg.role(leg.loss.from), leg.role(leg.loss.to)) {
+        (PhysicalOut, PhysicalIn) => Some(leg.underlay()),
+        (PodIn | BridgeIn, OverlayOut) => Some(leg.tunnel_entry()),
+        (OverlayOut, PhysicalOut) => Some(leg.sending_tunnel()),
+        (PhysicalIn, OverlayIn) => Some(leg.receiving_tunnel()),
+        (OverlayIn | PhysicalIn, BridgeOut | PodOut) => Some(leg.forwarding_in()),
+        (BridgeIn | PodIn, PhysicalOut) => Some(leg.forwarding_out()),
+        (PodIn, BridgeIn) => Some(leg.before_routing()),
+        (BridgeOut, PodOut) => Some(leg.bridge()),
+        (PodIn | BridgeIn, PodOut | BridgeOut) => Some(leg.same_node()),
+        _ => None,
+    }
+}
+
+fn cause(code: &'static str, text: impl Into<String>, evidence: Vec<String>) -> Cause {
+    Cause { code: code.into(), text: text.into(), evidence }
+}
+
+impl<'a> Leg<'_, 'a> {
+    fn point(&self, at: u32) -> usize {
+        self.path.points[at as usize]
+    }
+
+    fn role(&self, at: u32) -> Role {
+        self.network.stations[self.point(at)].role
+    }
+
+    fn node(&self, at: u32) -> usize {
+        self.job.points[self.point(at)].node
+    }
+
+    fn node_name(&self, at: u32) -> &str {
+        &self.job.nodes[self.node(at)].name
+    }
+
+    fn interface(&self, at: u32) -> &str {
+        &self.job.points[self.point(at)].interface
+    }
+
+    fn mtu(&self, at: u32) -> u32 {
+        self.job.points[self.point(at)].mtu
+    }
+
+    fn sizes(&self) -> Vec<String> {
+        let LegLoss { missing, longest_passed, .. } = self.loss;
+        vec![
+            format!("shortest lost: {} bytes (inner IP packet)", grouped(missing.shortest.into())),
+            format!("longest that passed: {} bytes", grouped((*longest_passed).into())),
+        ]
+    }
+
+    fn underlay(&self) -> Cause {
+        let (from, to) = (self.loss.from, self.loss.to);
+        if pattern::is_size(self.loss) {
+            let mut evidence = self.sizes();
+            evidence.extend(
+                [from, to].map(|at| {
+                    format!("MTU of {} {}: {}", self.node_name(at), self.interface(at), self.mtu(at))
+                }),
+            );
+            let text = format!(
+                "MTU black hole on the underlay ({} {} {}, largest that arrived {})",
+                self.node_name(from),
+                self.interface(from),
+                grouped(self.mtu(from).into()),
+                grouped(self.loss.longest_passed.into())
+            );
+            return cause("mtu_black_hole", text, evidence);
+        }
+        cause(
+            "underlay_loss",
+            "lost between the nodes: a switch, a link or a filter on the underlay",
+            vec![format!("{} sent them, {} did not receive them", self.node_name(from), self.node_name(to))],
+        )
+    }
+
+    /// The next hop of the route to the destination on the sending node, and the tunnel device it leads to.
+    fn tunnel_hop(&self) -> Option<(IpAddr, &'a Interface)> {
+        let tables = &self.network.tables[self.node(self.loss.from)];
+        let route = tables.route(self.destination)?;
+        let device = tables.interface(self.path.overlay?)?;
+        (route.output_index == Some(device.index))
+            .then(|| (route.gateway.unwrap_or(self.destination), device))
+    }
+
+    fn tunnel_entry(&self) -> Cause {
+        let mtu = self.mtu(self.loss.to);
+        let name = self.interface(self.loss.to);
+        if pattern::is_size(self.loss) || u32::from(self.loss.missing.shortest) > mtu {
+            let mut evidence = self.sizes();
+            evidence.push(format!("MTU of {name}: {}", grouped(mtu.into())));
+            let text = format!(
+                "packets larger than the MTU of {name} ({}) are dropped and the sender does not adapt",
+                grouped(mtu.into())
+            );
+            return cause("packet_too_big", text, evidence);
+        }
+        if let Some(special) = self.special_route(self.node(self.loss.from)) {
+            return special;
+        }
+        let node = self.node_name(self.loss.from);
+        let Some((hop, device)) = self.tunnel_hop() else {
+            let text = format!("no route into the tunnel for {} on {node}", self.destination);
+            return cause(
+                "no_route",
+                text,
+                vec![format!("no route on {node} leads {} to {name}", self.destination)],
+            );
+        };
+        let tables = &self.network.tables[self.node(self.loss.from)];
+        let neighbor = tables.neighbor(hop, device.index);
+        if device.mac.is_some()
+            && neighbor.is_none_or(|neighbor| neighbor.mac.is_none() || neighbor.is_unresolved)
+        {
+            let evidence = vec![format!("no neighbour entry for {hop} on {name}")];
+            return cause(
+                "neighbor_missing",
+                format!("{node} cannot resolve the next hop {hop} on {name}"),
+                evidence,
+            );
+        }
+        cause(
+            "forwarding_dropped",
+            format!("dropped by forwarding on {node}: FORWARD chain, rp_filter, TTL or a policy"),
+            Vec::new(),
+        )
+    }
+
+    fn sending_tunnel(&self) -> Cause {
+        let node = self.node_name(self.loss.from);
+        let name = self.interface(self.loss.from);
+        let tables = &self.network.tables[self.node(self.loss.from)];
+        if let Some((hop, device)) = self.tunnel_hop()
+            && let Some(mac) = tables.neighbor(hop, device.index).and_then(|neighbor| neighbor.mac)
+            && device.overlay.is_some_and(|overlay| overlay.remote.is_none())
+            && tables.remote_of(mac, device.index).is_none()
+        {
+            let text = format!("{name} does not know where to send: forwarding entry missing");
+            return cause(
+                "fdb_missing",
+                text,
+                vec![format!("no FDB entry for {mac} (next hop {hop}) on {name}")],
+            );
+        }
+        let port = Self::port_of(name, tables);
+        cause(
+            "tunnel_output_dropped",
+            format!(
+                "tunnel packets do not leave {node}: {port} filtered in OUTPUT, no route to the remote, or a full queue"
+            ),
+            Vec::new(),
+        )
+    }
+
+    fn port_of(name: &str, tables: &crate::tables::NodeTables<'_>) -> String {
+        let device = tables.overlays().find(|device| device.name == name);
+        match device.and_then(|device| device.overlay).map(|overlay| overlay.port).filter(|port| *port != 0) {
+            Some(port) => format!("UDP port {port}"),
+            None => "the tunnel protocol".to_owned(),
+        }
+    }
+
+    fn receiving_tunnel(&self) -> Cause {
+        let node = self.node_name(self.loss.to);
+        let tables = &self.network.tables[self.node(self.loss.to)];
+        let devices: Vec<_> = tables.overlays().filter_map(|device| device.overlay).collect();
+        let Some(seen) = self.overlay else {
+            return cause(
+                "not_decapsulated",
+                format!("the tunnel packets reached {node} and were not decapsulated"),
+                Vec::new(),
+            );
+        };
+        let same_kind = devices.iter().filter(|device| device.kind == seen.kind);
+        let ids: Vec<_> = same_kind.clone().map(|device| device.id.to_string()).collect();
+        if !devices.iter().any(|device| device.kind == seen.kind && (device.id == seen.id || device.id == 0))
+        {
+            let evidence = vec![format!("the packets carry id {}; {node} has {}", seen.id, list(&ids))];
+            return cause(
+                "vni_mismatch",
+                format!("{node} has no tunnel device with id {}", seen.id),
+                evidence,
+            );
+        }
+        let ports: Vec<_> = same_kind.map(|device| device.port).collect();
+        if let Some(port) = self.tunnel_port.filter(|port| *port != 0 && !ports.contains(port)) {
+            let listening: Vec<_> = ports.iter().map(u16::to_string).collect();
+            let evidence =
+                vec![format!("the packets go to UDP port {port}; {node} listens on {}", list(&listening))];
+            return cause(
+                "tunnel_port_mismatch",
+                format!("{node} does not listen on UDP port {port}"),
+                evidence,
+            );
+        }
+        let port = self
+            .tunnel_port
+            .filter(|port| *port != 0)
+            .map_or(String::new(), |port| format!(": UDP port {port} filtered in INPUT"));
+        cause(
+            "tunnel_input_dropped",
+            format!("the tunnel packets reached {node} and were not decapsulated{port}"),
+            Vec::new(),
+        )
+    }
+
+    /// A route that drops on purpose.
+    fn special_route(&self, node: usize) -> Option<Cause> {
+        let route = self.network.tables[node].deciding_route(self.destination)?;
+        let kind = match route.kind {
+            RouteType::Blackhole => "blackhole",
+            RouteType::Unreachable => "unreachable",
+            RouteType::Prohibit => "prohibit",
+            RouteType::Unicast | RouteType::Other => return None,
+        };
+        let name = &self.job.nodes[node].name;
+        let evidence = vec![format!("{kind} {} on {name}", route.destination)];
+        Some(cause("route_drops", format!("a {kind} route on {name} drops them"), evidence))
+    }
+
+    fn forwarding_in(&self) -> Cause {
+        let node = self.node(self.loss.to);
+        let name = self.node_name(self.loss.to);
+        if let Some(special) = self.special_route(node) {
+            return special;
+        }
+        let tables = &self.network.tables[node];
+        if tables.route(self.destination).is_none() {
+            return cause("no_route", format!("{name} has no route to {}", self.destination), Vec::new());
+        }
+        let output = tables.route(self.destination).and_then(|route| route.output_index);
+        let neighbor = output.and_then(|output| tables.neighbor(self.destination, output));
+        if neighbor.is_some_and(|neighbor| neighbor.is_unresolved) {
+            let evidence =
+                vec![format!("neighbour entry for {} on {name} is failed or incomplete", self.destination)];
+            return cause(
+                "neighbor_unresolved",
+                format!("{} does not answer ARP or NDP on {name}", self.destination),
+                evidence,
+            );
+        }
+        let text = format!(
+            "decapsulated on {name} and not forwarded: FORWARD chain, rp_filter, ip_forward, a route or the inner MAC address"
+        );
+        cause("forwarding_dropped", text, Vec::new())
+    }
+
+    fn forwarding_out(&self) -> Cause {
+        let node = self.node(self.loss.from);
+        let text = || {
+            format!(
+                "dropped by forwarding on {}: FORWARD chain, rp_filter, TTL or a policy",
+                self.node_name(self.loss.from)
+            )
+        };
+        self.special_route(node).unwrap_or_else(|| cause("forwarding_dropped", text(), Vec::new()))
+    }
+
+    fn before_routing(&self) -> Cause {
+        let node = self.node_name(self.loss.from);
+        cause(
+            "prerouting_dropped",
+            format!("dropped on {node} between the pod's veth and routing: tc, bridge or PREROUTING filter"),
+            Vec::new(),
+        )
+    }
+
+    fn bridge(&self) -> Cause {
+        let tables = &self.network.tables[self.node(self.loss.to)];
+        let station = self.network.stations[self.point(self.loss.to)];
+        let veth = station.index.and_then(|index| tables.interface(index));
+        if let Some(veth) = veth.filter(|veth| !veth.up || !veth.running) {
+            let evidence =
+                vec![format!("{} is {}", veth.name, if veth.up { "without carrier" } else { "down" })];
+            return cause(
+                "interface_down",
+                format!("the pod's interface {} cannot send", veth.name),
+                evidence,
+            );
+        }
+        cause(
+            "bridge_dropped",
+            format!(
+                "dropped on {} between the bridge and the pod's veth: bridge filter, port state or tc",
+                self.node_name(self.loss.to)
+            ),
+            Vec::new(),
+        )
+    }
+
+    fn same_node(&self) -> Cause {
+        let node = self.node_name(self.loss.from);
+        cause(
+            "forwarding_dropped",
+            format!("dropped between two interfaces of {node}: FORWARD chain, bridge filter or a policy"),
+            Vec::new(),
+        )
+    }
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}

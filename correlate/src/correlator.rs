@@ -1,0 +1,163 @@
+//! Takes batches, then runs the whole analysis.
+
+use lastseen_packet::observation::{Columns, Observation, gso};
+use lastseen_packet::segments;
+
+use crate::assemble::Assembler;
+use crate::coverage::Coverage;
+use crate::flows::{FLOW_LIMIT, Flows, is_matched};
+use crate::fragments::Fragmented;
+use crate::input::{BatchError, Job, JobError, Slice};
+use crate::judge::Court;
+use crate::network::Network;
+use crate::plan::Plans;
+use crate::report::Outcome;
+use crate::run;
+use crate::sighting::Sighting;
+
+/// Most observation points of a run.
+const POINT_LIMIT: usize = 1 << 16;
+/// Most segments of a run: 32 bytes each.
+const SEGMENT_LIMIT: usize = 1 << 28;
+
+/// A correlation run: batches in, an outcome out.
+#[derive(Debug)]
+pub struct Correlator {
+    job: Job,
+    flows: Flows,
+    coverage: Vec<Coverage>,
+    sightings: Vec<Vec<Sighting>>,
+    /// Flow and identification of fragments.
+    fragments: Vec<(u32, u16)>,
+    count: usize,
+    /// Flow of each dictionary entry of the batch at hand.
+    dictionary: Vec<u32>,
+}
+
+impl Correlator {
+    /// A run over the points of `job`.
+    pub fn new(job: Job) -> Result<Self, JobError> {
+        check(&job)?;
+        let points = job.points.len();
+        Ok(Self {
+            flows: Flows::new(job.key.0),
+            coverage: vec![Coverage::default(); points],
+            sightings: vec![Vec::new(); points],
+            fragments: Vec::new(),
+            count: 0,
+            dictionary: Vec::new(),
+            job,
+        })
+    }
+
+    /// Adds a batch of the point at index `point`. Batches come in any order, each once.
+    ///
+    /// `to_coordinator_nanos` is added to the batch's own stamps to have them on the coordinator's clock; `slice` is
+    /// on that clock already. A batch without rows still says that the point was capturing.
+    pub fn add(
+        &mut self,
+        point: usize,
+        slice: Slice,
+        to_coordinator_nanos: i64,
+        columns: &Columns,
+    ) -> Result<(), BatchError> {
+        self.admit(point, slice, columns)?;
+        self.coverage[point].add(slice);
+        self.dictionary.clear();
+        for key in &columns.flows {
+            self.dictionary.push(self.flows.intern(point as u16, key));
+        }
+        for index in 0..columns.len() {
+            self.take(point, to_coordinator_nanos, columns, &columns.row(index));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, point: usize, shift: i64, columns: &Columns, row: &Observation) {
+        let flow = self.dictionary[row.flow as usize];
+        self.flows.count(flow, row, shift);
+        let key = &columns.flows[row.flow as usize];
+        for segment in segments(key, row, &self.job.key) {
+            if !is_matched(&segment) {
+                continue;
+            }
+            self.flows.all[flow as usize].segments += 1;
+            if segment.is_fragment() {
+                self.fragments.push((flow, segment.ip_id));
+            }
+            self.sightings[point].push(Sighting::new(&segment, shift, flow, point as u16));
+            self.count += 1;
+        }
+    }
+
+    /// Refuses a batch before anything of it is counted.
+    fn admit(&self, point: usize, slice: Slice, columns: &Columns) -> Result<(), BatchError> {
+        let points = self.job.points.len();
+        let known = self.job.points.get(point).ok_or(BatchError::UnknownPoint { point, points })?;
+        let (node, interface) = (self.job.nodes[known.node].name.clone(), known.interface.clone());
+        if slice.end_nanos < slice.start_nanos {
+            let by = slice.start_nanos.saturating_sub(slice.end_nanos);
+            return Err(BatchError::BackwardSlice { node, interface, by });
+        }
+        if !columns.is_consistent() {
+            return Err(BatchError::Inconsistent { node, interface });
+        }
+        if self.flows.all.len() + columns.flows.len() > FLOW_LIMIT {
+            return Err(BatchError::Full { what: "flows", limit: FLOW_LIMIT });
+        }
+        if self.count + segments_at_most(columns) > SEGMENT_LIMIT {
+            return Err(BatchError::Full { what: "segments", limit: SEGMENT_LIMIT });
+        }
+        Ok(())
+    }
+
+    /// Judges everything that was added.
+    pub fn finish(self) -> Outcome {
+        let Self { job, mut flows, mut coverage, mut sightings, fragments, .. } = self;
+        let mut network = Network::new(&job);
+        flows.converse(|point, key| network.domain(point, key));
+        coverage.iter_mut().for_each(Coverage::seal);
+        let fragmented = Fragmented::new(&fragments, &flows, job.key);
+        for of_point in &mut sightings {
+            // Already in order unless batches came out of order, which this sort finds out in one pass.
+            of_point.sort_by_key(|sighting| (sighting.time, sighting.tcp_seq));
+            flows.follow_streams(of_point);
+            fragmented.unify(&flows, of_point);
+            for sighting in of_point {
+                sighting.owner = flows.all[sighting.owner as usize].conversation;
+            }
+        }
+        let plans = Plans::new(&job, &network, &flows, &coverage);
+        let findings = run::run(&Court::new(&job, &plans, &coverage), sightings);
+        Assembler { job: &job, network: &network, flows: &flows, coverage: &coverage, plans: &plans }
+            .outcome(findings)
+    }
+}
+
+fn check(job: &Job) -> Result<(), JobError> {
+    let (start, end) = (job.window.start_nanos, job.window.end_nanos);
+    if end <= start {
+        return Err(JobError::EmptyWindow { start, end });
+    }
+    let count = job.points.len();
+    if count > POINT_LIMIT {
+        return Err(JobError::TooManyPoints { count, limit: POINT_LIMIT });
+    }
+    let nodes = job.nodes.len();
+    match job.points.iter().enumerate().find(|(_, point)| point.node >= nodes) {
+        Some((point, stray)) => Err(JobError::UnknownNode { point, node: stray.node, nodes }),
+        None => Ok(()),
+    }
+}
+
+/// A row of a few bytes can claim thousands of segments: what a batch comes to must be known before it is expanded.
+fn segments_at_most(columns: &Columns) -> usize {
+    let rows = columns.gso_type.iter().zip(&columns.gso_size).zip(&columns.payload_length);
+    let of_row = rows.map(|((&kind, &size), &payload)| match (kind, size) {
+        (gso::TCPV4 | gso::TCPV6, 1..) => {
+            payload.div_ceil(u32::from(size)).clamp(1, lastseen_packet::MAX_SEGMENTS)
+        }
+        _ => 1,
+    });
+    of_row.map(|count| count as usize).sum()
+}

@@ -1,0 +1,145 @@
+//! When a point could see and when it could not: time without capture, and drops.
+
+use crate::input::{Slice, SliceCounters};
+
+/// Slices that were converted between clocks may leave cracks; shorter ones than this are none.
+const CRACK_NANOS: i64 = 5_000_000;
+/// Drops are read when a slice is cut but happen to packets that wait behind it in the ring, so a slice with drops
+/// spreads doubt this far to both sides.
+const DROP_MARGIN_NANOS: i64 = 100_000_000;
+
+/// A stretch of time in which a point may have missed packets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Blind {
+    start: i64,
+    end: i64,
+    /// Share of packets missed, 0 to 1.
+    rate: f64,
+}
+
+/// What one point could see.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Coverage {
+    slices: Vec<(i64, i64)>,
+    dropping: Vec<Blind>,
+    blind: Vec<Blind>,
+    /// Sums over all slices.
+    pub(crate) totals: SliceCounters,
+}
+
+impl Coverage {
+    pub(crate) fn add(&mut self, slice: Slice) {
+        let SliceCounters { received, kernel_drops, agent_drops } = slice.counters;
+        let totals = &mut self.totals;
+        totals.received = totals.received.saturating_add(received);
+        totals.kernel_drops = totals.kernel_drops.saturating_add(kernel_drops);
+        totals.agent_drops = totals.agent_drops.saturating_add(agent_drops);
+        self.slices.push((slice.start_nanos, slice.end_nanos));
+        let dropped = kernel_drops.saturating_add(agent_drops);
+        if dropped > 0 {
+            self.dropping.push(Blind {
+                start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
+                end: slice.end_nanos.saturating_add(DROP_MARGIN_NANOS),
+                rate: dropped as f64 / (dropped as f64 + received as f64),
+            });
+        }
+    }
+
+    /// Call once all slices are in.
+    pub(crate) fn seal(&mut self) {
+        self.slices.sort_unstable();
+        self.blind = std::mem::take(&mut self.dropping);
+        let mut covered_to = i64::MIN;
+        for &(start, end) in &self.slices {
+            if start.saturating_sub(covered_to) > CRACK_NANOS {
+                self.blind.push(Blind { start: covered_to, end: start, rate: 1.0 });
+            }
+            covered_to = covered_to.max(end);
+        }
+        self.blind.push(Blind { start: covered_to, end: i64::MAX, rate: 1.0 });
+        self.slices = Vec::new();
+        self.flatten();
+    }
+
+    /// Makes the blind stretches disjoint and ascending, the highest rate winning.
+    fn flatten(&mut self) {
+        let mut edges: Vec<i64> = self.blind.iter().flat_map(|blind| [blind.start, blind.end]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        self.blind.sort_unstable_by_key(|blind| (blind.start, blind.end));
+        let mut flat: Vec<Blind> = Vec::new();
+        let mut open: Vec<Blind> = Vec::new();
+        let mut next = 0;
+        for pair in edges.windows(2) {
+            while next < self.blind.len() && self.blind[next].start <= pair[0] {
+                open.push(self.blind[next]);
+                next += 1;
+            }
+            open.retain(|blind| blind.end > pair[0]);
+            let Some(rate) = open.iter().map(|blind| blind.rate).reduce(f64::max) else { continue };
+            flat.push(Blind { start: pair[0], end: pair[1], rate });
+        }
+        self.blind = flat;
+    }
+
+    /// The largest share of packets the point may have missed at any time in `[start, end]`: 0 if it could see all.
+    pub(crate) fn miss_rate(&self, start: i64, end: i64) -> f64 {
+        let first = self.blind.partition_point(|blind| blind.end <= start);
+        let reach = self.blind[first..].iter().take_while(|blind| blind.start <= end);
+        reach.map(|blind| blind.rate).fold(0.0, f64::max)
+    }
+
+    /// True if the point dropped nothing and captured throughout `[start, end]`.
+    pub(crate) fn is_clean(&self, start: i64, end: i64) -> bool {
+        self.miss_rate(start, end) == 0.0
+    }
+
+    /// Nanoseconds of `[start, end]` in which the point was not capturing at all.
+    pub(crate) fn uncovered(&self, start: i64, end: i64) -> i64 {
+        let gaps = self.blind.iter().filter(|blind| blind.rate >= 1.0);
+        gaps.map(|gap| gap.end.min(end).saturating_sub(gap.start.max(start)).max(0)).sum()
+    }
+
+    /// The share of packets a point without known drops may still miss: none seen in this many.
+    pub(crate) fn floor(&self) -> f64 {
+        0.5 / (self.totals.received as f64 + 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(start: i64, end: i64, drops: u64) -> Slice {
+        let counters = SliceCounters { received: 100 - drops, kernel_drops: drops, agent_drops: 0 };
+        Slice { start_nanos: start * 1_000_000, end_nanos: end * 1_000_000, counters }
+    }
+
+    fn rate(coverage: &Coverage, at: i64) -> f64 {
+        coverage.miss_rate(at * 1_000_000, at * 1_000_000)
+    }
+
+    #[test]
+    fn gaps_and_drops_blind_a_point_and_nothing_else_does() {
+        let mut coverage = Coverage::default();
+        for (start, end, drops) in [(2000, 3000, 0), (0, 1000, 0), (1000, 2000, 20), (4000, 5000, 0)] {
+            coverage.add(slice(start, end, drops));
+        }
+        coverage.seal();
+        assert_eq!(rate(&coverage, 500), 0.0);
+        assert_eq!(rate(&coverage, 950), 0.2);
+        assert_eq!(rate(&coverage, 1500), 0.2);
+        assert_eq!(rate(&coverage, 2500), 0.0);
+        assert_eq!(rate(&coverage, 3500), 1.0);
+        assert_eq!(rate(&coverage, 4500), 0.0);
+        assert_eq!(rate(&coverage, 5500), 1.0);
+        assert_eq!(rate(&coverage, -1), 1.0);
+    }
+
+    #[test]
+    fn a_point_without_a_slice_is_blind_throughout() {
+        let mut coverage = Coverage::default();
+        coverage.seal();
+        assert_eq!(rate(&coverage, 0), 1.0);
+    }
+}

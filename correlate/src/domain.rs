@@ -1,0 +1,228 @@
+//! Tenants: which packets can be the same packet at all.
+//!
+//! Inner addresses of different tenants may overlap, so a conversation is a 5-tuple within a *domain*. Where the
+//! fabric has one tunnel id, everything is one domain. Where it has several, a tunnelled packet belongs to its id; a
+//! bare one to the tunnel of the device it was seen on, to the only tunnel of its bridge, or to the only tunnel that
+//! routes lead its addresses to; else it stays on its own, matched with nothing beyond its bridge.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use lastseen_packet::observation::{FlowKey, OverlayKind};
+
+use crate::tables::NodeTables;
+use crate::topology::{Interface, InterfaceKind};
+
+/// A set of packets among which addresses are unique. 0 is the underlay, and everything where there is one tenant.
+pub(crate) type Domain = u32;
+
+/// The underlay, or the whole fabric of a single tenant.
+pub(crate) const SHARED: Domain = 0;
+
+/// Domains of a fabric.
+#[derive(Debug)]
+pub(crate) struct Domains {
+    tenants: HashMap<(OverlayKind, u32), Domain>,
+    is_single: bool,
+    on_node: Vec<Vec<(u32, Domain)>>,
+    local: HashMap<(usize, u32), Domain>,
+    foreign: HashMap<(OverlayKind, u32), Domain>,
+}
+
+/// Domains of tunnels that no node has a device for.
+const FOREIGN: Domain = 1 << 30;
+/// Domains of bridges and interfaces whose tenant is not known.
+const LOCAL: Domain = 1 << 31;
+
+impl Domains {
+    pub(crate) fn new(nodes: &[NodeTables<'_>]) -> Self {
+        let tenants = tenants(nodes);
+        let on_node = nodes.iter().map(|node| devices(node, &tenants)).collect();
+        let is_single = tenants.values().all(|&tenant| tenant <= 1);
+        Self { tenants, is_single, on_node, local: HashMap::new(), foreign: HashMap::new() }
+    }
+
+    /// The domain of a flow that was seen on interface `index` of `node`. `index` is absent where the topology does
+    /// not know the interface.
+    pub(crate) fn of(
+        &mut self,
+        nodes: &[NodeTables<'_>],
+        node: usize,
+        index: Option<u32>,
+        flow: &FlowKey,
+    ) -> Domain {
+        if let Some(overlay) = flow.overlay {
+            return self.of_tunnel(overlay.kind, overlay.id);
+        }
+        if self.is_single {
+            return SHARED;
+        }
+        let Some(interface) = index.and_then(|index| nodes[node].interface(index)) else { return SHARED };
+        self.of_bare(&nodes[node], node, interface, flow)
+    }
+
+    /// The domain of tunnel device `index` on `node`.
+    pub(crate) fn of_device(&self, node: usize, index: u32) -> Option<Domain> {
+        let found = self.on_node[node].iter().find(|(device, _)| *device == index);
+        found.map(|&(_, tenant)| if self.is_single { SHARED } else { tenant })
+    }
+
+    /// True if a bridge or pod interface surely belongs to another tenant than `domain`.
+    pub(crate) fn excludes(
+        &self,
+        node: &NodeTables<'_>,
+        index: usize,
+        bridge: Option<u32>,
+        domain: Domain,
+    ) -> bool {
+        if self.is_single || domain == SHARED {
+            return false;
+        }
+        let local = bridge.and_then(|bridge| self.local.get(&(index, bridge)));
+        let tunnel = bridge.and_then(|bridge| node.overlay_port(bridge));
+        let tenant = tunnel.and_then(|device| self.of_device(index, device.index));
+        match (tenant, local) {
+            (Some(tenant), _) => tenant != domain,
+            (None, _) if domain & LOCAL != 0 => local != Some(&domain),
+            _ => false,
+        }
+    }
+
+    fn of_tunnel(&mut self, kind: OverlayKind, id: u32) -> Domain {
+        // A device in external mode has id 0 and carries any.
+        let known = self.tenants.get(&(kind, id)).or_else(|| self.tenants.get(&(kind, 0)));
+        match known {
+            Some(_) if self.is_single => SHARED,
+            Some(&tenant) => tenant,
+            None if is_opaque(kind) => SHARED,
+            None => {
+                let next = FOREIGN + self.foreign.len() as u32;
+                *self.foreign.entry((kind, id)).or_insert(next)
+            }
+        }
+    }
+
+    fn of_bare(
+        &mut self,
+        tables: &NodeTables<'_>,
+        node: usize,
+        interface: &Interface,
+        flow: &FlowKey,
+    ) -> Domain {
+        match tables.kind(interface) {
+            InterfaceKind::Overlay => return self.of_device(node, interface.index).unwrap_or(SHARED),
+            InterfaceKind::Physical | InterfaceKind::Other | InterfaceKind::Loopback => return SHARED,
+            _ => {}
+        }
+        let bridge = if interface.kind == InterfaceKind::Bridge {
+            Some(interface.index)
+        } else {
+            interface.master_index
+        };
+        let port = bridge.and_then(|bridge| tables.overlay_port(bridge));
+        let tenant = match port {
+            Some(device) => self.of_device(node, device.index),
+            None => self.by_routes(tables, node, flow.source, flow.destination),
+        };
+        tenant.unwrap_or_else(|| self.local(node, bridge.unwrap_or(interface.index)))
+    }
+
+    /// The only tenant of the node, or the only one whose device routes lead to.
+    fn by_routes(
+        &self,
+        tables: &NodeTables<'_>,
+        node: usize,
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Option<Domain> {
+        let devices = &self.on_node[node];
+        only(devices.iter().map(|&(_, tenant)| tenant)).or_else(|| {
+            let leads = |index| tables.leads_to(destination, index) || tables.leads_to(source, index);
+            only(devices.iter().filter(|&&(index, _)| leads(index)).map(|&(_, tenant)| tenant))
+        })
+    }
+
+    fn local(&mut self, node: usize, index: u32) -> Domain {
+        let next = LOCAL + self.local.len() as u32;
+        *self.local.entry((node, index)).or_insert(next)
+    }
+}
+
+/// True for tunnels whose inside cannot be read: their flows are those of the carrier.
+pub(crate) fn is_opaque(kind: OverlayKind) -> bool {
+    matches!(kind, OverlayKind::WireGuard | OverlayKind::Esp)
+}
+
+/// The value all items share.
+fn only(mut items: impl Iterator<Item = Domain>) -> Option<Domain> {
+    let first = items.next()?;
+    items.all(|item| item == first).then_some(first)
+}
+
+fn devices(node: &NodeTables<'_>, tenants: &HashMap<(OverlayKind, u32), Domain>) -> Vec<(u32, Domain)> {
+    let tenant = |i: &Interface| i.overlay.and_then(|o| tenants.get(&(o.kind, o.id)).copied());
+    node.overlays().filter_map(|i| Some((i.index, tenant(i)?))).collect()
+}
+
+/// Tunnel ids of the fabric, numbered from 1. Tunnels without an id separate nobody and belong to the first tenant.
+fn tenants(nodes: &[NodeTables<'_>]) -> HashMap<(OverlayKind, u32), Domain> {
+    let devices = nodes.iter().flat_map(NodeTables::overlays).filter_map(|i| i.overlay);
+    let mut ids: Vec<_> = devices.map(|overlay| (overlay.kind, overlay.id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut tenants = HashMap::new();
+    let mut next = 1;
+    for (kind, id) in ids {
+        let separates = id != 0 && !is_opaque(kind);
+        tenants.insert((kind, id), if separates { next } else { 1 });
+        next += u32::from(separates);
+    }
+    join_mismatched(nodes, &mut tenants);
+    renumber(&mut tenants);
+    tenants
+}
+
+/// Two ids are one tenant if a tunnel is aimed at a node that lacks its id but has one other tunnel of its kind: a
+/// configuration error must not look like two tenants.
+fn join_mismatched(nodes: &[NodeTables<'_>], tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
+    for node in nodes {
+        for device in node.overlays() {
+            for target in targets(node, nodes, device) {
+                join(device, target, tenants);
+            }
+        }
+    }
+}
+
+fn targets<'n, 'a>(
+    node: &NodeTables<'_>,
+    nodes: &'n [NodeTables<'a>],
+    device: &Interface,
+) -> Vec<&'n NodeTables<'a>> {
+    let aimed = node.topology.forwarding.iter().filter(|entry| entry.index == device.index);
+    let remotes = aimed.filter_map(|entry| entry.remote).chain(device.overlay.and_then(|o| o.remote));
+    remotes.filter_map(|remote| nodes.iter().find(|other| other.holder_of(remote).is_some())).collect()
+}
+
+fn join(device: &Interface, target: &NodeTables<'_>, tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
+    let Some(own) = device.overlay else { return };
+    let theirs: Vec<_> = target.overlays().filter_map(|i| i.overlay).filter(|o| o.kind == own.kind).collect();
+    let [other] = theirs[..] else { return };
+    let (Some(&kept), Some(&gone)) = (tenants.get(&(own.kind, own.id)), tenants.get(&(other.kind, other.id)))
+    else {
+        return;
+    };
+    for tenant in tenants.values_mut().filter(|tenant| **tenant == gone) {
+        *tenant = kept;
+    }
+}
+
+/// Numbers without gaps, so that a single tenant is 1.
+fn renumber(tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
+    let mut used: Vec<_> = tenants.values().copied().collect();
+    used.sort_unstable();
+    used.dedup();
+    for tenant in tenants.values_mut() {
+        *tenant = used.partition_point(|&other| other < *tenant) as Domain + 1;
+    }
+}

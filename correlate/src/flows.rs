@@ -1,0 +1,200 @@
+//! Flow records: one per observation point and flow, and the conversations they belong to.
+
+use std::collections::HashMap;
+
+use lastseen_packet::Segment;
+use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, SipKey, protocol};
+
+use crate::bytes_seen::{Arrival, BytesSeen};
+use crate::domain::Domain;
+use crate::input::Job;
+use crate::report::{FlowRecord, OverlayReport};
+use crate::sighting::Sighting;
+
+/// Most flow records of a run.
+pub(crate) const FLOW_LIMIT: usize = 1 << 22;
+
+/// One direction of a 5-tuple within a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Conversation {
+    pub(crate) domain: Domain,
+    /// The 5-tuple, without a tunnel unless it is one that cannot be looked into.
+    pub(crate) tuple: FlowKey,
+}
+
+/// A flow at a point while it is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct Flow {
+    pub(crate) point: u16,
+    /// Set by [`Flows::converse`].
+    pub(crate) conversation: u32,
+    pub(crate) key: FlowKey,
+    pub(crate) segments: u64,
+    pub(crate) packets: u64,
+    octets: u64,
+    first: i64,
+    last: i64,
+    flags: u8,
+    retransmissions: u64,
+    out_of_order: u64,
+    length: (u32, u32),
+    ttl: (u8, u8),
+}
+
+/// All flows of a run.
+#[derive(Debug)]
+pub(crate) struct Flows {
+    pub(crate) all: Vec<Flow>,
+    pub(crate) conversations: Vec<Conversation>,
+    by_key: HashMap<(u16, FlowKey), u32, SipKey>,
+}
+
+impl Flows {
+    pub(crate) fn new(key: [u8; 16]) -> Self {
+        Self { all: Vec::new(), conversations: Vec::new(), by_key: HashMap::with_hasher(SipKey(key)) }
+    }
+
+    /// The index of a flow at a point.
+    pub(crate) fn intern(&mut self, point: u16, key: &FlowKey) -> u32 {
+        *self.by_key.entry((point, *key)).or_insert_with(|| {
+            self.all.push(Flow::new(point, *key));
+            self.all.len() as u32 - 1
+        })
+    }
+
+    /// Groups the flows into conversations, once all are known.
+    pub(crate) fn converse(&mut self, mut domain: impl FnMut(usize, &FlowKey) -> Domain) {
+        let mut known: HashMap<Conversation, u32, SipKey> = HashMap::with_hasher(*self.by_key.hasher());
+        for flow in &mut self.all {
+            let domain = domain(usize::from(flow.point), &flow.key);
+            let conversation = Conversation { domain, tuple: bare(&flow.key) };
+            flow.conversation = *known.entry(conversation).or_insert_with(|| {
+                self.conversations.push(conversation);
+                self.conversations.len() as u32 - 1
+            });
+        }
+    }
+
+    /// Counts one captured packet of flow `index`.
+    pub(crate) fn count(&mut self, index: u32, row: &Observation, shift_nanos: i64) {
+        let flow = &mut self.all[index as usize];
+        let time = row.time_nanos.saturating_add(shift_nanos);
+        flow.packets += 1;
+        flow.octets += u64::from(row.ip_length);
+        flow.first = flow.first.min(time);
+        flow.last = flow.last.max(time);
+        flow.flags |= row.tcp_flags;
+        flow.length = (flow.length.0.min(row.ip_length), flow.length.1.max(row.ip_length));
+        flow.ttl = (flow.ttl.0.min(row.ttl), flow.ttl.1.max(row.ttl));
+    }
+
+    /// Retransmissions and late arrivals of one point, whose sightings are in order of time and name their flow.
+    pub(crate) fn follow_streams(&mut self, sightings: &[Sighting]) {
+        let mut streams: HashMap<u32, BytesSeen, SipKey> = HashMap::with_hasher(*self.by_key.hasher());
+        for sighting in sightings {
+            let flow = &mut self.all[sighting.owner as usize];
+            let length = sighting.payload_length();
+            if flow.key.protocol != protocol::TCP || length == 0 {
+                continue;
+            }
+            match streams.entry(sighting.owner).or_default().add(sighting.tcp_seq, length) {
+                Arrival::InOrder => {}
+                Arrival::OutOfOrder => flow.out_of_order += 1,
+                Arrival::Retransmission => flow.retransmissions += 1,
+            }
+        }
+    }
+
+    /// The records by point, then by tuple.
+    pub(crate) fn records(&self, job: &Job) -> Vec<FlowRecord> {
+        let name = |flow: &Flow| {
+            let point = &job.points[usize::from(flow.point)];
+            (&job.nodes[point.node].name, &point.interface, point.direction)
+        };
+        let mut flows: Vec<_> = self.all.iter().filter(|flow| flow.packets > 0).collect();
+        flows.sort_unstable_by(|a, b| (name(a), a.point, a.key).cmp(&(name(b), b.point, b.key)));
+        flows.into_iter().map(|flow| flow.record(job)).collect()
+    }
+}
+
+impl Flow {
+    fn new(point: u16, key: FlowKey) -> Self {
+        Self {
+            point,
+            conversation: u32::MAX,
+            key,
+            segments: 0,
+            packets: 0,
+            octets: 0,
+            first: i64::MAX,
+            last: i64::MIN,
+            flags: 0,
+            retransmissions: 0,
+            out_of_order: 0,
+            length: (u32::MAX, 0),
+            ttl: (u8::MAX, 0),
+        }
+    }
+
+    /// The tunnel the flow was seen in.
+    pub(crate) fn overlay(&self) -> Option<OverlayReport> {
+        self.key.overlay.map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
+    }
+
+    fn record(&self, job: &Job) -> FlowRecord {
+        let point = &job.points[usize::from(self.point)];
+        FlowRecord {
+            node: job.nodes[point.node].name.clone(),
+            interface: point.interface.clone(),
+            direction: point.direction,
+            source_address: self.key.source,
+            destination_address: self.key.destination,
+            protocol_identifier: self.key.protocol,
+            source_transport_port: self.key.source_port,
+            destination_transport_port: self.key.destination_port,
+            overlay: self.overlay(),
+            packet_delta_count: self.packets,
+            octet_delta_count: self.octets,
+            segments: self.segments,
+            flow_start_nanos: self.first,
+            flow_end_nanos: self.last,
+            tcp_control_bits: self.flags,
+            retransmissions: self.retransmissions,
+            out_of_order: self.out_of_order,
+            minimum_ip_total_length: self.length.0,
+            maximum_ip_total_length: self.length.1,
+            minimum_ttl: self.ttl.0,
+            maximum_ttl: self.ttl.1,
+        }
+    }
+}
+
+/// The tuple without the tunnel around it. Where the tunnel is opaque it is all there is.
+fn bare(key: &FlowKey) -> FlowKey {
+    let overlay = key.overlay.filter(|overlay| crate::domain::is_opaque(overlay.kind));
+    FlowKey { overlay, ..*key }
+}
+
+/// `vxlan 1`, or `inner` where there is no tunnel.
+pub(crate) fn view(overlay: Option<OverlayReport>) -> String {
+    let Some(OverlayReport { kind, id }) = overlay else { return "inner".to_owned() };
+    let name = match kind {
+        OverlayKind::None => return "inner".to_owned(),
+        OverlayKind::IpInIp => return "ipip".to_owned(),
+        OverlayKind::Vxlan => "vxlan",
+        OverlayKind::VxlanGpe => "vxlan-gpe",
+        OverlayKind::Geneve => "geneve",
+        OverlayKind::Gre => "gre",
+        OverlayKind::Mpls => "mpls",
+        OverlayKind::WireGuard => "wireguard",
+        OverlayKind::Esp => "esp",
+        OverlayKind::Ah => "ah",
+    };
+    format!("{name} {id}")
+}
+
+/// True for the segments that are matched: of a datagram in fragments, the one with the transport header. It is what
+/// makes a datagram useful, and the only piece that names its flow at every hop.
+pub(crate) fn is_matched(segment: &Segment) -> bool {
+    segment.fragment_offset == 0 && segment.marks & lastseen_packet::observation::marks::OUTER_FRAGMENT == 0
+}

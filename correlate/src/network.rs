@@ -1,0 +1,149 @@
+//! The fabric of a job: every node's tables, who owns which address, and where the captured points are in it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use lastseen_packet::observation::FlowKey;
+
+use crate::domain::{Domain, Domains};
+use crate::input::{Job, Point};
+use crate::locate::{Locator, Owner, Place};
+use crate::tables::NodeTables;
+use crate::topology::{Direction, Interface, InterfaceKind};
+
+/// What a point is to a path, in the order in which a packet from pod to pod meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Role {
+    /// The sending pod's own interface.
+    InsideOut,
+    /// The host's end of its veth.
+    PodIn,
+    /// The bridge device, on the way up into routing.
+    BridgeIn,
+    /// The tunnel device, before encapsulation.
+    OverlayOut,
+    /// The underlay device.
+    PhysicalOut,
+    /// The underlay device of the receiving node.
+    PhysicalIn,
+    /// Its tunnel device, after decapsulation.
+    OverlayIn,
+    /// Its bridge device, on the way down from routing.
+    BridgeOut,
+    /// The host's end of the receiving pod's veth.
+    PodOut,
+    /// The receiving pod's own interface.
+    InsideIn,
+}
+
+impl Role {
+    /// True for points a packet meets before it leaves its source node.
+    pub(crate) fn is_sending(self) -> bool {
+        self <= Self::PhysicalOut
+    }
+
+    fn of(kind: InterfaceKind, is_inside: bool, direction: Direction) -> Self {
+        use Direction::{In, Out};
+        match (kind, direction) {
+            _ if is_inside => {
+                if direction == Out {
+                    Self::InsideOut
+                } else {
+                    Self::InsideIn
+                }
+            }
+            (InterfaceKind::PodVeth | InterfaceKind::Veth, In) => Self::PodIn,
+            (InterfaceKind::PodVeth | InterfaceKind::Veth, Out) => Self::PodOut,
+            (InterfaceKind::Bridge, In) => Self::BridgeIn,
+            (InterfaceKind::Bridge, Out) => Self::BridgeOut,
+            (InterfaceKind::Overlay, In) => Self::OverlayIn,
+            (InterfaceKind::Overlay, Out) => Self::OverlayOut,
+            (_, In) => Self::PhysicalIn,
+            (_, Out) => Self::PhysicalOut,
+        }
+    }
+}
+
+/// A point with what the topology knows about it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Station {
+    pub(crate) node: usize,
+    pub(crate) role: Role,
+    /// Interface index, absent where the topology does not have it.
+    pub(crate) index: Option<u32>,
+}
+
+/// The fabric.
+#[derive(Debug)]
+pub(crate) struct Network<'a> {
+    pub(crate) tables: Vec<NodeTables<'a>>,
+    pub(crate) domains: Domains,
+    pub(crate) stations: Vec<Station>,
+    locator: Locator,
+    points: HashMap<(usize, &'a str, u32, Direction), usize>,
+}
+
+impl<'a> Network<'a> {
+    pub(crate) fn new(job: &'a Job) -> Self {
+        let tables: Vec<_> = job.nodes.iter().map(|node| NodeTables::new(&node.topology)).collect();
+        let stations: Vec<_> = job.points.iter().map(|point| station(&tables, point)).collect();
+        let named = job.points.iter().zip(&stations).enumerate();
+        let points = named.filter_map(|(at, (point, station))| {
+            Some(((point.node, point.netns.as_str(), station.index?, point.direction), at))
+        });
+        Self {
+            points: points.collect(),
+            domains: Domains::new(&tables),
+            locator: Locator::new(&tables),
+            tables,
+            stations,
+        }
+    }
+
+    /// The domain of a flow seen at a point.
+    pub(crate) fn domain(&mut self, point: usize, flow: &FlowKey) -> Domain {
+        let Station { node, index, .. } = self.stations[point];
+        self.domains.of(&self.tables, node, index, flow)
+    }
+
+    /// The point on interface `index` of a namespace, if it was captured.
+    pub(crate) fn point(&self, node: usize, netns: &str, index: u32, direction: Direction) -> Option<usize> {
+        self.points.get(&(node, netns, index, direction)).copied()
+    }
+
+    /// Owners of `address` that may belong to `domain`.
+    pub(crate) fn owners(&self, address: IpAddr, domain: Domain) -> Vec<Owner> {
+        self.locator.owners(address, |owner| match &owner.place {
+            Place::Host => true,
+            Place::Pod(pod) => {
+                !self.domains.excludes(&self.tables[owner.node], owner.node, pod.bridge, domain)
+            }
+        })
+    }
+
+    /// The node whose own interface holds `address`, and that interface.
+    pub(crate) fn holder(&self, address: IpAddr) -> Option<(usize, &'a Interface)> {
+        self.tables.iter().enumerate().find_map(|(node, tables)| Some((node, tables.holder_of(address)?)))
+    }
+
+    /// The tunnel device of `node` for packets of `domain`, preferring one that is up.
+    pub(crate) fn overlay_of(&self, node: usize, domain: Domain) -> Option<&'a Interface> {
+        let devices = self.tables[node].overlays();
+        let fitting = devices.filter(|device| self.domains.of_device(node, device.index) == Some(domain));
+        fitting.max_by_key(|device| (device.up, std::cmp::Reverse(device.index)))
+    }
+}
+
+fn station(tables: &[NodeTables<'_>], point: &Point) -> Station {
+    let node = &tables[point.node];
+    let mut here =
+        node.topology.interfaces.iter().filter(|i| i.netns == point.netns && i.name == point.interface);
+    let exact = here.clone().find(|i| i.index == point.index);
+    let interface = exact.or_else(|| here.next());
+    let kind = interface.map_or(point.kind, |interface| node.kind(interface));
+    Station {
+        node: point.node,
+        role: Role::of(kind, !point.netns.is_empty(), point.direction),
+        index: interface.map(|interface| interface.index),
+    }
+}

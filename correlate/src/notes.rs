@@ -1,0 +1,112 @@
+//! The notes of a report: what the verdict rests on and what was missing.
+
+use crate::assemble::Assembler;
+use crate::input::CaptureState;
+use crate::report::Report;
+use crate::text::grouped;
+
+/// Most notes about single points.
+const POINT_NOTES: usize = 20;
+
+/// A line each, most important first.
+pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(nothing_seen(found, report));
+    notes.extend(nothing_compared(report));
+    notes.extend(failed_nodes(report));
+    let doubts = blind_points(found);
+    if doubts.is_empty() && !report.paths.is_empty() {
+        notes.push(format!("observed with no capture loss at any of {} points", found.job.points.len()));
+    }
+    let more = doubts.len().saturating_sub(POINT_NOTES);
+    notes.extend(doubts.into_iter().take(POINT_NOTES));
+    if more > 0 {
+        notes.push(format!("{} more points were blind at times", grouped(more as u64)));
+    }
+    notes.extend(limits(found, report));
+    notes
+}
+
+fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
+    if report.nodes.iter().any(|node| node.packets > 0) {
+        return (report.totals.segments == 0).then(|| {
+            "no packet was first seen within the window: all of them belong to its lead or tail".to_owned()
+        });
+    }
+    let received: u64 = found.coverage.iter().map(|point| point.totals.received).sum();
+    let filter = &found.job.filter;
+    Some(if found.job.points.is_empty() {
+        "no interface was captured: see the state of the nodes".to_owned()
+    } else if received > 0 && !filter.is_empty() {
+        format!("the filter \"{filter}\" matched none of {} packets", grouped(received))
+    } else if filter.is_empty() {
+        "no packet passed any of the captured interfaces during the window".to_owned()
+    } else {
+        format!(
+            "no packet matched the filter \"{filter}\": check it and that the traffic ran during the window"
+        )
+    })
+}
+
+fn nothing_compared(report: &Report) -> Option<String> {
+    let alone = report.totals.segments > 0 && report.paths.iter().all(|path| path.hops.len() < 2);
+    alone.then(|| {
+        "captured at one point only: nothing to compare; capture more nodes or interfaces".to_owned()
+    })
+}
+
+fn failed_nodes(report: &Report) -> impl Iterator<Item = String> {
+    let failed = |state| matches!(state, CaptureState::Failed | CaptureState::Cancelled);
+    report.nodes.iter().filter(move |node| failed(node.state)).map(|node| {
+        let reason = if node.reason.is_empty() { "no reason given" } else { &node.reason };
+        format!("{} did not complete: {reason}", node.node)
+    })
+}
+
+fn blind_points(found: &Assembler<'_, '_>) -> Vec<String> {
+    let mut notes: Vec<_> = (0..found.job.points.len()).flat_map(|point| blind_point(found, point)).collect();
+    notes.sort();
+    notes
+}
+
+fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
+    let point = &found.job.points[index];
+    let window = found.job.window;
+    let coverage = &found.coverage[index];
+    let direction = match point.direction {
+        crate::topology::Direction::In => "in",
+        crate::topology::Direction::Out => "out",
+    };
+    let name = format!("{} {} {direction}", found.job.nodes[point.node].name, point.interface);
+    let mut notes = Vec::new();
+    let gap = coverage.uncovered(window.start_nanos, window.end_nanos);
+    if gap > 0 {
+        notes.push(format!("{name}: not captured for {:.3} s of the window", gap as f64 / 1e9));
+    }
+    let totals = &coverage.totals;
+    let dropped = totals.kernel_drops.saturating_add(totals.agent_drops);
+    if dropped > 0 {
+        let total = totals.received.saturating_add(dropped);
+        let hint = if totals.kernel_drops >= totals.agent_drops { "ring full" } else { "queue full" };
+        notes.push(format!(
+            "{name}: dropped {} of {} packets ({hint}); narrow the filter or name fewer interfaces",
+            grouped(dropped),
+            grouped(total)
+        ));
+    }
+    notes
+}
+
+fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    if found.plans.plans.iter().any(|plan| plan.path.is_unordered) {
+        notes.push("some packets belong to addresses no node knows and were seen at several points: their order is not known, only one point is shown".to_owned());
+    }
+    if found.plans.courses.iter().any(|course| course.is_coarse) && report.totals.segments > 0 {
+        notes.push("some points cannot tell the segments of TCP super-packets apart: what they may hide is not called lost".to_owned());
+    }
+    if report.omitted_paths > 0 {
+        notes.push(format!("{} more paths are not listed", grouped(report.omitted_paths)));
+    }
+    notes
+}

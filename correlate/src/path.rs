@@ -1,0 +1,343 @@
+//! The points a packet should meet: from routes, neighbours, forwarding entries and bridges, so that a packet that
+//! got nowhere still has a next point; completed by the points that saw it.
+
+use std::net::IpAddr;
+
+use crate::domain::Domain;
+use crate::locate::{Owner, Place, Pod};
+use crate::network::{Network, Role};
+use crate::topology::{Direction, Interface, InterfaceKind};
+
+/// Most points on one path.
+pub(crate) const MAX_HOPS: usize = 32;
+
+/// The expected way of the packets between two addresses of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Path {
+    /// Captured points in the order packets meet them.
+    pub(crate) points: Vec<usize>,
+    /// Node of the source address.
+    pub(crate) source_node: Option<usize>,
+    /// Node of the destination address, or the one the tunnel leads to.
+    pub(crate) destination_node: Option<usize>,
+    /// Tunnel device on the sending node: its index.
+    pub(crate) overlay: Option<u32>,
+    /// Several points saw the packets and nothing tells their order.
+    pub(crate) is_unordered: bool,
+}
+
+/// How packets leave a node.
+struct Exit<'a> {
+    device: Option<&'a Interface>,
+    overlay: Option<&'a Interface>,
+    next_hop: IpAddr,
+    /// The tunnel is a port of the pod's bridge: the frame never reaches the bridge device.
+    is_bridged: bool,
+}
+
+struct Builder<'n, 'a> {
+    network: &'n Network<'a>,
+    domain: Domain,
+    seen: &'n [usize],
+    path: Path,
+}
+
+/// The path from `source` to `destination` in `domain`; `seen` are the points that saw such packets, ascending.
+pub(crate) fn find(
+    network: &Network<'_>,
+    domain: Domain,
+    source: IpAddr,
+    destination: IpAddr,
+    seen: &[usize],
+) -> Path {
+    let mut builder = Builder { network, domain, seen, path: Path::default() };
+    let from = builder.end(source, Role::is_sending);
+    let to = builder.end(destination, |role| !role.is_sending());
+    builder.path.source_node = from.as_ref().map(|owner| owner.node);
+    builder.path.destination_node = to.as_ref().map(|owner| owner.node);
+    if let Some(from) = &from {
+        builder.depart(from, to.as_ref(), destination);
+    } else if let Some(to) = &to {
+        builder.deliver(to, None);
+    }
+    builder.complete(from.as_ref(), to.as_ref());
+    builder.ensure_seen();
+    builder.path
+}
+
+impl<'a> Builder<'_, 'a> {
+    /// The owner of an address. The pod interface that saw the packets says more than any table; among several
+    /// candidates the node that saw them is meant.
+    fn end(&self, address: IpAddr, side: impl Fn(Role) -> bool) -> Option<Owner> {
+        let mut owners = self.network.owners(address, self.domain);
+        let at_pod = self.seen.iter().map(|&point| self.network.stations[point]);
+        let mut at_pod = at_pod.filter(|station| side(station.role) && is_veth(station.role));
+        if let (Some(station), None) = (at_pod.next(), at_pod.next()) {
+            owners.retain(|owner| owner.node == station.node);
+            return Some(at_veth(self.network, station.node, station.index, owners.into_iter().next()));
+        }
+        if owners.len() > 1 {
+            let saw = |owner: &Owner| {
+                let mut stations = self.seen.iter().map(|&point| self.network.stations[point]);
+                stations.any(|station| station.node == owner.node && side(station.role))
+            };
+            owners.retain(saw);
+        }
+        let first = owners.first()?.clone();
+        owners.iter().all(|owner| owner.node == first.node).then_some(first)
+    }
+
+    fn push(&mut self, node: usize, index: u32, direction: Direction) {
+        self.push_in("", node, index, direction);
+    }
+
+    fn push_in(&mut self, netns: &str, node: usize, index: u32, direction: Direction) {
+        if let Some(point) = self.network.point(node, netns, index, direction)
+            && !self.path.points.contains(&point)
+            && self.path.points.len() < MAX_HOPS
+        {
+            self.path.points.push(point);
+        }
+    }
+
+    /// From the source to the edge of its node, and on.
+    fn depart(&mut self, from: &Owner, to: Option<&Owner>, destination: IpAddr) {
+        let pod = pod_of(from);
+        if let Some((netns, index)) = pod.and_then(|pod| pod.inside.as_ref()) {
+            self.push_in(netns, from.node, *index, Direction::Out);
+        }
+        if let Some(veth) = pod.and_then(|pod| pod.veth) {
+            self.push(from.node, veth, Direction::In);
+        }
+        let bridge = pod.and_then(|pod| pod.bridge);
+        match to {
+            Some(to) if to.node == from.node => self.stay(from.node, bridge, to),
+            _ => self.leave(from, bridge, to, destination),
+        }
+    }
+
+    /// Source and destination are on one node. Frames between ports of one bridge do not pass the bridge device.
+    fn stay(&mut self, node: usize, bridge: Option<u32>, to: &Owner) {
+        let is_bridged = bridge.is_some() && pod_of(to).and_then(|pod| pod.bridge) == bridge;
+        if let (Some(bridge), false) = (bridge, is_bridged) {
+            self.push(node, bridge, Direction::In);
+        }
+        self.deliver(to, bridge.filter(|_| is_bridged));
+    }
+
+    fn leave(&mut self, from: &Owner, bridge: Option<u32>, to: Option<&Owner>, destination: IpAddr) {
+        let exit = self.exit(from.node, bridge, to, destination);
+        if let (Some(bridge), false) = (bridge, exit.is_bridged) {
+            self.push(from.node, bridge, Direction::In);
+        }
+        match exit.overlay {
+            Some(overlay) => self.tunnel(from.node, overlay, &exit, to, destination),
+            None => self.route_bare(from, &exit, to),
+        }
+    }
+
+    /// How `node` sends packets to `destination`.
+    ///
+    /// A missing, special or default route does not say that a pod on another node is reached without the tunnel: a
+    /// fabric that tunnels this domain meant to tunnel it.
+    fn exit(&self, node: usize, bridge: Option<u32>, to: Option<&Owner>, destination: IpAddr) -> Exit<'a> {
+        let tables = &self.network.tables[node];
+        let route = tables.route(destination);
+        let device = route.and_then(|route| tables.interface(route.output_index?));
+        let next_hop = route.and_then(|route| route.gateway).unwrap_or(destination);
+        let is_default = route.is_none_or(|route| route.destination.length == 0);
+        let to_pod = to.is_some_and(|to| pod_of(to).is_some());
+        let port = bridge.and_then(|bridge| tables.overlay_port(bridge)).filter(|_| to_pod);
+        if let Some(port) = port {
+            return Exit { device: None, overlay: Some(port), next_hop: destination, is_bridged: true };
+        }
+        let overlay = device.filter(|device| device.overlay.is_some());
+        let meant = || self.network.overlay_of(node, self.domain).filter(|_| to_pod && is_default);
+        Exit { device, overlay: overlay.or_else(meant), next_hop, is_bridged: false }
+    }
+
+    /// Through the tunnel: out of its device and the underlay's, into those of the node it leads to.
+    fn tunnel(
+        &mut self,
+        node: usize,
+        device: &'a Interface,
+        exit: &Exit<'a>,
+        to: Option<&Owner>,
+        destination: IpAddr,
+    ) {
+        let tables = &self.network.tables[node];
+        self.path.overlay = Some(device.index);
+        self.push(node, device.index, Direction::Out);
+        let remote = self.remote(node, device, exit, destination);
+        let way = remote.and_then(|remote| tables.route(remote)?.output_index);
+        if let Some(underlay) = tables.underlay_of(device).or(way) {
+            self.push(node, underlay, Direction::Out);
+        }
+        let end = remote.and_then(|remote| self.network.holder(remote));
+        let Some(arrival) = end.map(|(node, _)| node).or(to.map(|to| to.node)) else { return };
+        self.path.destination_node = Some(arrival);
+        self.arrive(arrival, device, end.map(|(_, interface)| interface.index));
+        if let Some(to) = to.filter(|to| to.node == arrival) {
+            let port = self.arrival_device(arrival, device).and_then(|device| device.master_index);
+            self.deliver(to, port);
+        }
+    }
+
+    /// The underlay address the tunnel packet goes to: forwarding entry of the next hop's MAC address, the device's
+    /// fixed remote, or the next hop itself where tunnels have no MAC addresses.
+    fn remote(
+        &self,
+        node: usize,
+        device: &Interface,
+        exit: &Exit<'_>,
+        destination: IpAddr,
+    ) -> Option<IpAddr> {
+        let tables = &self.network.tables[node];
+        let neighbor = tables.neighbor(exit.next_hop, device.index).and_then(|neighbor| neighbor.mac);
+        let mac = if exit.is_bridged { self.mac_of(destination) } else { neighbor };
+        let learned = mac.and_then(|mac| tables.remote_of(mac, device.index));
+        let fixed = device.overlay.and_then(|overlay| overlay.remote);
+        let is_underlay = self.network.holder(exit.next_hop).is_some_and(|(holder, _)| holder != node);
+        learned.or(fixed).or((device.mac.is_none() && is_underlay).then_some(exit.next_hop))
+    }
+
+    /// The MAC address of a pod, from whichever node can see its interface.
+    fn mac_of(&self, address: IpAddr) -> Option<crate::topology::MacAddress> {
+        let owners = self.network.owners(address, self.domain);
+        let inside = owners.iter().find_map(|owner| Some((owner.node, pod_of(owner)?.inside.as_ref()?)));
+        let (node, (netns, index)) = inside?;
+        let interfaces = &self.network.tables[node].topology.interfaces;
+        interfaces.iter().find(|i| i.netns == *netns && i.index == *index)?.mac
+    }
+
+    /// The receiving node's counterpart of the sending node's tunnel device.
+    fn arrival_device(&self, node: usize, sender: &Interface) -> Option<&'a Interface> {
+        let kind = sender.overlay.map(|overlay| overlay.kind);
+        let same_kind = |device: &&Interface| device.overlay.map(|overlay| overlay.kind) == kind;
+        let of_domain = self.network.overlay_of(node, self.domain).filter(same_kind);
+        of_domain.or_else(|| self.network.tables[node].overlays().find(same_kind))
+    }
+
+    fn arrive(&mut self, node: usize, sender: &Interface, holder: Option<u32>) {
+        let device = self.arrival_device(node, sender);
+        let underlay = device.and_then(|device| self.network.tables[node].underlay_of(device));
+        if let Some(underlay) = underlay.or(holder) {
+            self.push(node, underlay, Direction::In);
+        }
+        if let Some(device) = device {
+            self.push(node, device.index, Direction::In);
+        }
+    }
+
+    /// Without a tunnel. A pod's packets to anything but a pod may be translated on the way out, and then they are no
+    /// longer these packets: what lies beyond is part of the path only if it saw them as they were.
+    fn route_bare(&mut self, from: &Owner, exit: &Exit<'a>, to: Option<&Owner>) {
+        let Some(device) = exit.device else { return };
+        let is_translated = pod_of(from).is_some() && to.is_none_or(|to| pod_of(to).is_none());
+        let point = self.network.point(from.node, "", device.index, Direction::Out);
+        if is_translated && !point.is_some_and(|point| self.seen.contains(&point)) {
+            return;
+        }
+        // In a fabric of several tenants bare underlay packets are nobody's, so they cannot continue a tenant's path.
+        if self.domain != crate::domain::SHARED {
+            return;
+        }
+        self.push(from.node, device.index, Direction::Out);
+        let Some(to) = to else { return };
+        if let Some(entry) = self.entry(to, exit) {
+            self.push(to.node, entry, Direction::In);
+        }
+        self.deliver(to, None);
+    }
+
+    /// The interface by which routed packets enter the node of `to`: the one that holds the next hop.
+    fn entry(&self, to: &Owner, exit: &Exit<'_>) -> Option<u32> {
+        let tables = &self.network.tables[to.node];
+        let holder = tables.holder_of(exit.next_hop).filter(|i| tables.kind(i) == InterfaceKind::Physical);
+        let physical = || {
+            tables
+                .topology
+                .interfaces
+                .iter()
+                .find(|i| i.is_host() && tables.kind(i) == InterfaceKind::Physical)
+        };
+        holder.or_else(physical).map(|interface| interface.index)
+    }
+
+    /// From routing, or from a port of bridge `arrived_on`, to the destination.
+    fn deliver(&mut self, to: &Owner, arrived_on: Option<u32>) {
+        let Some(pod) = pod_of(to) else { return };
+        if let Some(bridge) = pod.bridge.filter(|bridge| arrived_on != Some(*bridge)) {
+            self.push(to.node, bridge, Direction::Out);
+        }
+        if let Some(veth) = pod.veth {
+            self.push(to.node, veth, Direction::Out);
+        }
+        if let Some((netns, index)) = &pod.inside {
+            self.push_in(netns, to.node, *index, Direction::In);
+        }
+    }
+
+    /// Adds points that saw the packets where the topology left a place open.
+    fn complete(&mut self, from: Option<&Owner>, to: Option<&Owner>) {
+        for &point in self.seen {
+            if !self.path.points.contains(&point) && self.fits(point, from, to) {
+                self.insert(point);
+            }
+        }
+    }
+
+    fn fits(&self, point: usize, from: Option<&Owner>, to: Option<&Owner>) -> bool {
+        let station = self.network.stations[point];
+        let end = if station.role.is_sending() { from } else { to };
+        let node = if station.role.is_sending() { self.path.source_node } else { self.path.destination_node };
+        let veth_known = end.and_then(pod_of).is_some_and(|pod| pod.veth.is_some());
+        let stations = self.path.points.iter().map(|&other| self.network.stations[other]);
+        let mut same_place =
+            stations.filter(|other| other.node == station.node && other.role == station.role);
+        node == Some(station.node) && !(is_veth(station.role) && veth_known) && same_place.next().is_none()
+    }
+
+    fn insert(&mut self, point: usize) {
+        if self.path.points.len() < MAX_HOPS {
+            let role = self.network.stations[point].role;
+            let at = self.path.points.partition_point(|&other| self.network.stations[other].role < role);
+            self.path.points.insert(at, point);
+        }
+    }
+
+    /// Where nobody owns either address, or none of the expected points saw a packet that others saw, the order is that
+    /// of the roles, if every role was seen once.
+    fn ensure_seen(&mut self) {
+        if self.path.points.iter().any(|point| self.seen.contains(point)) {
+            return;
+        }
+        let role = |point: &usize| self.network.stations[*point].role;
+        let mut points = self.seen.to_vec();
+        points.sort_by_key(role);
+        self.path.is_unordered = points.windows(2).any(|pair| role(&pair[0]) == role(&pair[1]));
+        points.truncate(if self.path.is_unordered { 1 } else { MAX_HOPS });
+        self.path.points = points;
+    }
+}
+
+fn is_veth(role: Role) -> bool {
+    matches!(role, Role::PodIn | Role::PodOut)
+}
+
+fn pod_of(owner: &Owner) -> Option<&Pod> {
+    match &owner.place {
+        Place::Pod(pod) => Some(pod),
+        Place::Host => None,
+    }
+}
+
+/// The end behind the veth that saw the packets, with what the tables knew about it.
+fn at_veth(network: &Network<'_>, node: usize, index: Option<u32>, known: Option<Owner>) -> Owner {
+    let inside = known.and_then(|owner| match owner.place {
+        Place::Pod(pod) if pod.veth == index => pod.inside,
+        _ => None,
+    });
+    let bridge = index.and_then(|index| network.tables[node].interface(index)?.master_index);
+    Owner { node, place: Place::Pod(Pod { veth: index, bridge, inside }) }
+}

@@ -1,0 +1,149 @@
+//! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
+//! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use lastseen_packet::observation::protocol;
+
+use crate::coverage::Coverage;
+use crate::domain::Domain;
+use crate::flows::Flows;
+use crate::input::Job;
+use crate::network::Network;
+use crate::path::{self, Path};
+
+/// Disorder between stamps of one node, nanoseconds: taps of one node share or reuse them.
+const STAMP_SLACK_NANOS: i64 = 1_000_000;
+/// Assumed error of a clock that nobody measured, nanoseconds.
+const UNKNOWN_CLOCK_NANOS: i64 = 50_000_000;
+
+/// A path and what matching derives from it.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) path: Path,
+    /// Points as sightings name them.
+    points: Vec<u16>,
+    /// How much earlier a later point may stamp a packet, nanoseconds.
+    pub(crate) slack: i64,
+    /// Points that missed or may have missed packets at some time of the window.
+    pub(crate) dirty: Vec<(u8, usize)>,
+    /// A point cannot tell the segments of a TCP super-packet apart.
+    is_coarse: bool,
+}
+
+/// A conversation's use of a plan.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Course {
+    pub(crate) plan: u32,
+    /// Points on the path.
+    pub(crate) active: u32,
+    /// Points that turned out not to be on the path.
+    pub(crate) bypassed: u32,
+    /// Super-packets of unknown segment size may hide segments at some point.
+    pub(crate) is_coarse: bool,
+}
+
+impl Plan {
+    fn new(path: Path, job: &Job, coverage: &[Coverage]) -> Self {
+        let (start, end) = (job.window.start_nanos, job.window.end_nanos);
+        let dirty =
+            path.points.iter().enumerate().filter(|(_, point)| !coverage[**point].is_clean(start, end));
+        let nodes = || path.points.iter().map(|&point| job.points[point].node);
+        let crosses = nodes().zip(nodes().skip(1)).any(|(a, b)| a != b);
+        let error = |node: usize| job.nodes[node].clock_error_nanos.unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);
+        let worst = nodes().map(error).max().filter(|_| crosses).unwrap_or(0);
+        Self {
+            points: path.points.iter().map(|&point| point as u16).collect(),
+            slack: STAMP_SLACK_NANOS.saturating_add(worst.saturating_mul(2)),
+            dirty: dirty.map(|(at, &point)| (at as u8, point)).collect(),
+            is_coarse: path.points.iter().any(|&point| !job.points[point].gso_known),
+            path,
+        }
+    }
+
+    /// The place of a point on the path.
+    #[inline]
+    pub(crate) fn position(&self, point: u16) -> Option<u32> {
+        self.points.iter().position(|&known| known == point).map(|at| at as u32)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.points.len()
+    }
+}
+
+/// Plans of all conversations.
+#[derive(Debug, Default)]
+pub(crate) struct Plans {
+    pub(crate) plans: Vec<Plan>,
+    /// By conversation.
+    pub(crate) courses: Vec<Course>,
+}
+
+impl Plans {
+    pub(crate) fn new(job: &Job, network: &Network<'_>, flows: &Flows, coverage: &[Coverage]) -> Self {
+        let counts = counts(flows);
+        let mut plans = Self::default();
+        let mut interned = BTreeMap::new();
+        let mut by_ends = BTreeMap::new();
+        for (ends, seen) in seen_by_ends(flows) {
+            let (domain, source, destination) = ends;
+            let path = path::find(network, domain, source, destination, &seen);
+            let next = plans.plans.len() as u32;
+            let plan = *interned.entry(path).or_insert_with_key(|path| {
+                plans.plans.push(Plan::new(path.clone(), job, coverage));
+                next
+            });
+            by_ends.insert(ends, plan);
+        }
+        for (index, conversation) in flows.conversations.iter().enumerate() {
+            let tuple = &conversation.tuple;
+            let plan = by_ends[&(conversation.domain, tuple.source, tuple.destination)];
+            let is_tcp = tuple.protocol == protocol::TCP;
+            plans.courses.push(course(plan, &plans.plans[plan as usize], &counts[index], is_tcp));
+        }
+        plans
+    }
+}
+
+type Ends = (Domain, IpAddr, IpAddr);
+
+/// Points that saw packets between two addresses, ascending.
+fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Vec<usize>> {
+    let mut seen: BTreeMap<Ends, Vec<usize>> = BTreeMap::new();
+    for flow in &flows.all {
+        let conversation = &flows.conversations[flow.conversation as usize];
+        let ends = (conversation.domain, conversation.tuple.source, conversation.tuple.destination);
+        let points = seen.entry(ends).or_default();
+        if flow.segments > 0 {
+            points.push(usize::from(flow.point));
+        }
+    }
+    for points in seen.values_mut() {
+        points.sort_unstable();
+        points.dedup();
+    }
+    seen
+}
+
+/// Points that saw each conversation.
+fn counts(flows: &Flows) -> Vec<Vec<u16>> {
+    let mut counts = vec![Vec::new(); flows.conversations.len()];
+    for flow in flows.all.iter().filter(|flow| flow.segments > 0) {
+        counts[flow.conversation as usize].push(flow.point);
+    }
+    counts
+}
+
+/// A point that saw none of the conversation and dropped nothing, between points that saw it, is not on its path.
+fn course(plan: u32, known: &Plan, seen: &[u16], is_tcp: bool) -> Course {
+    let all = if known.len() == 32 { u32::MAX } else { (1 << known.len()) - 1 };
+    let at = seen.iter().filter_map(|&point| known.position(point));
+    let seen = at.fold(0_u32, |mask, at| mask | 1 << at);
+    let last = 31_u32.saturating_sub(seen.leading_zeros());
+    let dirty = known.dirty.iter().fold(0_u32, |mask, (at, _)| mask | 1 << at);
+    let between = (1_u32 << last).wrapping_sub(1) & !(seen & seen.wrapping_neg()).wrapping_sub(1);
+    let bypassed = if seen == 0 { 0 } else { between & !seen & !dirty };
+    Course { plan, active: all & !bypassed, bypassed, is_coarse: is_tcp && known.is_coarse }
+}

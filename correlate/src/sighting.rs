@@ -1,0 +1,66 @@
+//! The compact record of one segment at one point, of which a run holds one per observation.
+
+use lastseen_packet::Segment;
+
+/// One segment as one point saw it. 32 bytes, because tens of millions are held at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// Unix nanoseconds on the coordinator's clock.
+    pub(crate) time: i64,
+    /// Identity. The lowest bit says that it is a datagram's, see [`Sighting::is_datagram`].
+    pub(crate) k0: u64,
+    /// Index of the flow while observations are collected, of the conversation afterwards.
+    pub(crate) owner: u32,
+    pub(crate) tcp_seq: u32,
+    /// Inner IP length; larger ones (super-packets of unknown segment size) stop at 65,535.
+    pub(crate) ip_length: u16,
+    pub(crate) ip_id: u16,
+    pub(crate) point: u16,
+    pub(crate) tcp_flags: u8,
+    /// `ip_length` less the transport payload, at most 255.
+    pub(crate) header_length: u8,
+}
+
+/// Marks the identity of a datagram that some hop saw in fragments.
+const DATAGRAM_BIT: u64 = 1;
+
+impl Sighting {
+    pub(crate) fn new(segment: &Segment, shift_nanos: i64, owner: u32, point: u16) -> Self {
+        let headers = segment.ip_length.saturating_sub(segment.payload_length);
+        Self {
+            time: segment.time_nanos.saturating_add(shift_nanos),
+            k0: segment.k0 & !DATAGRAM_BIT | u64::from(segment.is_fragment()),
+            owner,
+            tcp_seq: segment.tcp_seq,
+            ip_length: u16::try_from(segment.ip_length).unwrap_or(u16::MAX),
+            ip_id: segment.ip_id,
+            point,
+            tcp_flags: segment.tcp_flags,
+            header_length: u8::try_from(headers).unwrap_or(u8::MAX),
+        }
+    }
+
+    /// Gives a whole packet the identity of its datagram, because some hop saw it in fragments.
+    pub(crate) fn become_datagram(&mut self, datagram_key: u64) {
+        self.k0 = datagram_key | DATAGRAM_BIT;
+    }
+
+    /// True for a datagram that some hop saw in fragments: several sightings at one point are one.
+    pub(crate) fn is_datagram(&self) -> bool {
+        self.k0 & DATAGRAM_BIT != 0
+    }
+
+    pub(crate) fn payload_length(&self) -> u32 {
+        u32::from(self.ip_length.saturating_sub(u16::from(self.header_length)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sighting_stays_small() {
+        assert_eq!(size_of::<Sighting>(), 32);
+    }
+}

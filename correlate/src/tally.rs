@@ -1,0 +1,135 @@
+//! Counts of one conversation. All fields merge in any order to the same result.
+
+use std::collections::BTreeMap;
+
+use crate::delay::Delays;
+use crate::report::SegmentTotals;
+
+/// Examples kept per loss.
+const EXAMPLES: usize = 5;
+/// Unit of sums of rates: integers add up to the same whatever the order.
+const RATE_UNIT: f64 = 1e9;
+
+/// A segment that did not arrive, with what the list of lost packets shows. Ordered by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Missing {
+    pub(crate) first: i64,
+    pub(crate) k0: u64,
+    pub(crate) tcp_seq: u32,
+    pub(crate) mask: u32,
+    pub(crate) testify: u32,
+    pub(crate) conversation: u32,
+    pub(crate) ip_length: u16,
+    pub(crate) ip_id: u16,
+    pub(crate) tcp_flags: u8,
+    pub(crate) header_length: u8,
+}
+
+/// Segments missing after one position, to which the same later points testify.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MissingTally {
+    pub(crate) count: u64,
+    pub(crate) shortest: u16,
+    pub(crate) longest: u16,
+    pub(crate) examples: Vec<Missing>,
+}
+
+/// What one position of the path saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HopTally {
+    pub(crate) seen: u64,
+    /// Segments last seen here.
+    pub(crate) ended: u64,
+    /// Inner IP length of the longest segment last seen here.
+    pub(crate) longest_ended: u16,
+    pub(crate) delays: Delays,
+    blind: u64,
+}
+
+/// Counts of one conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// `lost` is filled in at the end, from `missing`.
+    pub(crate) totals: SegmentTotals,
+    pub(crate) hops: Vec<HopTally>,
+    /// By last position and by the later points that could have seen them and did not.
+    pub(crate) missing: BTreeMap<(u8, u32), MissingTally>,
+    /// Positions that saw segments which points before them should have seen and did not.
+    pub(crate) orphaned: u32,
+}
+
+impl Tally {
+    pub(crate) fn new(hops: usize) -> Self {
+        Self { hops: vec![HopTally::default(); hops], ..Self::default() }
+    }
+
+    pub(crate) fn miss(&mut self, from: u32, missing: Missing) {
+        self.missing.entry((from as u8, missing.testify)).or_default().add(missing);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.totals.add(&other.totals);
+        self.orphaned |= other.orphaned;
+        for (hop, theirs) in self.hops.iter_mut().zip(&other.hops) {
+            hop.merge(theirs);
+        }
+        for (key, theirs) in &other.missing {
+            self.missing.entry(*key).or_default().merge(theirs);
+        }
+    }
+}
+
+impl HopTally {
+    /// Adds the share of packets the hop missed when a segment passed.
+    pub(crate) fn doubt(&mut self, rate: f64) {
+        self.blind += (rate * RATE_UNIT) as u64;
+    }
+
+    /// Mean of these shares over `segments`.
+    pub(crate) fn blind_ratio(&self, segments: u64) -> f64 {
+        if segments == 0 { 0.0 } else { self.blind as f64 / RATE_UNIT / segments as f64 }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.seen += other.seen;
+        self.ended += other.ended;
+        self.longest_ended = self.longest_ended.max(other.longest_ended);
+        self.blind += other.blind;
+        self.delays.merge(&other.delays);
+    }
+}
+
+impl MissingTally {
+    pub(crate) fn add(&mut self, missing: Missing) {
+        let shortest = if self.count == 0 { u16::MAX } else { self.shortest };
+        self.shortest = shortest.min(missing.ip_length);
+        self.longest = self.longest.max(missing.ip_length);
+        self.count += 1;
+        self.keep(missing);
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if other.count == 0 {
+            return;
+        }
+        self.shortest = if self.count == 0 { other.shortest } else { self.shortest.min(other.shortest) };
+        self.longest = self.longest.max(other.longest);
+        self.count += other.count;
+        other.examples.iter().for_each(|&missing| self.keep(missing));
+    }
+
+    fn keep(&mut self, missing: Missing) {
+        let at = self.examples.partition_point(|known| known.rank() <= missing.rank());
+        if at < EXAMPLES {
+            self.examples.insert(at, missing);
+            self.examples.truncate(EXAMPLES);
+        }
+    }
+}
+
+impl Missing {
+    /// Order of the list: by time, then by what does not depend on the order batches came in.
+    pub(crate) fn rank(&self) -> (i64, u64, u32, u32, u16) {
+        (self.first, self.k0, self.mask, self.testify, self.ip_length)
+    }
+}

@@ -1,0 +1,156 @@
+//! Trajectories: the sightings of one identity, assigned to copies.
+//!
+//! Where an identity was seen once per point there is nothing to assign. Otherwise copies are matched in path order:
+//! each sighting, the latest first, continues the latest copy that was at an earlier point before it. This is an
+//! order-preserving assignment of the largest size, and it prefers short delays: of a SYN-ACK sent at 0, 1 and 3 s of
+//! which the first was lost, the two that arrive at 1 and 3 s continue the right ones.
+
+use crate::plan::Plan;
+use crate::sighting::Sighting;
+
+/// One copy's way. Bit `i` of `mask` is point `i` of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trajectory {
+    /// Points that saw it.
+    pub(crate) mask: u32,
+    /// Time at the first of them.
+    pub(crate) first: i64,
+    /// Time at the last of them.
+    pub(crate) last: i64,
+    /// Begins beyond a point that saw fewer copies: not a segment of its own.
+    pub(crate) is_extra: bool,
+}
+
+impl Trajectory {
+    fn start(at: u32, time: i64, is_extra: bool) -> Self {
+        Self { mask: 1 << at, first: time, last: time, is_extra }
+    }
+
+    /// Position of the last point that saw it.
+    #[inline]
+    pub(crate) fn reach(&self) -> u32 {
+        self.mask.ilog2()
+    }
+}
+
+/// A step of a copy from one point to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Position left.
+    pub(crate) from: u32,
+    /// Position reached.
+    pub(crate) to: u32,
+    /// Time between, nanoseconds, clocks corrected.
+    pub(crate) nanos: i64,
+    /// When the copy was first seen.
+    pub(crate) first: i64,
+}
+
+/// Reused memory of the assignment.
+#[derive(Debug, Default)]
+pub(crate) struct Assigner {
+    /// Result: the copies.
+    pub(crate) copies: Vec<Trajectory>,
+    /// Result: their steps, extra copies left out.
+    pub(crate) steps: Vec<Step>,
+    placed: Vec<(u32, i64)>,
+}
+
+impl Assigner {
+    /// Assigns the sightings of one identity, in order of time, none further than `bound` from the one before.
+    /// `is_blind` says whether a position may have missed packets at a time.
+    pub(crate) fn assign(
+        &mut self,
+        plan: &Plan,
+        sightings: &[Sighting],
+        bound: i64,
+        is_blind: impl Fn(u32, i64) -> bool,
+    ) {
+        self.copies.clear();
+        self.steps.clear();
+        self.place(plan, sightings);
+        if self.placed.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            self.follow_one();
+            return;
+        }
+        let placed = std::mem::take(&mut self.placed);
+        for here in placed.chunk_by(|a, b| a.0 == b.0) {
+            self.advance(here, plan.slack, bound, &is_blind);
+        }
+        self.placed = placed;
+        self.give_extras_away();
+    }
+
+    /// Positions and times by position, then time. Pieces of a datagram at one point count once.
+    fn place(&mut self, plan: &Plan, sightings: &[Sighting]) {
+        self.placed.clear();
+        let placed = sightings.iter().filter_map(|s| Some((plan.position(s.point)?, s.time)));
+        self.placed.extend(placed);
+        self.placed.sort_unstable();
+        if sightings.first().is_some_and(Sighting::is_datagram) {
+            self.placed.dedup_by_key(|(at, _)| *at);
+        }
+    }
+
+    fn follow_one(&mut self) {
+        let Some((&(at, time), rest)) = self.placed.split_first() else { return };
+        let mut copy = Trajectory::start(at, time, false);
+        for &(at, time) in rest {
+            self.steps.push(step(&copy, at, time));
+            copy.mask |= 1 << at;
+            copy.last = time;
+        }
+        self.copies.push(copy);
+    }
+
+    /// Continues copies through one position, whose sightings are in order of time.
+    fn advance(&mut self, here: &[(u32, i64)], slack: i64, bound: i64, is_blind: &impl Fn(u32, i64) -> bool) {
+        let known = self.copies.len();
+        let mut free = known;
+        for &(at, time) in here.iter().rev() {
+            while free > 0 && self.copies[free - 1].last > time.saturating_add(slack) {
+                free -= 1;
+            }
+            let reachable = free > 0 && time.saturating_sub(self.copies[free - 1].last) <= bound;
+            if reachable {
+                free -= 1;
+                let copy = &mut self.copies[free];
+                if !copy.is_extra {
+                    self.steps.push(step(copy, at, time));
+                }
+                copy.mask |= 1 << at;
+                copy.last = time;
+            } else {
+                let was_seen = known > 0 && !(0..at).all(|before| is_blind(before, time));
+                self.copies.push(Trajectory::start(at, time, was_seen));
+            }
+        }
+        self.copies.sort_by_key(|copy| (copy.last, copy.first, copy.mask));
+    }
+
+    /// Of two identical copies of which one arrived, the original arrived: an extra copy that got further than an
+    /// original stands in for it.
+    fn give_extras_away(&mut self) {
+        let mut extras: Vec<usize> = (0..self.copies.len()).filter(|&at| self.copies[at].is_extra).collect();
+        if extras.is_empty() {
+            return;
+        }
+        let mut originals: Vec<usize> =
+            (0..self.copies.len()).filter(|&at| !self.copies[at].is_extra).collect();
+        extras.sort_by_key(|&at| std::cmp::Reverse(self.copies[at].reach()));
+        originals.sort_by_key(|&at| self.copies[at].reach());
+        for (original, extra) in originals.into_iter().zip(extras) {
+            let further = self.copies[extra];
+            let copy = &mut self.copies[original];
+            if further.reach() > copy.reach() {
+                copy.mask |= further.mask;
+                copy.last = copy.last.max(further.last);
+            }
+        }
+    }
+}
+
+#[inline]
+fn step(copy: &Trajectory, at: u32, time: i64) -> Step {
+    Step { from: copy.reach(), to: at, nanos: time.saturating_sub(copy.last), first: copy.first }
+}
