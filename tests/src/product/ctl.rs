@@ -36,11 +36,15 @@ pub struct Outcome {
 
 impl Outcome {
     /// What is wrong with this as a refusal of bad input: exit code 2 and one line on standard error that holds
-    /// every one of `words`, letter case aside. Absent when it is right.
+    /// every one of `words`, letter case aside; a pointer to the help may follow. Absent when it is right.
     pub fn fault_of_refusal(&self, words: &[&str]) -> Option<String> {
-        let line = self.stderr.trim().to_lowercase();
-        let missing: Vec<_> = words.iter().filter(|word| !line.contains(&word.to_lowercase())).collect();
-        let right = self.code == 2 && line.lines().count() == 1 && missing.is_empty();
+        let said = self.stderr.to_lowercase();
+        let lines: Vec<_> = said
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with("for more information"))
+            .collect();
+        let missing: Vec<_> = words.iter().filter(|word| !said.contains(&word.to_lowercase())).collect();
+        let right = self.code == 2 && lines.len() == 1 && missing.is_empty();
         (!right).then(|| format!("exit {}, missing {missing:?}, said: {}", self.code, self.stderr.trim()))
     }
 }
