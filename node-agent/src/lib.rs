@@ -1,7 +1,23 @@
-//! The agent on a node: captures packets at the node's interfaces in windows the coordinator sets, and delivers
+//! The agent on a node: captures packets at the node's interfaces in windows that the coordinator sets, and delivers
 //! what it saw.
+//!
+//! The way of a packet: a [`capture::backend::Source`] hands frames to a [`capture::worker`], whose
+//! [`capture::lens::Lens`] makes rows of them; [`capture::slices`] cuts rows into slices of time, [`publish::sink`]
+//! encodes a slice into a batch, [`publish::outbox`] keeps it until the coordinator has it on stable storage.
+//!
+//! The way of a job: [`control`] keeps a connection, its session passes commands to [`job::Jobs`], each job lives on
+//! its own and posts to the [`job::board`], whose news the session passes back.
 
 pub mod capture;
 pub mod clock;
+pub mod config;
+pub mod control;
 pub mod filter;
 pub mod interfaces;
+pub mod job;
+pub mod metrics;
+pub mod privileges;
+pub mod publish;
+pub mod run;
+mod session;
+mod wire;

@@ -37,6 +37,12 @@ impl AfPacket {
         Ok(Self { ring, socket, name: target.name.clone(), link: target.link })
     }
 
+    /// Whether this kernel and this process can have a ring at all. The error says what is missing.
+    pub fn probe() -> Result<(), String> {
+        let geometry = Geometry::for_bytes(0);
+        PacketSocket::prepare(geometry).map(drop).map_err(|e| e.explain(geometry))
+    }
+
     fn check(&self) -> Result<(), SourceError> {
         let gone =
             |e: std::io::Error| SourceError::Gone { interface: self.name.clone(), reason: e.to_string() };

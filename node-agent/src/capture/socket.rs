@@ -19,13 +19,19 @@ impl PacketSocket {
     /// Opens a socket on interface `index` that keeps of each packet what `filter` returns. It sees nothing until
     /// everything is set.
     pub(crate) fn open(index: u32, geometry: Geometry, filter: &[Instruction]) -> Result<Self, Failure> {
+        let socket = Self::prepare(geometry)?;
+        socket.attach(filter).map_err(|e| Failure::at("attach the snap filter", e))?;
+        socket.bind(index).map_err(|e| Failure::at("bind to the interface", e))?;
+        Ok(socket)
+    }
+
+    /// A socket with a ring that sees nothing yet.
+    pub(crate) fn prepare(geometry: Geometry) -> Result<Self, Failure> {
         let socket = Self(create().map_err(|e| Failure::at("open a packet socket", e))?);
         let version = libc::tpacket_versions::TPACKET_V3 as libc::c_int;
         socket.set(libc::PACKET_VERSION, &version).map_err(|e| Failure::at("select TPACKET_V3", e))?;
         socket.set(libc::PACKET_VNET_HDR, &1).map_err(|e| Failure::at("enable PACKET_VNET_HDR", e))?;
         socket.set_ring(geometry).map_err(|e| Failure::at("allocate the ring", e))?;
-        socket.attach(filter).map_err(|e| Failure::at("attach the snap filter", e))?;
-        socket.bind(index).map_err(|e| Failure::at("bind to the interface", e))?;
         Ok(socket)
     }
 

@@ -86,6 +86,13 @@ impl<S: Sink> Point<S> {
     /// Reads what is there. True if more waits.
     fn turn(&mut self, moment: &Moment, lens: &mut Lens, window: &Window, news: &Sender<String>) -> bool {
         let now = moment.monotonic + moment.offset;
+        if let Some((_, until)) = moment.recording
+            && self.phase == Phase::Waiting
+            && moment.monotonic >= until
+        {
+            self.phase = Phase::Finished;
+            return false;
+        }
         if let Some((from, _)) = moment.recording
             && self.phase == Phase::Waiting
             && moment.monotonic >= from

@@ -1,0 +1,171 @@
+//! Getting ready: everything that can fail is done before the window is known.
+
+use std::sync::Arc;
+use std::{io, thread};
+
+use lastseen_packet::observation::OverlayKind;
+use lastseen_packet::{DecodeConfig, IdentityKey, LinkType, TunnelPort};
+use lastseen_proto::v1;
+use tokio::sync::mpsc::{self, Receiver};
+
+use super::Context;
+use super::spec::{Backend, Spec};
+use super::status::{PointId, PointStatus, Totals};
+use crate::capture::af_packet::AfPacket;
+use crate::capture::backend::{Direction, Settings, Source, SourceError, Target};
+use crate::capture::lens::{Lens, OwnEndpoints};
+use crate::capture::pcap::Pcap;
+use crate::capture::window::Window;
+use crate::capture::worker::{self, Point};
+use crate::filter::Filter;
+use crate::interfaces::select::select;
+use crate::interfaces::{Link, Snapshot};
+use crate::publish::sink::BatchSink;
+
+/// Notes that wait to be read.
+const NOTES: usize = 64;
+
+/// A capture whose workers read and wait for the window.
+pub(super) struct Armed {
+    pub(super) window: Arc<Window>,
+    /// Ends when every worker has.
+    pub(super) notes: Receiver<String>,
+    pub(super) coverage: Vec<String>,
+    points: Vec<(PointId, Arc<Totals>)>,
+}
+
+impl Armed {
+    pub(super) fn points(&self) -> Vec<PointStatus> {
+        let status = |(point, totals): &(PointId, Arc<Totals>)| {
+            let (counters, batches) = totals.read();
+            PointStatus { point: point.clone(), counters, batches }
+        };
+        self.points.iter().map(status).collect()
+    }
+}
+
+/// Validates the job, opens its handles and starts its workers. An error is one line for the user.
+pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String> {
+    let snapshot = context.network.refresh().await.map_err(|e| format!("node {}: {e}", context.node))?;
+    let (context, spec) = (context.clone(), spec.clone());
+    // Allocating rings and compiling filters take their time.
+    let armed = tokio::task::spawn_blocking(move || open_all(&context, &spec, &snapshot));
+    armed.await.map_err(|_| "the agent failed while arming; see its log".to_owned())?
+}
+
+fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed, String> {
+    Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
+    let mut selection = select(&snapshot.links, &spec.interfaces, &context.node)?;
+    let settings = Settings { snap_length: spec.snap_length, ring_bytes: context.ring_bytes };
+    let (mut points, mut readers) = (Vec::new(), Vec::new());
+    for link in &selection.links {
+        match open_both(context.backend, link, settings) {
+            Ok(sources) => {
+                for (direction, source) in sources {
+                    let point = point_id(link, direction, source.gso_known());
+                    let totals = Arc::new(Totals::default());
+                    let sink = BatchSink::new(context, &spec.capture, &point, totals.clone())?;
+                    readers.push(Point::new(source, sink, spec.dictionary_key));
+                    points.push((point, totals));
+                }
+            }
+            Err(error) if spec.is_auto() => selection.coverage.push(format!("not captured: {error}")),
+            Err(error) => return Err(format!("node {}: {error}", context.node)),
+        }
+    }
+    if points.is_empty() {
+        return Err(format!("node {}: {}", context.node, selection.coverage.join("; ")));
+    }
+    let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
+    let notes = start(readers, spec, decode_config(snapshot), &window)
+        .map_err(|e| format!("node {}: cannot start a capture thread: {e}", context.node))?;
+    Ok(Armed { window, notes, coverage: selection.coverage, points })
+}
+
+type Handle = (Direction, Box<dyn Source>);
+
+fn open_both(backend: Backend, link: &Link, settings: Settings) -> Result<Vec<Handle>, SourceError> {
+    let open = |direction| {
+        let target = Target {
+            name: link.interface.name.clone(),
+            index: link.interface.index,
+            mtu: link.interface.mtu,
+            link: link.frames.unwrap_or(LinkType::Ethernet),
+            direction,
+        };
+        Ok((direction, open(backend, &target, settings)?))
+    };
+    [Direction::In, Direction::Out].into_iter().map(open).collect()
+}
+
+fn open(backend: Backend, target: &Target, settings: Settings) -> Result<Box<dyn Source>, SourceError> {
+    let af_packet = || AfPacket::open(target, settings).map(|s| Box::new(s) as Box<dyn Source>);
+    let pcap = || Pcap::open(target, settings).map(|s| Box::new(s) as Box<dyn Source>);
+    match backend {
+        Backend::AfPacket => af_packet(),
+        Backend::Pcap => pcap(),
+        // What the first could not do is the better explanation if neither can.
+        Backend::Auto => af_packet().or_else(|error| pcap().map_err(|_| error)),
+    }
+}
+
+fn point_id(link: &Link, direction: Direction, gso_known: bool) -> PointId {
+    let interface = &link.interface;
+    PointId {
+        interface: interface.name.clone(),
+        index: interface.index,
+        direction,
+        kind: interface.kind(),
+        mtu: interface.mtu,
+        gso_known,
+    }
+}
+
+/// The usual tunnel ports and those of the node's own devices.
+fn decode_config(snapshot: &Snapshot) -> DecodeConfig {
+    let mut config = DecodeConfig::default();
+    for device in snapshot.links.iter().filter_map(|link| link.interface.overlay.as_ref()) {
+        let kind = match device.kind() {
+            v1::OverlayKind::Vxlan => OverlayKind::Vxlan,
+            v1::OverlayKind::VxlanGpe => OverlayKind::VxlanGpe,
+            v1::OverlayKind::Geneve => OverlayKind::Geneve,
+            _ => continue,
+        };
+        if let Ok(port @ 1..) = u16::try_from(device.port)
+            && !config.set(TunnelPort { port, kind })
+        {
+            tracing::warn!(port, "more tunnel ports than can be decoded; this one's packets stay opaque");
+        }
+    }
+    config
+}
+
+/// Deals the points out to as many threads as there are processors.
+fn start(
+    readers: Vec<Point<BatchSink>>,
+    spec: &Spec,
+    config: DecodeConfig,
+    window: &Arc<Window>,
+) -> io::Result<Receiver<String>> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(readers.len());
+    let mut hands: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
+    for (index, reader) in readers.into_iter().enumerate() {
+        hands[index % threads].push(reader);
+    }
+    let (news, notes) = mpsc::channel(NOTES);
+    for hand in hands {
+        let (spec, config, window, news) = (spec.clone(), config.clone(), window.clone(), news.clone());
+        thread::Builder::new().name(format!("capture {}", spec.capture)).spawn(move || {
+            // Compiled once more, because a compiled filter stays in its thread.
+            match Filter::compile(&spec.filter) {
+                Ok(filter) => {
+                    let own = OwnEndpoints::new(spec.own_endpoints);
+                    let lens = Lens::new(config, IdentityKey(spec.identity_key), filter, own);
+                    worker::run(hand, lens, &window, &news);
+                }
+                Err(error) => drop(news.try_send(error.to_string())),
+            }
+        })?;
+    }
+    Ok(notes)
+}

@@ -1,0 +1,74 @@
+//! What the agent counts for its admin port.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::capture::counters::Counters;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+/// Metrics of one agent.
+#[derive(Default)]
+pub struct Metrics {
+    packets: Family<Outcome, Counter>,
+    /// Batches handed to a connection, repeated ones included.
+    pub batches_sent: Counter,
+    /// Batches the coordinator acknowledged.
+    pub batches_committed: Counter,
+    /// Batches the coordinator refused.
+    pub batches_refused: Counter,
+    /// Bytes of batches that wait for their acknowledgement.
+    pub outbox_bytes: Gauge,
+    /// 1 while the control stream is up.
+    pub connected: Gauge,
+}
+
+impl Metrics {
+    /// Metrics and the registry that shows them.
+    pub fn registered() -> (std::sync::Arc<Self>, Registry) {
+        let (metrics, mut registry) = (Self::default(), Registry::with_prefix("lastseen_agent"));
+        registry.register("packets", "Packets of captures by what became of them", metrics.packets.clone());
+        let counters = [
+            ("batches_sent", "Batches handed to a connection, repeated ones included", &metrics.batches_sent),
+            (
+                "batches_committed",
+                "Batches the coordinator has on stable storage",
+                &metrics.batches_committed,
+            ),
+            ("batches_refused", "Batches the coordinator will never accept", &metrics.batches_refused),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "outbox_bytes",
+            "Bytes of batches not yet acknowledged",
+            metrics.outbox_bytes.clone(),
+        );
+        registry.register("connected", "1 while connected to a coordinator", metrics.connected.clone());
+        (metrics.into(), registry)
+    }
+
+    /// Adds a slice's packets.
+    pub fn count(&self, counters: &Counters) {
+        let lost_to_us = counters.filtered + counters.own_connections + counters.undecoded;
+        for (outcome, count) in [
+            ("recorded", counters.received.saturating_sub(lost_to_us)),
+            ("filtered", counters.filtered),
+            ("own_connections", counters.own_connections),
+            ("undecoded", counters.undecoded),
+            ("kernel_drops", counters.kernel_drops),
+            ("agent_drops", counters.agent_drops),
+        ] {
+            if count > 0 {
+                self.packets.get_or_create(&Outcome { outcome }).inc_by(count);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The agent as a whole.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lastseen_runtime::admin;
+use lastseen_runtime::identity::Role;
+use lastseen_runtime::tls::{Pki, TlsError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::interfaces::NetlinkError;
+use crate::interfaces::watch::Network;
+use crate::job::Context;
+use crate::job::board::Board;
+use crate::metrics::Metrics;
+use crate::privileges;
+use crate::publish::outbox::Outbox;
+
+/// Why the agent does not start. One line each, with the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The key material.
+    #[error(transparent)]
+    Pki(#[from] TlsError),
+    /// The certificate is no agent's.
+    #[error(
+        "pki-dir: the certificate is for {identity}, not for an agent; make one with `ctl pki issue DIR agent {node}`"
+    )]
+    Role {
+        /// What it says.
+        identity: String,
+        /// What it should say.
+        node: String,
+    },
+    /// The certificate is another node's.
+    #[error(
+        "node-name: {node} is not the node of the certificate, {certificate}; set --node-name {certificate} or issue a certificate for {node}"
+    )]
+    Node {
+        /// As configured.
+        node: String,
+        /// As certified.
+        certificate: String,
+    },
+    /// A coordinator that is no address.
+    #[error("coordinator: {0:?} is not HOST:PORT; give for example coordinator.lastseen:7443")]
+    Coordinator(String),
+    /// The admin port.
+    #[error(
+        "admin-listen: cannot listen on {address}: {source}; is another agent running? Choose another port"
+    )]
+    Admin {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The network cannot be looked at.
+    #[error(transparent)]
+    Network(#[from] NetlinkError),
+}
+
+/// Runs until `shutdown`. An error means that it did not start.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
+    let node = node_name(&config);
+    let pki = Pki::open(&config.pki_dir)?;
+    check_identity(&pki, &node)?;
+    check_coordinators(&config.coordinator)?;
+    let address = config.admin_listen;
+    let listener =
+        TcpListener::bind(address).await.map_err(|source| StartError::Admin { address, source })?;
+    let network = Network::open().await?;
+    privileges::log(&privileges::report());
+
+    let (metrics, registry) = Metrics::registered();
+    let connected = Arc::new(AtomicBool::new(false));
+    let is_ready = {
+        let connected = connected.clone();
+        move || connected.load(Ordering::Relaxed)
+    };
+    let background = CancellationToken::new();
+    tokio::spawn(admin::serve(listener, Arc::new(registry), is_ready, background.clone()));
+    tokio::spawn(network.clone().follow(background.clone()));
+
+    let context = Context {
+        node: node.into(),
+        backend: config.backend,
+        ring_bytes: config.ring_bytes as usize,
+        network,
+        outbox: Arc::new(Outbox::new(rand::random(), config.unacked_max_bytes as usize)),
+        board: Board::default(),
+        metrics,
+    };
+    Control { context, pki, coordinators: config.coordinator, connected }.run(shutdown).await;
+    background.cancel();
+    Ok(())
+}
+
+fn node_name(config: &Config) -> String {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    config.node_name.clone().unwrap_or_else(host)
+}
+
+fn check_identity(pki: &Pki, node: &str) -> Result<(), StartError> {
+    let identity = pki.identity();
+    if identity.role != Role::Agent {
+        return Err(StartError::Role { identity: identity.to_string(), node: node.to_owned() });
+    }
+    if identity.name != node {
+        return Err(StartError::Node { node: node.to_owned(), certificate: identity.name });
+    }
+    Ok(())
+}
+
+fn check_coordinators(coordinators: &[String]) -> Result<(), StartError> {
+    let is_address = |text: &String| {
+        text.rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0))
+    };
+    match coordinators.iter().find(|text| !is_address(text)) {
+        Some(text) => Err(StartError::Coordinator(text.clone())),
+        None => Ok(()),
+    }
+}

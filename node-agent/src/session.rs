@@ -1,0 +1,243 @@
+//! One registered control stream.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lastseen_proto::v1::agent_message::Kind as Up;
+use lastseen_proto::v1::agent_service_client::AgentServiceClient;
+use lastseen_proto::v1::coordinator_message::Kind as Down;
+use lastseen_proto::v1::{
+    AgentMessage, ClockPing, ClockReply, CoordinatorMessage, Heartbeat, Register, Registered,
+};
+use lastseen_proto::{PROTOCOL_VERSION, v1};
+use lastseen_runtime::client::explain_status;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::control::Trouble;
+use crate::interfaces::Snapshot;
+use crate::job::board::Posted;
+use crate::job::{Command, Context, Jobs};
+use crate::{clock, privileges, wire};
+
+/// Messages on their way out. A full queue holds the session back, and nothing else.
+const OUTGOING: usize = 64;
+/// The coordinator answers a registration within this time.
+const REGISTRATION: Duration = Duration::from_secs(10);
+/// Bounds of what a coordinator may ask for.
+const HEARTBEATS: std::ops::RangeInclusive<u32> = 100..=60_000;
+/// How often a stopping session looks whether it is done.
+const IDLE_CHECK: Duration = Duration::from_millis(50);
+/// How long the coordinator may take to close after we did.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Why a session is over.
+pub(crate) enum Ended {
+    /// We were asked to stop, and are done.
+    Stopped,
+    /// The connection broke.
+    Lost(String),
+}
+
+/// A stream on which the agent is registered.
+pub(crate) struct Session {
+    outgoing: mpsc::Sender<AgentMessage>,
+    incoming: Streaming<CoordinatorMessage>,
+    context: Context,
+    registered: Registered,
+    dialed: Vec<SocketAddr>,
+    network: watch::Receiver<Snapshot>,
+    board: watch::Receiver<Posted>,
+    /// Number of the last change of the board that was told here.
+    told: u64,
+}
+
+impl Session {
+    /// Opens the stream and registers.
+    pub(crate) async fn open(
+        mut client: AgentServiceClient<Channel>,
+        context: &Context,
+        dialed: Vec<SocketAddr>,
+    ) -> Result<Self, Trouble> {
+        let mut network = context.network.subscribe();
+        let register = register(context, &network.borrow_and_update());
+        let (outgoing, stream) = mpsc::channel(OUTGOING);
+        let queued = outgoing.send(AgentMessage { kind: Some(Up::Register(register)) }).await;
+        queued.map_err(|_| Trouble::Unreachable("the stream closed at once".into()))?;
+        let answer = async {
+            let mut incoming = client.connect(ReceiverStream::new(stream)).await?.into_inner();
+            let first = incoming.message().await?;
+            Ok::<_, Status>((incoming, first))
+        };
+        let answered = tokio::time::timeout(REGISTRATION, answer).await;
+        let (incoming, first) = answered
+            .map_err(|_| Trouble::Unreachable("no answer to the registration within 10 s".into()))??;
+        let Some(Down::Registered(registered)) = first.and_then(|message| message.kind) else {
+            return Err(Trouble::Refused("it does not answer a registration as a coordinator does".into()));
+        };
+        let board = context.board.subscribe();
+        Ok(Self { outgoing, incoming, context: context.clone(), registered, dialed, network, board, told: 0 })
+    }
+
+    pub(crate) fn coordinator_version(&self) -> &str {
+        &self.registered.coordinator_version
+    }
+
+    /// Serves the stream. After `shutdown` it ends the jobs and waits up to `grace` for their data to be delivered.
+    pub(crate) async fn run(
+        mut self,
+        jobs: &mut Jobs,
+        shutdown: &CancellationToken,
+        grace: Duration,
+    ) -> Ended {
+        // What happened while we were away.
+        self.board.mark_changed();
+        let mut heartbeat = self.heartbeats();
+        let mut idle = interval(IDLE_CHECK);
+        let mut stop_at = None;
+        loop {
+            let served = tokio::select! {
+                message = self.incoming.message() => self.receive(message, jobs).await,
+                Ok(()) = self.network.changed() => self.tell_network().await,
+                Ok(()) = self.board.changed() => self.tell_statuses().await,
+                _ = heartbeat.tick() => self.beat().await,
+                () = shutdown.cancelled(), if stop_at.is_none() => {
+                    jobs.shutdown();
+                    stop_at = Some(Instant::now() + grace);
+                    Ok(())
+                }
+                _ = idle.tick(), if stop_at.is_some() => {
+                    let delivered = jobs.is_idle() && self.context.outbox.waiting().0 == 0 && !self.has_news();
+                    if delivered || stop_at.is_some_and(|at| Instant::now() >= at) {
+                        self.close().await;
+                        return Ended::Stopped;
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(reason) = served {
+                return Ended::Lost(reason);
+            }
+        }
+    }
+
+    fn heartbeats(&self) -> Interval {
+        let millis = self.registered.heartbeat_interval_millis.clamp(*HEARTBEATS.start(), *HEARTBEATS.end());
+        let mut heartbeat = interval(Duration::from_millis(u64::from(millis)));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        heartbeat
+    }
+
+    fn has_news(&self) -> bool {
+        !self.board.borrow().since(self.told).0.is_empty()
+    }
+
+    async fn receive(
+        &mut self,
+        message: Result<Option<CoordinatorMessage>, Status>,
+        jobs: &mut Jobs,
+    ) -> Result<(), String> {
+        let arrived = clock::monotonic_nanos();
+        let message = message.map_err(|status| explain_status(&status))?;
+        let message = message.ok_or("the coordinator closed the connection")?;
+        match message.kind {
+            Some(Down::ClockPing(ping)) => return self.send(clock_reply(&ping, arrived)).await,
+            Some(Down::ArmCapture(arm)) => self.arm(arm, jobs),
+            Some(Down::CommitWindow(commit)) => {
+                let (start, end) = (commit.start_monotonic_nanos, commit.end_monotonic_nanos);
+                jobs.tell(&commit.capture_id, Command::Commit { start, end });
+            }
+            Some(Down::EndCapture(end)) => {
+                jobs.tell(&end.capture_id, Command::End { at: end.end_monotonic_nanos });
+            }
+            Some(Down::Registered(_)) | None => tracing::debug!("a message without meaning here"),
+        }
+        Ok(())
+    }
+
+    fn arm(&self, arm: v1::ArmCapture, jobs: &mut Jobs) {
+        let capture = arm.capture_id.clone();
+        match wire::spec(arm, &self.dialed) {
+            Ok(spec) => jobs.arm(spec),
+            Err(reason) => jobs.refuse(capture, reason),
+        }
+    }
+
+    async fn tell_network(&mut self) -> Result<(), String> {
+        let topology = self.network.borrow_and_update().topology.clone();
+        self.send(Up::Topology(topology)).await
+    }
+
+    /// The network first: whoever is told that a capture is armed knows the interfaces it is armed on.
+    async fn tell_statuses(&mut self) -> Result<(), String> {
+        if self.network.has_changed().unwrap_or(false) {
+            self.tell_network().await?;
+        }
+        let (statuses, last) = self.board.borrow_and_update().since(self.told);
+        for status in statuses {
+            self.send(Up::CaptureStatus(wire::status(&status))).await?;
+        }
+        self.told = last;
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), String> {
+        let (_, bytes) = self.context.outbox.waiting();
+        self.context.metrics.outbox_bytes.set(bytes as i64);
+        self.send(Up::Heartbeat(Heartbeat { resident_bytes: resident_bytes() })).await
+    }
+
+    async fn send(&self, kind: Up) -> Result<(), String> {
+        let sent = self.outgoing.send(AgentMessage { kind: Some(kind) }).await;
+        sent.map_err(|_| "the control stream broke".to_owned())
+    }
+
+    /// Lets the coordinator read what is under way before the connection goes.
+    async fn close(self) {
+        let Self { outgoing, mut incoming, .. } = self;
+        drop(outgoing);
+        let rest = async { while let Ok(Some(_)) = incoming.message().await {} };
+        let _ = tokio::time::timeout(CLOSING, rest).await;
+    }
+}
+
+fn register(context: &Context, snapshot: &Snapshot) -> Register {
+    Register {
+        node_name: context.node.to_string(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol_version: PROTOCOL_VERSION,
+        incarnation: context.outbox.incarnation(),
+        kernel: kernel_release(),
+        capabilities: privileges::report(),
+        topology: Some(snapshot.topology.clone()),
+        capture_ids: context.board.unfinished(),
+    }
+}
+
+fn clock_reply(ping: &ClockPing, arrived: i64) -> Up {
+    Up::ClockReply(ClockReply {
+        sequence: ping.sequence,
+        ping_unix_nanos: ping.sent_unix_nanos,
+        received_monotonic_nanos: arrived,
+        realtime_minus_monotonic_nanos: clock::realtime_minus_monotonic(),
+        sent_monotonic_nanos: clock::monotonic_nanos(),
+    })
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// Second field of `/proc/self/statm`, in pages of 4 KiB or what the machine has.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
+    pages.unwrap_or(0) * page as u64
+}

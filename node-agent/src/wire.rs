@@ -1,0 +1,90 @@
+//! Between the agent's own types and the messages of `lastseen.v1`.
+
+use std::net::SocketAddr;
+
+use lastseen_proto::v1;
+
+use crate::capture::backend::Direction;
+use crate::capture::counters::Counters;
+use crate::job::spec::{DEFAULT_SNAP_LENGTH, SNAP_LENGTHS, Spec};
+use crate::job::status::{PointId, PointStatus, State, Status};
+
+/// An observation point of the agent's own namespace.
+pub(crate) fn point(point: &PointId) -> v1::ObservationPoint {
+    let direction = match point.direction {
+        Direction::In => v1::Direction::In,
+        Direction::Out => v1::Direction::Out,
+    };
+    v1::ObservationPoint {
+        netns: String::new(),
+        interface: point.interface.clone(),
+        index: point.index,
+        direction: direction.into(),
+        kind: point.kind.into(),
+        mtu: point.mtu,
+        gso_known: point.gso_known,
+    }
+}
+
+pub(crate) fn counters(counters: &Counters) -> v1::PointCounters {
+    v1::PointCounters {
+        received: counters.received,
+        kernel_drops: counters.kernel_drops,
+        agent_drops: counters.agent_drops,
+        filtered: counters.filtered,
+        own_connections: counters.own_connections,
+        undecoded: counters.undecoded,
+        bytes: counters.bytes,
+    }
+}
+
+pub(crate) fn status(status: &Status) -> v1::CaptureStatus {
+    let state = match status.state {
+        State::Armed => v1::CaptureState::Armed,
+        State::Running => v1::CaptureState::Running,
+        State::Draining => v1::CaptureState::Draining,
+        State::Completed => v1::CaptureState::Completed,
+        State::Failed => v1::CaptureState::Failed,
+        State::Cancelled => v1::CaptureState::Cancelled,
+    };
+    let point_status = |p: &PointStatus| v1::PointStatus {
+        point: Some(point(&p.point)),
+        counters: Some(counters(&p.counters)),
+        batches: p.batches,
+    };
+    v1::CaptureStatus {
+        capture_id: status.capture.clone(),
+        state: state.into(),
+        reason: status.reason.clone(),
+        points: status.points.iter().map(point_status).collect(),
+        coverage: status.coverage.clone(),
+    }
+}
+
+/// The job in an `ArmCapture`, or what is wrong with it. `dialed` are the coordinator's addresses as connected to.
+pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spec, String> {
+    let asked = message.spec.ok_or("spec: missing; is the coordinator of another version?")?;
+    let snap_length = asked.snap_length.unwrap_or(DEFAULT_SNAP_LENGTH);
+    if !SNAP_LENGTHS.contains(&snap_length) {
+        let (low, high) = (SNAP_LENGTHS.start(), SNAP_LENGTHS.end());
+        return Err(format!("snap_length: {snap_length} is not within {low} and {high}"));
+    }
+    let identity_key = message
+        .identity_key
+        .as_ref()
+        .try_into()
+        .map_err(|_| format!("identity_key: {} bytes where 16 are needed", message.identity_key.len()))?;
+    let mut own_endpoints = dialed.to_vec();
+    own_endpoints.extend(message.fabric_endpoints.iter().filter_map(|endpoint| endpoint.parse::<SocketAddr>().ok()));
+    Ok(Spec {
+        capture: message.capture_id,
+        filter: asked.filter,
+        interfaces: asked.interfaces,
+        snap_length,
+        max_packets: asked.max_packets,
+        max_bytes: asked.max_bytes,
+        identity_key,
+        dictionary_key: rand::random(),
+        own_endpoints,
+    })
+}
