@@ -16,6 +16,13 @@ pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
 }
 
+impl Frame {
+    /// A frame captured whole.
+    pub(crate) fn whole(link: LinkType, bytes: Vec<u8>) -> Self {
+        Self { link, original_length: bytes.len() as u32, bytes }
+    }
+}
+
 /// The shared capture files, sorted by name.
 pub(crate) fn capture_files() -> Vec<PathBuf> {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/pcaps");
@@ -57,6 +64,7 @@ pub(crate) fn write_frames(path: &Path, frames: &[Frame]) {
 }
 
 /// The values of `fields` for each packet of `path`, as tshark prints them: repeated fields outermost first.
+#[allow(clippy::disallowed_methods, reason = "tshark is the oracle, run in tests only")]
 pub(crate) fn tshark(path: &Path, fields: &[&str], options: &[&str]) -> Vec<Vec<Vec<String>>> {
     let mut command = Command::new("tshark");
     command.args(["-o", "tcp.relative_sequence_numbers:FALSE", "-o", "ip.defragment:FALSE"]);

@@ -28,6 +28,7 @@ pub(crate) fn every_kind() -> Vec<(&'static str, Bytes)> {
     let tunnel = |port, payload: &[u8]| node(17, &frames::udp(40000, port, payload));
     vec![
         ("tcp", pod_frame(&pod_tcp())),
+        ("tcp sack", pod_frame(&POD_A.packet(6, &TCP.with_options(&sack_options(), b"")))),
         ("ipv4 options", pod_frame(&POD_A.with_options(6, &[1; 8], &TCP.segment(b"x")))),
         ("udp", pod_frame(&POD_A.packet(17, &frames::udp(5000, 53, b"query")))),
         ("sctp", pod_frame(&POD_A.packet(132, &frames::sctp(0xdead_beef, b"chunk")))),
@@ -56,6 +57,12 @@ pub(crate) fn every_kind() -> Vec<(&'static str, Bytes)> {
         ("wireguard", tunnel(51820, &frames::wireguard(0xaabb_ccdd, 0x1_0000_0002, &[9; 48]))),
         ("vxlan in geneve", tunnel(6081, &frames::geneve(5, 0x6558, &[], &frames::over_vxlan(6, &inner)))),
     ]
+}
+
+/// Timestamps and three blocks.
+fn sack_options() -> Bytes {
+    let blocks = [100_u32, 200, 300, 400, 500, 600].map(u32::to_be_bytes);
+    [&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1, 5, 26], blocks.as_flattened()].concat()
 }
 
 fn ipv6_with_extensions() -> Bytes {
@@ -263,7 +270,7 @@ fn padding_is_no_payload() {
 
 #[test]
 fn super_packets_take_their_length_from_the_frame() {
-    let segment = TCP.segment(&vec![7; 100]);
+    let segment = TCP.segment(&[7; 100]);
     let v4 = pod_frame(&POD_A.with_length(6, 0, &[], &segment));
     let v6 = frames::ethernet(IPV6, &frames::v6_with_length(6, 0, &segment));
     let jumbo_option = [&[6, 0, 0xc2, 4], &(150_008_u32 + 32).to_be_bytes()[..], &segment].concat();
@@ -288,7 +295,7 @@ fn fragments_behind_the_first_have_no_transport() {
     assert_eq!((out.transport, out.payload.length), (Transport::None, 100));
     assert!(out.may_be_carrier_fragment());
 
-    let v6 = frames::v6(44, &frames::v6_fragment(17, 1480 | 1, 9, &[7; 100]));
+    let v6 = frames::v6(44, &frames::v6_fragment(17, 1480 + 1, 9, &[7; 100]));
     let out = decoded(&frames::ethernet(IPV6, &v6)).expect("valid");
     let network = out.network.expect("IPv6");
     assert_eq!((network.fragment_offset, network.more_fragments, network.identification), (1480, true, 9));

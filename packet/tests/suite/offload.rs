@@ -12,9 +12,10 @@ const ACK: u8 = 0x10;
 const CWR: u8 = 0x80;
 
 fn packet(is_v4: bool, header: V4, protocol: u8, transport: &[u8]) -> Bytes {
-    match is_v4 {
-        true => frames::ethernet(0x0800, &header.packet(protocol, transport)),
-        false => frames::ethernet(0x86dd, &frames::v6(protocol, transport)),
+    if is_v4 {
+        frames::ethernet(0x0800, &header.packet(protocol, transport))
+    } else {
+        frames::ethernet(0x86dd, &frames::v6(protocol, transport))
     }
 }
 
