@@ -56,7 +56,7 @@ pub struct Global {
     /// Print results and errors only.
     #[arg(short, long, global = true, env = "LASTSEEN_QUIET")]
     pub quiet: bool,
-    /// Say on standard error what is done; RUST_LOG has the last word.
+    /// Say on standard error what is done; `RUST_LOG` has the last word.
     #[arg(short, long, global = true, env = "LASTSEEN_VERBOSE")]
     pub verbose: bool,
     /// TOML file with values for server, pki-dir, output, quiet and verbose.

@@ -34,7 +34,16 @@ pub fn report(outcome: crate::Outcome) -> ExitCode {
 
 /// The whole chain of an error in one line that is safe to print.
 pub fn line(error: &anyhow::Error) -> String {
-    escape::line(&format!("{error:#}")).into_owned()
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // Many errors name their cause themselves.
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    escape::line(&line).into_owned()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -42,4 +51,25 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn the_line_names_each_cause_once() {
+        let error = anyhow!("no such file").context("cannot read a: no such file").context("b");
+        assert_eq!(line(&error), "b: cannot read a: no such file");
+        assert_eq!(line(&anyhow!("two\nlines \u{1b}[2J")), "two\\nlines \\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let closed =
+            Err::<(), _>(io::Error::from(io::ErrorKind::BrokenPipe)).context("packet 3").unwrap_err();
+        assert!(is_broken_pipe(&closed) && !is_broken_pipe(&anyhow!("broken pipe")));
+    }
 }

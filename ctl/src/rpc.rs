@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status};
 use crate::cli::Global;
 
 /// A call that takes longer has failed.
-const CALL: Duration = Duration::from_secs(60);
+const CALL: Duration = Duration::from_mins(1);
 /// The same for calls that may have to correlate a capture first.
 const ANALYSIS: Duration = Duration::from_mins(10);
 

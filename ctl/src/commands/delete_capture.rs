@@ -25,21 +25,21 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
     let fabric = Fabric::connect(&context.global).await?;
     let request = rpc::request(DeleteCaptureRequest { capture_id: arguments.id.clone() });
     let answer = fabric.captures().delete_capture(request).await.map_err(|status| fabric.failed(&status))?;
-    print(answer.get_ref(), &arguments.id, context, out)?;
+    print(answer.into_inner(), &arguments.id, context, out)?;
     Ok(Exit::Done)
 }
 
 /// The answer is empty, so for people the id comes from the question.
 fn print(
-    answer: &DeleteCaptureResponse,
+    answer: DeleteCaptureResponse,
     id: &str,
     context: &Context,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match context.global.output {
         Format::Table | Format::Wide => writeln!(out, "{} deleted", escape::line(id))?,
-        Format::Json => writeln!(out, "{}", json::pretty(answer)?)?,
-        Format::Yaml => out.write_all(json::yaml(answer)?.as_bytes())?,
+        Format::Json => writeln!(out, "{}", json::pretty(&answer)?)?,
+        Format::Yaml => out.write_all(json::yaml(&answer)?.as_bytes())?,
         Format::Name => writeln!(out, "{}", escape::line(id))?,
     }
     Ok(())

@@ -61,7 +61,7 @@ pub struct Issue {
     /// Node name of an agent, name of an operator or viewer. For a coordinator any name.
     #[arg(value_parser = pki::name)]
     name: String,
-    /// Host names a coordinator is reached by. Without --dns and --ip: localhost, 127.0.0.1 and ::1.
+    /// Host names a coordinator is reached by. Without --dns and --ip: localhost, 127.0.0.1 and `::1`.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     dns: Vec<String>,
     /// Addresses a coordinator is reached by.

@@ -59,9 +59,10 @@ fn progress(capture: &Capture, now: Timestamp) -> (u64, u64, String) {
         return (length, length, String::new());
     }
     let position = millis(now.duration_since(start)).min(length);
-    let left = match now < start {
-        true => format!("starts in {} s", millis(start.duration_since(now)).div_ceil(1_000)),
-        false => format!("{} s left", (length - position).div_ceil(1_000)),
+    let left = if now < start {
+        format!("starts in {} s", millis(start.duration_since(now)).div_ceil(1_000))
+    } else {
+        format!("{} s left", (length - position).div_ceil(1_000))
     };
     (position, length, left)
 }

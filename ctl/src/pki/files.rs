@@ -37,7 +37,8 @@ pub fn store_identity(dir: &Path, authority: &Authority, leaf: &Leaf) -> anyhow:
 
 /// True if no one but the owner can read or write `path`.
 pub fn is_private(path: &Path) -> std::io::Result<bool> {
-    Ok(fs::metadata(path)?.permissions().mode() & 0o077 == 0)
+    let others = fs::metadata(path)?.permissions().mode() & 0o077;
+    Ok(others == 0)
 }
 
 pub(super) fn make_dir(dir: &Path) -> anyhow::Result<()> {

@@ -157,7 +157,7 @@ fn record(block: &Block<'_>, state: &PcapNgState, data: &mut Vec<u8>) -> Option<
 fn io_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => {
-            "the file ends in the middle of it, or it is larger than 2 MiB: copied while being written?"
+            "the file ends in the middle of it (copied while being written?), or it is larger than 2 MiB"
                 .to_owned()
         }
         _ => error.to_string(),

@@ -10,7 +10,7 @@ pub(super) fn line(view: &PacketView) -> String {
     let mut parts = vec![view.number.to_string()];
     parts.extend(view.time.clone());
     parts.extend((!view.vlans.is_empty()).then(|| format!("vlan {}", list(&view.vlans))));
-    parts.extend((!view.mpls_labels.is_empty()).then(|| format!("labels {}", list(&view.mpls_labels))));
+    parts.extend((view.mpls_labels.len() > 1).then(|| format!("labels {}", list(&view.mpls_labels))));
     parts.extend(view.encapsulations.iter().map(encapsulation));
     parts.extend(inner(&view.inner));
     parts.push(format!("captured {} of {}", view.captured_length, view.original_length));
@@ -32,13 +32,12 @@ fn list<T: ToString>(numbers: &[T]) -> String {
 
 fn encapsulation(tunnel: &EncapsulationView) -> String {
     let end = |address, port: Option<u16>| names::endpoint(address, u32::from(port.unwrap_or_default()));
-    let mut text = format!(
-        "{} {} {} → {}",
-        tunnel.kind,
-        tunnel.id,
-        end(&tunnel.source, tunnel.source_port),
-        end(&tunnel.destination, tunnel.destination_port)
-    );
+    let mut text = format!("{} {}", tunnel.kind, tunnel.id);
+    if let (Some(source), Some(destination)) = (&tunnel.source, &tunnel.destination) {
+        let (source, destination) =
+            (end(source, tunnel.source_port), end(destination, tunnel.destination_port));
+        let _ = write!(text, " {source} → {destination}");
+    }
     if let Some(sequence) = tunnel.sequence {
         let _ = write!(text, " sequence {sequence}");
     }

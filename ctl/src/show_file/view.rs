@@ -45,8 +45,11 @@ pub(super) struct PacketView {
 pub(super) struct EncapsulationView {
     pub(super) kind: &'static str,
     pub(super) id: u32,
-    pub(super) source: String,
-    pub(super) destination: String,
+    /// Absent for labels straight on a link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) destination: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) source_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,10 +165,10 @@ impl PacketView {
         };
         if let Err(reason) = observe(decoded, frame.data, capture, &key, &mut take) {
             self.note = Some(match (reason, decoded.arp) {
-                (Unobserved::Arp, Some(arp)) => {
-                    let what = if arp.operation == 1 { "request for" } else { "about" };
-                    format!("ARP from {} {what} {}", arp.sender, arp.target)
+                (Unobserved::Arp, Some(arp)) if arp.operation == 1 => {
+                    format!("ARP: {} asks for {}", arp.sender, arp.target)
                 }
+                (Unobserved::Arp, Some(arp)) => format!("ARP: {} answers {}", arp.sender, arp.target),
                 (reason, _) => reason.to_string(),
             });
         }
@@ -184,7 +187,7 @@ impl Inner {
             ip_id: (network.is_ipv4() || network.is_fragment()).then_some(network.identification),
             fragment: network
                 .is_fragment()
-                .then(|| FragmentView { offset: network.fragment_offset, more: network.more_fragments }),
+                .then_some(FragmentView { offset: network.fragment_offset, more: network.more_fragments }),
             payload_length: Some(decoded.payload.length),
             ..Self::default()
         };
@@ -215,11 +218,13 @@ impl Inner {
 
 impl From<&Encapsulation> for EncapsulationView {
     fn from(tunnel: &Encapsulation) -> Self {
+        let has_carrier =
+            !tunnel.carrier.source.is_unspecified() || !tunnel.carrier.destination.is_unspecified();
         Self {
             kind: kind(tunnel.kind),
             id: tunnel.id,
-            source: tunnel.carrier.source.to_string(),
-            destination: tunnel.carrier.destination.to_string(),
+            source: has_carrier.then(|| tunnel.carrier.source.to_string()),
+            destination: has_carrier.then(|| tunnel.carrier.destination.to_string()),
             source_port: (tunnel.destination_port != 0).then_some(tunnel.source_port),
             destination_port: (tunnel.destination_port != 0).then_some(tunnel.destination_port),
             sequence: (tunnel.sequence != 0).then_some(u64::from(tunnel.sequence)),
@@ -235,8 +240,8 @@ impl EncapsulationView {
         Some(Self {
             kind: kind(opaque.kind),
             id: opaque.index,
-            source: carrier.source.to_string(),
-            destination: carrier.destination.to_string(),
+            source: Some(carrier.source.to_string()),
+            destination: Some(carrier.destination.to_string()),
             source_port: (opaque.destination_port != 0).then_some(opaque.source_port),
             destination_port: (opaque.destination_port != 0).then_some(opaque.destination_port),
             sequence: Some(opaque.sequence),

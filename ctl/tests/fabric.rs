@@ -1,0 +1,269 @@
+//! Commands against a coordinator with real TLS: output, exit codes, and what is said when something is wrong.
+
+mod support;
+
+use std::process::Stdio;
+
+use lastseen_ctl::pki::Authority;
+use lastseen_proto::v1::diff_report::Verdict;
+use lastseen_proto::v1::*;
+use lastseen_runtime::identity::Role;
+use support::{Fabric, Run, Script, ctl, expired, issue, valid};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+fn capture(state: CaptureState, nodes: &[(&str, CaptureState, &str)]) -> Capture {
+    let node = |(node, state, reason): &(&str, CaptureState, &str)| CaptureNode {
+        node: (*node).to_owned(),
+        state: *state as i32,
+        reason: (*reason).to_owned(),
+        packets: 1_234,
+        ..Default::default()
+    };
+    Capture {
+        id: "c-7f3k".into(),
+        state: state as i32,
+        nodes: nodes.iter().map(node).collect(),
+        ..Default::default()
+    }
+}
+
+fn completed() -> Capture {
+    capture(
+        CaptureState::Completed,
+        &[("a", CaptureState::Completed, ""), ("b", CaptureState::Completed, "")],
+    )
+}
+
+fn running() -> Capture {
+    capture(CaptureState::Running, &[("a", CaptureState::Running, ""), ("b", CaptureState::Running, "")])
+}
+
+fn ready(name: &str) -> Node {
+    Node {
+        name: name.into(),
+        state: NodeState::Ready as i32,
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        clock_offset_nanos: Some(-310_000),
+        clock_error_nanos: Some(40_000),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn start_capture_follows_to_the_end_and_prints_the_id_last() {
+    let watches = vec![vec![running(), completed()]];
+    let fabric = Fabric::serve(Script { started: running(), watches, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes --filter tcp --duration 10s").await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(run.out.lines().last(), Some("c-7f3k"));
+    assert!(
+        run.err.contains("c-7f3k running") && run.err.contains("c-7f3k a completed  1,234 packets"),
+        "{run:?}"
+    );
+    let asked = fabric.coordinator.asked();
+    let spec = asked[0].spec.as_ref().unwrap();
+    assert!(spec.all_nodes && spec.filter == "tcp" && !asked[0].dry_run, "{asked:?}");
+}
+
+#[tokio::test]
+async fn start_capture_in_the_forms_for_programs() {
+    let watches = vec![vec![completed()]];
+    let fabric = Fabric::serve(Script { started: running(), watches, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes -o name -q").await;
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(0), "c-7f3k\n", ""));
+    let run = fabric.ctl("start-capture --nodes a,b -o json -q").await;
+    let json: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((json["capture"]["state"].as_str(), run.code), (Some("COMPLETED"), Some(0)));
+    assert_eq!(json["capture"]["nodes"][0]["packets"], "1234");
+    let run = fabric.ctl("start-capture --all-nodes --no-wait").await;
+    assert_eq!((run.code, run.out.lines().last(), run.err.as_str()), (Some(0), Some("c-7f3k"), ""));
+}
+
+#[tokio::test]
+async fn start_capture_fails_when_a_node_does() {
+    let nodes =
+        [("a", CaptureState::Completed, ""), ("b", CaptureState::Failed, "interface eth9: not found")];
+    let watches = vec![vec![running(), capture(CaptureState::Completed, &nodes)]];
+    let fabric = Fabric::serve(Script { started: running(), watches, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes -o name").await;
+    run.failed_with(&["capture c-7f3k", "b failed", "interface eth9: not found"]);
+    assert_eq!(run.out, "c-7f3k\n");
+}
+
+#[tokio::test]
+async fn a_refused_capture_gives_the_coordinators_words() {
+    let refusal = Some("filter: syntax error at \"prot 80\"; write `tcp port 80`".to_owned());
+    let fabric = Fabric::serve(Script { refusal, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes").await;
+    run.failed_with(&["error: filter: syntax error at \"prot 80\"; write `tcp port 80`"]);
+    assert_eq!(run.out, "");
+}
+
+#[tokio::test]
+async fn following_survives_a_stream_that_ends_early() {
+    let watches = vec![vec![running()], vec![], vec![running(), completed()]];
+    let fabric = Fabric::serve(Script { watches, ..Default::default() }).await;
+    let run = fabric.ctl("follow-capture c-7f3k").await;
+    assert_eq!((run.code, fabric.coordinator.watched()), (Some(0), 3), "{run:?}");
+    assert_eq!(run.err.matches("c-7f3k running").count(), 1, "{run:?}");
+}
+
+#[tokio::test]
+async fn follow_capture_streams_json_lines() {
+    let watches = vec![vec![running(), completed()]];
+    let fabric = Fabric::serve(Script { watches, ..Default::default() }).await;
+    let run = fabric.ctl("follow-capture c-7f3k -o json -q").await;
+    let parse = |line| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let states: Vec<_> = run.out.lines().map(|line| parse(line)["capture"]["state"].clone()).collect();
+    assert_eq!(states, ["RUNNING", "COMPLETED"]);
+}
+
+#[tokio::test]
+async fn an_interrupt_leaves_the_capture_alone_and_says_so() {
+    let fabric =
+        Fabric::serve(Script { watches: vec![vec![running()]], hold: true, ..Default::default() }).await;
+    let mut command = fabric.command(&fabric.operator(), "follow-capture c-7f3k");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert_eq!(first, "c-7f3k running");
+    let pid = child.id().unwrap().to_string();
+    assert!(ctl_kill(&pid).await);
+    let mut last = first;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        last = line;
+    }
+    assert!(
+        last.starts_with("error: interrupted; capture c-7f3k goes on: stop it with `ctl stop-capture"),
+        "{last}"
+    );
+    assert_eq!(child.wait().await.unwrap().code(), Some(2));
+}
+
+async fn ctl_kill(pid: &str) -> bool {
+    tokio::process::Command::new("kill").args(["-INT", pid]).status().await.unwrap().success()
+}
+
+#[tokio::test]
+async fn diff_nodes_judges_by_exit_code() {
+    for (verdict, code) in [(Verdict::Delivered, 0), (Verdict::Lost, 1), (Verdict::Inconclusive, 3)] {
+        let report = DiffReport { capture_id: "c-1".into(), verdict: verdict as i32, ..Default::default() };
+        let fabric = Fabric::serve(Script { report: Some(report), ..Default::default() }).await;
+        for form in ["table", "json", "yaml"] {
+            let run = fabric.ctl(&format!("diff-nodes c-1 -o {form}")).await;
+            assert_eq!(run.code, Some(code), "{run:?}");
+            assert!(run.out.contains("c-1") && run.err.is_empty(), "{run:?}");
+        }
+    }
+    let without_verdict =
+        Fabric::serve(Script { report: Some(DiffReport::default()), ..Default::default() }).await;
+    without_verdict.ctl("diff-nodes").await.failed_with(&["no verdict"]);
+    let without_report = Fabric::serve(Script::default()).await;
+    without_report.ctl("diff-nodes").await.failed_with(&["capture_id: no capture yet; start one"]);
+}
+
+#[tokio::test]
+async fn lists_follow_the_pages_to_the_end() {
+    let lost = |seq| LostPacket {
+        source: "10.0.0.1:1".into(),
+        tcp_seq: Some(seq),
+        last_seen: Some(PointName { node: "a".into(), interface: "eth0".into() }),
+        trajectory: vec![PointName { node: "a".into(), interface: "veth1".into() }],
+        ..Default::default()
+    };
+    let flow = |port| FlowRecord {
+        node: "a".into(),
+        source_address: "10.0.0.1".into(),
+        destination_address: "10.0.0.2".into(),
+        protocol_identifier: 6,
+        destination_transport_port: port,
+        ..Default::default()
+    };
+    let script = Script {
+        lost: (100..105).map(lost).collect(),
+        flows: (80..83).map(flow).collect(),
+        captures: vec![completed(), running()],
+        ..Default::default()
+    };
+    let fabric = Fabric::serve(script).await;
+    let run = fabric.ctl("list-lost").await;
+    assert_eq!((run.code, run.out.lines().count()), (Some(0), 6), "{run:?}");
+    assert!(run.out.contains("104") && run.out.contains("a eth0 → unknown") && run.out.contains("a veth1"));
+    assert_eq!(fabric.ctl("list-lost --limit 2").await.out.lines().count(), 3);
+    let run = fabric.ctl("list-flows -o json").await;
+    let json: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(json["flows"].as_array().unwrap().len(), 3);
+    assert_eq!(fabric.ctl("list-flows -o name").await.out.lines().last(), Some("10.0.0.1 → 10.0.0.2:82"));
+    assert_eq!(fabric.ctl("list-captures -o name").await.out, "c-7f3k\nc-7f3k\n");
+}
+
+#[tokio::test]
+async fn captures_can_be_shown_stopped_and_deleted() {
+    let fabric = Fabric::serve(Script { captures: vec![completed()], ..Default::default() }).await;
+    let run = fabric.ctl("show-capture c-7f3k").await;
+    assert!(run.code == Some(0) && run.out.contains("state        completed"), "{run:?}");
+    assert_eq!(fabric.ctl("stop-capture c-7f3k").await.out, "c-7f3k completed\n");
+    assert_eq!(fabric.ctl("delete-capture c-7f3k").await.out, "c-7f3k deleted\n");
+    assert_eq!(fabric.ctl("delete-capture c-7f3k -o json").await.out, "{}\n");
+    fabric.ctl("show-capture c-0000").await.failed_with(&["no capture c-0000", "ctl list-captures"]);
+}
+
+#[tokio::test]
+async fn nodes_are_listed_and_hostile_names_are_escaped() {
+    let hostile = Node { name: "evil\u{1b}[2J".into(), ..ready("") };
+    let fabric = Fabric::serve(Script { nodes: vec![ready("node-a"), hostile], ..Default::default() }).await;
+    let run = fabric.ctl("list-nodes").await;
+    assert!(run.out.contains("node-a") && run.out.contains("-0.31 ms ± 0.04 ms"), "{run:?}");
+    assert!(run.out.contains("evil\\u{1b}[2J") && !run.out.contains('\u{1b}'), "{run:?}");
+    assert!(fabric.ctl("show-node node-a").await.out.starts_with("node          node-a\n"));
+    fabric.ctl("show-node node-x").await.failed_with(&["no node named \"node-x\""]);
+}
+
+#[tokio::test]
+async fn doctor_passes_a_healthy_fabric_and_names_what_is_wrong() {
+    let healthy = Fabric::serve(Script { nodes: vec![ready("a")], ..Default::default() }).await;
+    let run = healthy.ctl("doctor").await;
+    assert!(run.code == Some(0) && !run.out.contains("FAIL") && !run.out.contains("next steps"), "{run:?}");
+    let offline = Node { state: NodeState::Offline as i32, ..ready("b") };
+    let fabric = Fabric::serve(Script { nodes: vec![ready("a"), offline], ..Default::default() }).await;
+    let run = fabric.ctl("doctor").await;
+    assert!(run.code == Some(2) && run.out.contains("node b: start its agent"), "{run:?}");
+    let run = fabric.ctl_as(&fabric.identity(Role::Agent, "a", valid()), "doctor -o json").await;
+    let json: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    let role = json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "role").unwrap();
+    assert_eq!((role["status"].as_str(), run.code), (Some("FAIL"), Some(2)));
+}
+
+#[tokio::test]
+async fn certificates_that_do_not_fit_are_refused_with_the_next_step() {
+    let fabric = Fabric::serve(Script::default()).await;
+    let outdated = fabric.identity(Role::Operator, "outdated", expired());
+    fabric.ctl_as(&outdated, "list-nodes").await.failed_with(&["expired", "ctl pki issue"]);
+
+    let foreign = Authority::init(&fabric.dir.path().join("other-ca"), "test").unwrap();
+    let stranger = fabric.dir.path().join("stranger");
+    issue(&foreign, Role::Operator, "op", valid(), &stranger);
+    fabric
+        .ctl_as(&stranger, "list-nodes")
+        .await
+        .failed_with(&[&fabric.address.to_string(), "not signed by our ca.crt"]);
+
+    fabric.ctl_as(&fabric.dir.path().join("absent"), "list-nodes").await.failed_with(&["pki-dir", "ca.crt"]);
+}
+
+#[tokio::test]
+async fn without_a_coordinator_the_address_and_the_next_step_are_named() {
+    let fabric = Fabric::serve(Script::default()).await;
+    let unused =
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let mut command = ctl("list-nodes");
+    command.args(["--server", &unused, "--pki-dir"]).arg(fabric.operator());
+    Run::of(command.output().await.unwrap()).failed_with(&[
+        &unused,
+        "connection refused",
+        "is the coordinator running",
+    ]);
+    let mut command = ctl("list-nodes");
+    command.args(["--server", "nonsense", "--pki-dir"]).arg(fabric.operator());
+    Run::of(command.output().await.unwrap()).failed_with(&["\"nonsense\" is not HOST:PORT"]);
+}
