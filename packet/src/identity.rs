@@ -117,7 +117,7 @@ fn header_and_payload(
     payload: &[u8],
     length: usize,
 ) -> TransportHash {
-    let mut input = Input { bytes: [0; 48], length: 0 };
+    let mut input = Input::default();
     match transport {
         Transport::None | Transport::Udp(_) | Transport::Tcp(_) => {
             return datagram_hash(key, payload, length);
@@ -134,14 +134,25 @@ fn header_and_payload(
         Transport::Icmp(icmp) => input.put(&[icmp.kind, icmp.code]),
         Transport::Sctp(Sctp { verification_tag, .. }) => input.put(&verification_tag.to_be_bytes()),
         Transport::Opaque(Opaque { index, sequence, .. }) => {
-            input.put(&index.to_be_bytes());
-            input.put(&sequence.to_be_bytes());
+            return opaque_hash(key, *index, *sequence, payload, length);
         }
     }
-    let wanted = length.min(HASHED_BYTES);
-    let bytes = &payload[..payload.len().min(wanted)];
-    input.put(bytes);
-    TransportHash { value: key.hash(input.bytes()), truncated: bytes.len() < wanted }
+    input.finish(key, payload, length)
+}
+
+/// The hash of an encrypted message: index, sequence number and the first 32 bytes of ciphertext.
+#[inline]
+pub(crate) fn opaque_hash(
+    key: &IdentityKey,
+    index: u32,
+    sequence: u64,
+    ciphertext: &[u8],
+    length: usize,
+) -> TransportHash {
+    let mut input = Input::default();
+    input.put(&index.to_be_bytes());
+    input.put(&sequence.to_be_bytes());
+    input.finish(key, ciphertext, length)
 }
 
 /// A short hash input on the stack.
@@ -150,7 +161,22 @@ struct Input {
     length: usize,
 }
 
+impl Default for Input {
+    fn default() -> Self {
+        Self { bytes: [0; 48], length: 0 }
+    }
+}
+
 impl Input {
+    /// The hash of what was put and the first 32 of a payload of `length` bytes.
+    #[inline]
+    fn finish(mut self, key: &IdentityKey, captured: &[u8], length: usize) -> TransportHash {
+        let wanted = length.min(HASHED_BYTES);
+        let bytes = &captured[..captured.len().min(wanted)];
+        self.put(bytes);
+        TransportHash { value: key.hash(self.bytes()), truncated: bytes.len() < wanted }
+    }
+
     /// Appends at most what is free; every caller stays below 48 bytes.
     #[inline]
     fn put(&mut self, bytes: &[u8]) {

@@ -6,6 +6,7 @@
 
 mod config;
 mod cursor;
+mod datagrams;
 mod decode;
 mod decoded;
 mod error;

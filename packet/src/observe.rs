@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::datagrams::Datagrams;
 use crate::decoded::{Decoded, Encapsulation, Network, Opaque, Tcp, Transport};
-use crate::identity::{IdentityKey, TransportHash, datagram_hash, transport_hash};
+use crate::identity::{IdentityKey, TransportHash, transport_hash};
 use crate::observation::{FlowKey, Observation, Overlay, gso, marks};
-use crate::segment::MAX_SEGMENTS;
 
 /// Offload fields of `struct virtio_net_hdr` that came with the frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,11 +71,10 @@ pub fn observe(
     let Some(network) = &decoded.network else { return Err(unobserved(decoded)) };
     let flow = flow_key(decoded, network);
     let mut row = base_row(decoded, network, capture);
-    let size = u32::from(row.gso_size);
-    let count = if size == 0 { 1 } else { row.payload_length.div_ceil(size) };
-    let is_udp = matches!(decoded.transport, Transport::Udp(_)) && !network.is_fragment();
-    if is_udp && row.gso_type == gso::UDP_L4 && (2..=MAX_SEGMENTS).contains(&count) {
-        each_datagram(decoded.payload.of(frame), row, key, &mut |row| emit(&flow, row));
+    if row.gso_type == gso::UDP_L4
+        && let Some(datagrams) = Datagrams::of(decoded, frame, row.gso_size)
+    {
+        datagrams.each(&flow, &row, key, emit);
         return Ok(());
     }
     set_hash(&mut row, transport_hash(key, decoded, frame));
@@ -205,28 +204,9 @@ fn put_tcp(row: &mut Observation, tcp: &Tcp) {
 }
 
 #[inline]
-fn set_hash(row: &mut Observation, hash: TransportHash) {
+pub(crate) fn set_hash(row: &mut Observation, hash: TransportHash) {
     row.transport_hash = hash.value;
     if hash.truncated {
         row.marks |= marks::HASH_TRUNCATED;
-    }
-}
-
-/// The datagrams that `__udp_gso_segment` of `net/ipv4/udp_offload.c` makes of a super-packet. `inet_gso_segment` of
-/// `net/ipv4/af_inet.c` gives each the next identification.
-fn each_datagram(payload: &[u8], whole: Observation, key: &IdentityKey, emit: &mut impl FnMut(Observation)) {
-    let size = usize::from(whole.gso_size);
-    let total = whole.payload_length as usize;
-    let headers = whole.ip_length.saturating_sub(whole.payload_length);
-    for (index, start) in (0..total).step_by(size).enumerate() {
-        let length = size.min(total - start);
-        let mut row = whole;
-        row.payload_length = length as u32;
-        row.ip_length = headers + length as u32;
-        if row.marks & marks::IPV4 != 0 {
-            row.ip_id = whole.ip_id.wrapping_add(index as u16);
-        }
-        set_hash(&mut row, datagram_hash(key, payload.get(start..).unwrap_or_default(), length));
-        emit(row);
     }
 }

@@ -282,21 +282,16 @@ fn esp_in_udp(cursor: &mut Cursor<'_>, out: &mut Decoded, ports: Carrier) -> Res
     esp(cursor, out, ports)
 }
 
-/// The `WireGuard` protocol paper, §5.4: type, three zero bytes, then by type sender or receiver index and counter,
-/// all little-endian.
+/// Bytes of a `WireGuard` header up to the end of a data message's counter.
+pub(crate) const WIREGUARD_HEADER: usize = 16;
+
 fn wireguard(cursor: &mut Cursor<'_>, out: &mut Decoded, ports: Carrier) -> Result<Next, DecodeError> {
-    if !cursor.holds(16) {
+    if !cursor.holds(WIREGUARD_HEADER) {
         return Ok(Next::Done);
     }
-    let h = cursor.peek::<16>(Layer::WireGuard)?;
-    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
-    let (index, sequence) = match word(0) {
-        1 | 3 => (word(4), 0),
-        2 => (word(8), 0),
-        4 => (word(4), u64::from(word(8)) | (u64::from(word(12)) << 32)),
-        _ => return Ok(Next::Done),
-    };
-    cursor.advance(16);
+    let h = cursor.peek::<WIREGUARD_HEADER>(Layer::WireGuard)?;
+    let Some((index, sequence)) = wireguard_index(h) else { return Ok(Next::Done) };
+    cursor.advance(WIREGUARD_HEADER);
     out.transport = Transport::Opaque(Opaque {
         kind: OverlayKind::WireGuard,
         index,
@@ -305,4 +300,16 @@ fn wireguard(cursor: &mut Cursor<'_>, out: &mut Decoded, ports: Carrier) -> Resu
         destination_port: ports.destination_port,
     });
     Ok(Next::Done)
+}
+
+/// The `WireGuard` protocol paper, §5.4: type, three zero bytes, then by type sender or receiver index and counter,
+/// all little-endian. None for anything else.
+pub(crate) fn wireguard_index(h: &[u8; WIREGUARD_HEADER]) -> Option<(u32, u64)> {
+    let word = |at: usize| u32::from_le_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+    match word(0) {
+        1 | 3 => Some((word(4), 0)),
+        2 => Some((word(8), 0)),
+        4 => Some((word(4), u64::from(word(8)) | (u64::from(word(12)) << 32))),
+        _ => None,
+    }
 }

@@ -1,7 +1,7 @@
 //! What must hold for any input. The fuzz target includes this file too.
 
 use lastseen_packet::observation::gso;
-use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, MAX_SEGMENTS};
+use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, MAX_SEGMENTS, Transport};
 use lastseen_packet::{decode, observe, segments};
 
 pub(crate) const LINK_TYPES: [LinkType; 9] = [
@@ -56,5 +56,8 @@ fn check_rows(frame: &[u8], out: &Decoded, gso: Gso) {
     assert_eq!(rows == 0, observed.is_err());
     assert!(rows <= MAX_SEGMENTS);
     assert_eq!(carried, expanded);
-    assert!(observed.is_err() || carried == u64::from(out.payload.length));
+    // Each datagram of an opaque super-packet has a header of its own, which the decoder counts for the first only.
+    let hides_headers = matches!(out.transport, Transport::Opaque(_)) && rows > 1;
+    let payload = u64::from(out.payload.length);
+    assert!(observed.is_err() || carried == payload || (hides_headers && carried < payload));
 }

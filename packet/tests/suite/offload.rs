@@ -99,6 +99,21 @@ proptest! {
 }
 
 #[test]
+fn a_wireguard_super_packet_expands_to_its_messages() {
+    let message = |counter: u64, length| frames::wireguard(3, counter, &vec![counter as u8; length]);
+    let messages = [message(7, 1000), message(8, 1000), message(9, 100)];
+    let whole = packet(true, POD_A, 17, &frames::udp(4000, 51820, &messages.concat()));
+    let expanded = rows_of(&whole, whole.len(), Gso { kind: gso::UDP_L4, size: 1016 });
+    let separate = messages.iter().enumerate().flat_map(|(index, message)| {
+        let header = V4 { id: POD_A.id + index as u16, ..POD_A };
+        let frame = packet(true, header, 17, &frames::udp(4000, 51820, message));
+        rows_of(&frame, frame.len(), Gso { kind: gso::UDP_L4, size: 1016 })
+    });
+    assert_eq!(expanded, separate.collect::<Vec<_>>());
+    assert_eq!(expanded.len(), 3);
+}
+
+#[test]
 fn the_ecn_and_tunnel_bits_of_the_gso_type_change_nothing() {
     let whole = packet(true, POD_A, 6, &TCP.segment(&[1; 5000]));
     let plain = canonical(&whole, Gso { kind: gso::TCPV4, size: 1448 });
