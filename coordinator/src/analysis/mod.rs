@@ -1,0 +1,97 @@
+//! Correlation runs: the stored batches of a capture through the correlator.
+
+mod job;
+mod run;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lastseen_correlate::Outcome;
+use lastseen_proto::{convert, v1};
+use prost::Message;
+use tokio::sync::Semaphore;
+
+use crate::error::Error;
+use crate::limits;
+use crate::metrics::Metrics;
+use crate::model::Capture;
+use crate::store::{Results, Store};
+use crate::time::Clock;
+
+/// Runs at once. Each takes a core and memory with the number of observations.
+const RUNS: usize = 1;
+/// Room that a response needs beside the report.
+const RESPONSE_OVERHEAD_BYTES: usize = 64 << 10;
+
+/// Makes correlation runs.
+#[derive(Clone)]
+pub struct Analysis {
+    store: Arc<dyn Store>,
+    directory: PathBuf,
+    clock: Clock,
+    metrics: Metrics,
+    runs: Arc<Semaphore>,
+}
+
+/// What a run found, as it is stored and sent.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The report, never larger than a message.
+    pub report: v1::DiffReport,
+    /// Flow records.
+    pub flows: Vec<v1::FlowRecord>,
+    /// Lost packets.
+    pub lost: Vec<v1::LostPacket>,
+}
+
+impl Analysis {
+    /// Reads observation files below `directory`.
+    pub fn new(store: Arc<dyn Store>, directory: PathBuf, clock: Clock, metrics: Metrics) -> Self {
+        Self { store, directory, clock, metrics, runs: Arc::new(Semaphore::new(RUNS)) }
+    }
+
+    /// Matches what is stored of `capture`. With `until_nanos` the capture still runs: only what was first seen before
+    /// then is judged, and the report says that it is partial.
+    pub async fn run(&self, capture: &Capture, until_nanos: Option<i64>) -> Result<Found, Error> {
+        let _one_of_few = self.runs.acquire().await.map_err(|_| Error::Stopping)?;
+        let started = self.clock.now();
+        let topologies = self.store.topologies(&capture.id).await?;
+        let batches = self.store.batches(&capture.id).await?;
+        let (capture, directory) = (capture.clone(), self.directory.clone());
+        let outcome = tokio::task::spawn_blocking(move || {
+            let prepared = job::prepare(&capture, &topologies, &batches, until_nanos)?;
+            run::run(prepared, &capture, &batches, &directory)
+        })
+        .await
+        .map_err(|e| Error::Internal(format!("the correlation run broke off: {e}")))??;
+        self.metrics.correlation_seconds.observe((self.clock.now() - started) as f64 / 1e9);
+        Ok(Found::new(outcome))
+    }
+}
+
+impl Found {
+    fn new(outcome: Outcome) -> Self {
+        let mut report = v1::DiffReport::from(outcome.report);
+        while report.encoded_len() + RESPONSE_OVERHEAD_BYTES > limits::MESSAGE_BYTES
+            && !report.paths.is_empty()
+        {
+            let kept = report.paths.len() / 2;
+            report.omitted_paths += (report.paths.len() - kept) as u64;
+            report.paths.truncate(kept);
+        }
+        Self {
+            report,
+            flows: outcome.flows.into_iter().map(convert::flow_record).collect(),
+            lost: outcome.lost.into_iter().map(convert::lost_packet).collect(),
+        }
+    }
+
+    /// For the store.
+    pub fn encode(&self) -> Results {
+        Results {
+            report: self.report.encode_to_vec(),
+            flows: self.flows.iter().map(Message::encode_to_vec).collect(),
+            lost: self.lost.iter().map(Message::encode_to_vec).collect(),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong, and the gRPC code of each: the only place where a domain error becomes a `Status`.
+
+use tonic::{Code, Status};
+
+use crate::files::FileError;
+use crate::store::StoreError;
+
+/// An error that a caller sees. Every text says what, where and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of the request is wrong. Nothing was started.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Field of the request.
+        field: &'static str,
+        /// The value, what is wrong with it and what to give instead.
+        reason: String,
+    },
+    /// Every node, or one for all of them, refused the job.
+    #[error("{0}")]
+    Refused(String),
+    /// No such capture.
+    #[error("capture_id: no capture named {0:?}; `ctl list-captures` names them")]
+    NoCapture(String),
+    /// There is no capture at all.
+    #[error("capture_id: there is no capture yet; make one with `ctl start-capture`")]
+    NoCaptures,
+    /// No such node.
+    #[error("name: no node named {name:?}; known: {known}")]
+    NoNode {
+        /// As asked.
+        name: String,
+        /// What exists.
+        known: String,
+    },
+    /// The state of things forbids it now.
+    #[error("{0}")]
+    Precondition(String),
+    /// A limit is reached.
+    #[error("{0}")]
+    Exhausted(String),
+    /// The caller's role does not allow it.
+    #[error("{0}")]
+    Denied(String),
+    /// The agent and the coordinator do not understand each other.
+    #[error("{0}")]
+    Incompatible(String),
+    /// The coordinator stops.
+    #[error("the coordinator is stopping; try again in a moment")]
+    Stopping,
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An observation file failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A defect.
+    #[error("internal error: {0}; the coordinator's log says more")]
+    Internal(String),
+}
+
+impl Error {
+    /// A wrong field.
+    pub fn invalid(field: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { field, reason: reason.into() }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. } | Self::Refused(_) => Code::InvalidArgument,
+            Self::NoCapture(_) | Self::NoCaptures | Self::NoNode { .. } => Code::NotFound,
+            Self::Precondition(_) | Self::Incompatible(_) => Code::FailedPrecondition,
+            Self::Exhausted(_) => Code::ResourceExhausted,
+            Self::Denied(_) => Code::PermissionDenied,
+            Self::Stopping => Code::Unavailable,
+            Self::Store(_) | Self::File(_) | Self::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        if code == Code::Internal {
+            tracing::error!(%error, "a call failed");
+        }
+        Self::new(code, error.to_string())
+    }
+}

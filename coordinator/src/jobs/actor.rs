@@ -1,0 +1,198 @@
+//! Runs the machine of one capture: feeds it what happens and carries out what it wants.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Services;
+use super::machine::{Effect, Links, Machine, Status};
+use crate::error::Error;
+use crate::model::{Capture, PointKey, State};
+
+/// What happens to a capture.
+#[derive(Debug)]
+pub enum Event {
+    /// An agent spoke.
+    Status(String, Status),
+    /// An agent came or went.
+    Fleet,
+    /// Batches were committed.
+    Committed,
+    /// A batch will never be accepted.
+    Refused(String, PointKey),
+    /// Somebody wants it to end; answered once that is stored.
+    Stop(String, oneshot::Sender<()>),
+    /// The correlation run ended.
+    Correlated(Result<(), String>),
+}
+
+/// Answers the caller of the start once the window is fixed, or why it never will be.
+pub(super) type Started = oneshot::Sender<Result<(), Error>>;
+
+pub(super) struct Actor {
+    pub(super) machine: Machine,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) itself: mpsc::WeakSender<Event>,
+    pub(super) view: watch::Sender<Arc<Capture>>,
+    pub(super) started: Option<Started>,
+    pub(super) services: Services,
+    pub(super) stopping: CancellationToken,
+}
+
+impl Actor {
+    /// Until the capture ends, or the coordinator stops; then the next process goes on from what is stored.
+    pub(super) async fn run(mut self) {
+        self.count_stored().await;
+        while self.advance().await {
+            let wake = self.sleep();
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                event = self.events.recv() => {
+                    let Some(event) = event else { return };
+                    self.take(event).await;
+                }
+                () = wake => {}
+            }
+        }
+    }
+
+    /// Steps the machine and does what it wants. False when nothing follows.
+    async fn advance(&mut self) -> bool {
+        let now = self.services.clock.now();
+        let effects = self.machine.step(now, &self.links(now));
+        for effect in effects {
+            match effect {
+                Effect::Save => self.save().await,
+                Effect::SaveTopology(node) => self.save_topology(&node).await,
+                Effect::Send(node, command) => {
+                    self.services.fleet.send(&node, command);
+                }
+                Effect::Correlate => self.correlate(),
+                Effect::Finish => {
+                    self.publish();
+                    self.answer_start();
+                    return false;
+                }
+            }
+        }
+        self.publish();
+        if self.machine.capture().window.is_some() {
+            self.answer_start();
+        }
+        true
+    }
+
+    async fn take(&mut self, event: Event) {
+        let now = self.services.clock.now();
+        match event {
+            Event::Status(node, status) => self.machine.status(&node, status, now),
+            Event::Fleet => {}
+            Event::Committed => self.count_stored().await,
+            Event::Refused(node, point) => self.machine.refused(&node, &point),
+            Event::Stop(who, done) => {
+                self.machine.stop(&who, now);
+                self.advance().await;
+                let _ = done.send(());
+            }
+            Event::Correlated(result) => self.machine.correlated(result),
+        }
+    }
+
+    /// Only while draining does it matter what is stored.
+    async fn count_stored(&mut self) {
+        if self.machine.capture().state != State::Draining {
+            return;
+        }
+        match self.services.store.stored_counts(&self.machine.capture().id).await {
+            Ok(counts) => self.machine.stored(counts, self.services.clock.now()),
+            Err(error) => {
+                tracing::error!(capture = self.machine.capture().id, %error, "cannot count batches")
+            }
+        }
+    }
+
+    fn links(&self, now_nanos: i64) -> Links {
+        let capture = self.machine.capture();
+        let link = |node: &String| {
+            let link = self.services.fleet.link(node, &capture.id, now_nanos)?;
+            Some((node.clone(), link))
+        };
+        capture.spec.nodes.iter().filter_map(link).collect()
+    }
+
+    /// The next transition, at most a second away so that clocks and counters stay fresh.
+    fn sleep(&self) -> tokio::time::Sleep {
+        let now = self.services.clock.now();
+        let wait = self.machine.wake_nanos().map_or(i64::MAX, |at| (at - now).max(0));
+        tokio::time::sleep(Duration::from_nanos(wait as u64).min(Duration::from_secs(1)))
+    }
+
+    async fn save(&mut self) {
+        let capture = self.machine.capture();
+        tracing::info!(capture = capture.id, state = ?capture.state, reason = capture.reason, "capture");
+        // A transition that cannot be stored is still carried out: the window is more precious than its record, and
+        // the next one stores the whole capture again.
+        if let Err(error) = self.services.store.save_capture(capture).await {
+            tracing::error!(capture = capture.id, %error, "cannot store the capture");
+        }
+        if capture.state == State::Draining {
+            self.count_stored().await;
+            let me = self.itself.upgrade();
+            // Step once more with what was counted.
+            me.map(|me| me.try_send(Event::Fleet));
+        }
+    }
+
+    async fn save_topology(&self, node: &str) {
+        let capture = &self.machine.capture().id;
+        let Some(view) = self.services.fleet.node(node, self.services.clock.now()) else { return };
+        if let Err(error) = self.services.store.save_topology(capture, node, &view.record.topology).await {
+            tracing::error!(capture, node, %error, "cannot store the topology");
+        }
+    }
+
+    fn publish(&self) {
+        self.view.send_replace(Arc::new(self.machine.capture().clone()));
+    }
+
+    fn answer_start(&mut self) {
+        let Some(started) = self.started.take() else { return };
+        let capture = self.machine.capture();
+        let text = format!("{} ({})", capture.reason, capture.id);
+        let answer = match capture.state {
+            State::Failed if self.was_refused() => Err(Error::Refused(text)),
+            State::Failed | State::Cancelled if capture.window.is_none() => Err(Error::Precondition(text)),
+            _ => Ok(()),
+        };
+        // The caller may be gone.
+        let _ = started.send(answer);
+    }
+
+    /// An agent said why it cannot do it, rather than not answering.
+    fn was_refused(&self) -> bool {
+        let capture = self.machine.capture();
+        capture.window.is_none()
+            && capture.parts.iter().any(|part| part.state == State::Failed && part.incarnation.is_some())
+    }
+
+    fn correlate(&self) {
+        self.publish();
+        let (services, itself) = (self.services.clone(), self.itself.clone());
+        let capture = self.machine.capture().clone();
+        tokio::spawn(async move {
+            let result = async {
+                services.ingest.close_capture(&capture.id).await;
+                let results = services.analysis.run(&capture, None).await?;
+                services.store.save_results(&capture.id, &results.encode()).await?;
+                Ok::<_, Error>(())
+            };
+            let result = result.await.map_err(|error: Error| error.to_string());
+            if let Some(itself) = itself.upgrade() {
+                // The actor waits for this and nothing else.
+                let _ = itself.send(Event::Correlated(result)).await;
+            }
+        });
+    }
+}

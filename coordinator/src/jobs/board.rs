@@ -1,0 +1,84 @@
+//! Where the captures that have not ended are found, by their actors, ingest and the services.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, watch};
+
+use super::actor::Event;
+use crate::model::{BatchKey, Capture, State};
+
+/// One capture that has not ended.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// To its actor.
+    pub events: mpsc::Sender<Event>,
+    /// As it is.
+    pub view: watch::Receiver<Arc<Capture>>,
+}
+
+/// Captures that have not ended, by id.
+#[derive(Clone, Debug, Default)]
+pub struct Board(Arc<Mutex<BTreeMap<String, Handle>>>);
+
+impl Board {
+    /// One capture.
+    pub fn get(&self, id: &str) -> Option<Handle> {
+        self.lock().get(id).cloned()
+    }
+
+    /// Every capture that has not ended.
+    pub fn unfinished(&self) -> Vec<Arc<Capture>> {
+        let views = self.lock().values().map(|handle| handle.view.borrow().clone()).collect::<Vec<_>>();
+        views.into_iter().filter(|capture| !capture.state.is_final()).collect()
+    }
+
+    /// Whether a batch may still come in, and why not.
+    pub fn admit(&self, key: &BatchKey) -> Result<(), String> {
+        let Some(handle) = self.get(&key.capture) else {
+            return Err(format!("capture {:?} does not run; it has ended or was deleted", key.capture));
+        };
+        let capture = handle.view.borrow();
+        if capture.part(&key.node).is_none() {
+            return Err(format!("node {} is not part of capture {}", key.node, key.capture));
+        }
+        match capture.state {
+            State::Running | State::Draining => Ok(()),
+            State::Pending | State::Arming => Err(format!("capture {} has no window yet", key.capture)),
+            _ => Err(format!("capture {} takes no more batches; this one came too late", key.capture)),
+        }
+    }
+
+    /// Batches of these captures were committed.
+    pub fn committed<'a>(&self, captures: impl Iterator<Item = &'a str>) {
+        for capture in captures {
+            self.wake(capture, Event::Committed);
+        }
+    }
+
+    /// Every capture should look at the nodes again.
+    pub fn wake_all(&self) {
+        for handle in self.lock().values() {
+            // A full queue means it is going to wake anyway.
+            let _ = handle.events.try_send(Event::Fleet);
+        }
+    }
+
+    pub(super) fn insert(&self, id: &str, handle: Handle) {
+        self.lock().insert(id.to_owned(), handle);
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    fn wake(&self, id: &str, event: Event) {
+        if let Some(handle) = self.get(id) {
+            let _ = handle.events.try_send(event);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

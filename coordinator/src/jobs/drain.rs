@@ -1,0 +1,64 @@
+//! Whether everything that agents made has arrived.
+
+use std::collections::HashMap;
+
+use crate::limits;
+use crate::model::{Capture, Part, PointKey, PointStatus};
+use crate::store::StoredCount;
+
+/// Batches that are stored or given up, per node and point.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    stored: HashMap<(String, PointKey, u64), u64>,
+    refused: HashMap<(String, PointKey), u64>,
+}
+
+impl Ledger {
+    /// What is stored now. True if that is news.
+    pub fn replace(&mut self, counts: Vec<StoredCount>) -> bool {
+        let stored: HashMap<_, _> = counts
+            .into_iter()
+            .map(|count| ((count.node, count.point, count.incarnation), count.batches))
+            .collect();
+        let is_news = stored != self.stored;
+        self.stored = stored;
+        is_news
+    }
+
+    /// One will never be.
+    pub fn refuse(&mut self, node: &str, point: &PointKey) {
+        *self.refused.entry((node.to_owned(), point.clone())).or_default() += 1;
+    }
+
+    /// True when no batch of any part is on its way.
+    pub fn is_complete(&self, capture: &Capture) -> bool {
+        capture.parts.iter().all(|part| part.points.iter().all(|status| self.missing(part, status) == 0))
+    }
+
+    /// Says in the part's coverage what did not arrive.
+    pub fn note_missing(&self, part: &mut Part) {
+        let mut notes = Vec::new();
+        for status in &part.points {
+            let (missing, refused) = (self.missing(part, status), self.refused_of(part, &status.point.key));
+            let interface = &status.point.key.interface;
+            if missing > 0 {
+                notes.push(format!("{interface}: {missing} of {} batches did not arrive", status.batches));
+            }
+            if refused > 0 {
+                notes.push(format!("{interface}: {refused} of {} batches were refused", status.batches));
+            }
+        }
+        part.coverage.extend(notes);
+        part.coverage.truncate(limits::COVERAGE_NOTES + 2 * limits::POINTS_PER_NODE);
+    }
+
+    fn missing(&self, part: &Part, status: &PointStatus) -> u64 {
+        let key = (part.node.clone(), status.point.key.clone(), part.incarnation.unwrap_or_default());
+        let stored = self.stored.get(&key).copied().unwrap_or_default();
+        status.batches.saturating_sub(stored + self.refused_of(part, &status.point.key))
+    }
+
+    fn refused_of(&self, part: &Part, point: &PointKey) -> u64 {
+        self.refused.get(&(part.node.clone(), point.clone())).copied().unwrap_or_default()
+    }
+}

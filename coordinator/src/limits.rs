@@ -1,0 +1,103 @@
+//! Every limit of the coordinator, in one place.
+
+use std::time::Duration;
+
+use crate::model::SECOND;
+
+/// Captures that have not ended, in the whole fabric.
+pub const CAPTURES_PER_FABRIC: usize = 8;
+/// Captures that have not ended, on one node.
+pub const CAPTURES_PER_NODE: usize = 4;
+/// Longest window.
+pub const DURATION_NANOS: i64 = 3600 * SECOND;
+/// Window when the caller names none.
+pub const DEFAULT_DURATION_NANOS: i64 = 60 * SECOND;
+/// Furthest start; armed nodes hold their rings open until then.
+pub const START_AHEAD_NANOS: i64 = 3600 * SECOND;
+/// Bytes of each packet that may be kept.
+pub const SNAP_LENGTH: std::ops::RangeInclusive<u32> = 64..=65_535;
+/// Bytes of each packet kept when the caller names none.
+pub const DEFAULT_SNAP_LENGTH: u32 = 192;
+/// Bytes of a capture's name, a label's key or a label's value.
+pub const NAME_BYTES: usize = 63;
+/// Labels of a capture.
+pub const LABELS: usize = 32;
+/// Nodes of one capture.
+pub const NODES_PER_CAPTURE: usize = 1_000;
+/// Interfaces a capture may name.
+pub const INTERFACES: usize = 64;
+/// Bytes of an interface name, IFNAMSIZ - 1.
+pub const INTERFACE_BYTES: usize = 15;
+/// Bytes of a network namespace's name.
+pub const NETNS_BYTES: usize = 255;
+/// Bytes of a filter.
+pub const FILTER_BYTES: usize = 4_096;
+
+/// Largest message in either direction.
+pub const MESSAGE_BYTES: usize = 4 << 20;
+/// Largest encoded batch.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// Most observations of a batch.
+pub const BATCH_ROWS: u32 = 65_536;
+/// Observation points of one node in one capture.
+pub const POINTS_PER_NODE: usize = 512;
+/// Coverage notes kept of one node in one capture.
+pub const COVERAGE_NOTES: usize = 64;
+/// Bytes kept of a text that an agent sends: a reason, a note, a version.
+pub const AGENT_TEXT_BYTES: usize = 1_024;
+/// Capabilities of one agent.
+pub const CAPABILITIES: usize = 64;
+
+/// Batches of one stream between arrival and acknowledgement.
+pub const BATCHES_PER_STREAM: usize = 64;
+/// Bytes of batches in memory between arrival and acknowledgement, over all streams.
+pub const INGEST_BYTES: usize = 128 << 20;
+/// Bytes a group commit waits for at most.
+pub const GROUP_BYTES: usize = 16 << 20;
+/// Time a group commit waits for more batches.
+pub const GROUP_DELAY: Duration = Duration::from_millis(50);
+/// Size at which the next observation file is begun.
+pub const FILE_BYTES: u64 = 64 << 20;
+
+/// Calls and streams open at once on one connection.
+pub const STREAMS_PER_CONNECTION: u32 = 64;
+/// Messages to one agent that may wait.
+pub const AGENT_QUEUE: usize = 64;
+/// Events of one capture that may wait.
+pub const CAPTURE_QUEUE: usize = 1_024;
+/// Node changes that a watcher may lag behind before it is sent every node again.
+pub const WATCH_QUEUE: usize = 256;
+/// Largest page of captures.
+pub const CAPTURES_PAGE: u32 = 1_000;
+/// Page of captures when the caller names none.
+pub const DEFAULT_CAPTURES_PAGE: u32 = 100;
+/// Largest page of flow records or lost packets.
+pub const RECORDS_PAGE: u32 = 10_000;
+/// Page of flow records or lost packets when the caller names none.
+pub const DEFAULT_RECORDS_PAGE: u32 = 1_000;
+
+/// A node that has not armed by then is left out.
+pub const ARM_NANOS: i64 = 5 * SECOND;
+/// Between the commit of a window and its start, so that every node hears of it in time.
+pub const START_LEAD_NANOS: i64 = SECOND / 2;
+/// Agents record this long past the end of the window.
+pub const TAIL_NANOS: i64 = 4 * SECOND;
+/// After the tail, draining goes on while news or batches keep arriving at least this often.
+pub const DRAIN_IDLE_NANOS: i64 = 10 * SECOND;
+/// After a restart of the coordinator agents get this long to come back.
+pub const RECOVERY_NANOS: i64 = 30 * SECOND;
+/// Draining ends at the latest this long after the tail.
+pub const DRAIN_NANOS: i64 = 300 * SECOND;
+
+/// How often an agent says that it lives.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// An agent silent for this long is offline.
+pub const SILENCE: Duration = Duration::from_secs(10);
+/// Clock exchanges at the start of a control stream.
+pub const CLOCK_BURST: u32 = 8;
+/// Between two exchanges of the burst.
+pub const CLOCK_BURST_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two exchanges after the burst.
+pub const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
+/// At SIGTERM calls under way get this long.
+pub const SHUTDOWN: Duration = Duration::from_secs(8);

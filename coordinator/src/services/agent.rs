@@ -1,0 +1,35 @@
+//! `AgentService`: what node agents call.
+
+use lastseen_proto::v1;
+use lastseen_proto::v1::agent_service_server::AgentService;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Context, Responses, publish, session};
+use crate::access::caller;
+
+/// `AgentService`.
+pub struct AgentApi(pub Context);
+
+#[tonic::async_trait]
+impl AgentService for AgentApi {
+    type ConnectStream = Responses<v1::CoordinatorMessage>;
+    type PublishObservationsStream = Responses<v1::BatchAck>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let node = caller(&request)?.name;
+        // What agents must not capture is the address they reach the coordinator at.
+        let endpoints = request.local_addr().map(|address| address.to_string()).into_iter().collect();
+        Ok(Response::new(session::open(self.0.clone(), node, endpoints, request.into_inner())))
+    }
+
+    async fn publish_observations(
+        &self,
+        request: Request<Streaming<v1::ObservationBatch>>,
+    ) -> Result<Response<Self::PublishObservationsStream>, Status> {
+        let node = caller(&request)?.name;
+        Ok(Response::new(publish::open(self.0.clone(), node, request.into_inner())))
+    }
+}

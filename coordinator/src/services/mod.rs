@@ -1,0 +1,51 @@
+//! The gRPC services: messages in and out, and nothing else.
+
+mod agent;
+mod analysis;
+mod capture;
+mod fleet;
+mod page;
+mod publish;
+mod session;
+
+use std::sync::Arc;
+
+pub use agent::AgentApi;
+pub use analysis::AnalysisApi;
+pub use capture::CaptureApi;
+pub use fleet::FleetApi;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::analysis::Analysis;
+use crate::fleet::Fleet;
+use crate::ingest::Ingest;
+use crate::jobs::Jobs;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::time::Clock;
+
+/// What the services work with.
+#[derive(Clone)]
+pub struct Context {
+    /// Time.
+    pub clock: Clock,
+    /// What survives.
+    pub store: Arc<dyn Store>,
+    /// The agents.
+    pub fleet: Arc<Fleet>,
+    /// The jobs.
+    pub jobs: Jobs,
+    /// Where batches come in.
+    pub ingest: Ingest,
+    /// Correlation runs.
+    pub analysis: Analysis,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Cancelled when streams are to end.
+    pub stopping: CancellationToken,
+}
+
+/// A stream of responses that a task fills.
+type Responses<T> = ReceiverStream<Result<T, Status>>;

@@ -1,0 +1,211 @@
+//! The control stream of one agent.
+
+use std::collections::VecDeque;
+
+use lastseen_proto::v1;
+use lastseen_proto::v1::agent_message::Kind;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{Context, Responses};
+use crate::error::Error;
+use crate::fleet;
+use crate::limits;
+use crate::model::NodeRecord;
+use crate::wire::agent as wire;
+
+/// Pings whose answers are still of interest.
+const PINGS: usize = 16;
+
+type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
+
+/// Starts a session; its end closes the stream.
+pub(super) fn open(
+    context: Context,
+    node: String,
+    endpoints: Vec<String>,
+    inbox: Streaming<v1::AgentMessage>,
+) -> Responses<v1::CoordinatorMessage> {
+    let (outbox, stream) = mpsc::channel(limits::AGENT_QUEUE);
+    tokio::spawn(async move {
+        if let Err(status) = serve(context, &node, endpoints, inbox, &outbox).await {
+            tracing::info!(node, reason = status.message(), "control stream ended");
+            let _ = outbox.try_send(Err(status));
+        }
+    });
+    ReceiverStream::new(stream)
+}
+
+async fn serve(
+    context: Context,
+    node: &str,
+    endpoints: Vec<String>,
+    mut inbox: Streaming<v1::AgentMessage>,
+    outbox: &Outbox,
+) -> Result<(), Status> {
+    let register = first(&mut inbox).await?;
+    let (record, works_on) = wire::register(register, node, context.clock.now())?;
+    let incarnation = record.incarnation;
+    save(&context, &record).await;
+    tracing::info!(node, version = record.agent_version, incarnation, "agent connected");
+    send(outbox, wire::registered()).await?;
+    for over in works_on.iter().filter(|id| context.jobs.board().get(id).is_none()) {
+        send(outbox, wire::forget(over.clone())).await?;
+    }
+    let session = context.fleet.connect(record, works_on);
+    let id = session.id;
+    context.metrics.agents.inc();
+    let mut stream = Session {
+        context: context.clone(),
+        node,
+        incarnation,
+        endpoints,
+        id,
+        pings: VecDeque::new(),
+        pinged: 0,
+    };
+    let result = stream.run(session, inbox, outbox).await;
+    context.metrics.agents.dec();
+    if let Some(record) = context.fleet.disconnect(node, id) {
+        save(&context, &record).await;
+    }
+    result
+}
+
+async fn first(inbox: &mut Streaming<v1::AgentMessage>) -> Result<v1::Register, Status> {
+    let message = timeout(limits::SILENCE, inbox.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("no `register` within 10 s"))??;
+    match message.and_then(|message| message.kind) {
+        Some(Kind::Register(register)) => Ok(register),
+        _ => Err(Status::invalid_argument("kind: the first message must be `register`")),
+    }
+}
+
+async fn save(context: &Context, record: &NodeRecord) {
+    if let Err(error) = context.store.save_node(record).await {
+        tracing::error!(node = record.name, %error, "cannot store the node");
+    }
+}
+
+async fn send(outbox: &Outbox, message: v1::CoordinatorMessage) -> Result<(), Status> {
+    let sent = timeout(limits::SILENCE, outbox.send(Ok(message))).await;
+    match sent {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Status::cancelled("the agent closed the stream")),
+        Err(_) => Err(Status::deadline_exceeded("the agent takes no messages")),
+    }
+}
+
+struct Session<'a> {
+    context: Context,
+    node: &'a str,
+    incarnation: u64,
+    endpoints: Vec<String>,
+    id: u64,
+    /// Number and time of the last pings; an agent's echo alone is not trusted.
+    pings: VecDeque<(u64, i64)>,
+    pinged: u64,
+}
+
+impl Session<'_> {
+    async fn run(
+        &mut self,
+        mut session: fleet::Session,
+        mut inbox: Streaming<v1::AgentMessage>,
+        outbox: &Outbox,
+    ) -> Result<(), Status> {
+        let mut heard = Instant::now();
+        let mut next_ping = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.context.stopping.cancelled() => return Err(Error::Stopping.into()),
+                () = session.replaced.cancelled() => {
+                    return Err(Status::aborted("a newer stream of this node took over, or this one does not read"));
+                }
+                message = inbox.message() => {
+                    let now = self.context.clock.now();
+                    let Some(message) = message? else { return Ok(()) };
+                    heard = Instant::now();
+                    self.context.fleet.heard(self.node, self.id, now);
+                    self.take(message, now, outbox).await?;
+                }
+                command = session.commands.recv() => {
+                    let Some(command) = command else { return Ok(()) };
+                    send(outbox, wire::command(command, &self.endpoints)).await?;
+                }
+                () = tokio::time::sleep_until(next_ping) => {
+                    send(outbox, self.ping()).await?;
+                    next_ping += self.ping_interval();
+                }
+                () = tokio::time::sleep_until(heard + limits::SILENCE) => {
+                    return Err(Status::deadline_exceeded("the agent was silent for 10 s"));
+                }
+            }
+        }
+    }
+
+    fn ping_interval(&self) -> std::time::Duration {
+        if self.pinged < u64::from(limits::CLOCK_BURST) {
+            limits::CLOCK_BURST_INTERVAL
+        } else {
+            limits::CLOCK_INTERVAL
+        }
+    }
+
+    fn ping(&mut self) -> v1::CoordinatorMessage {
+        self.pinged += 1;
+        if self.pings.len() == PINGS {
+            self.pings.pop_front();
+        }
+        let now = self.context.clock.now();
+        self.pings.push_back((self.pinged, now));
+        wire::ping(self.pinged, now)
+    }
+
+    async fn take(&mut self, message: v1::AgentMessage, now: i64, outbox: &Outbox) -> Result<(), Status> {
+        match message.kind {
+            Some(Kind::ClockReply(reply)) => self.clock(reply, now),
+            Some(Kind::Heartbeat(beat)) => {
+                self.context.fleet.heartbeat(self.node, self.id, beat.resident_bytes);
+            }
+            Some(Kind::CaptureStatus(status)) => self.status(status, outbox).await?,
+            Some(Kind::Topology(topology)) => {
+                let encoded = prost::Message::encode_to_vec(&topology).into();
+                if let Some(record) = self.context.fleet.network(self.node, self.id, encoded) {
+                    save(&self.context, &record).await;
+                }
+            }
+            Some(Kind::Register(_)) => {
+                return Err(Status::invalid_argument("kind: `register` comes once, as the first message"));
+            }
+            // From a newer agent.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn clock(&mut self, reply: v1::ClockReply, now: i64) {
+        let Some(at) = self.pings.iter().position(|ping| *ping == (reply.sequence, reply.ping_unix_nanos))
+        else {
+            return;
+        };
+        self.pings.remove(at);
+        self.context.fleet.measured(self.node, self.id, &wire::exchange(reply, now));
+    }
+
+    async fn status(&self, message: v1::CaptureStatus, outbox: &Outbox) -> Result<(), Status> {
+        let Some((capture, status)) = wire::status(message, self.incarnation) else {
+            tracing::warn!(node = self.node, "status dropped: it has a state that no agent's part can be in");
+            return Ok(());
+        };
+        let is_final = status.state.is_final();
+        let is_known = self.context.jobs.status(self.node, &capture, status).await;
+        if is_known || is_final {
+            return Ok(());
+        }
+        send(outbox, wire::forget(capture)).await
+    }
+}
