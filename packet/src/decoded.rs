@@ -324,18 +324,14 @@ impl Decoded {
         &self.labels[..self.label_count as usize]
     }
 
-    /// True when the packet is a fragment, not the first, of something that carries or may carry a tunnel: GRE,
-    /// IP in IP, MPLS, ESP and AH by their protocol number, and UDP outside of any tunnel, since the port that would
-    /// tell is in the first fragment only.
+    /// True when the packet, itself in no tunnel, is a fragment, not the first, of something that carries or may carry
+    /// one: GRE, IP in IP, MPLS, ESP and AH by their protocol number, and UDP, since the port that would tell is in the
+    /// first fragment only.
     pub fn may_be_carrier_fragment(&self) -> bool {
-        self.network.is_some_and(|network| {
-            network.fragment_offset != 0
-                && match network.protocol {
-                    4 | 41 | 47 | 50 | 51 | 137 => true,
-                    17 => self.encapsulation_count == 0,
-                    _ => false,
-                }
-        })
+        self.encapsulation_count == 0
+            && self.network.is_some_and(|network| {
+                network.fragment_offset != 0 && matches!(network.protocol, 4 | 17 | 41 | 47 | 50 | 51 | 137)
+            })
     }
 
     #[inline]
