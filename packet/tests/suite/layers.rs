@@ -261,6 +261,30 @@ fn the_destination_port_decides_what_a_datagram_carries() {
 }
 
 #[test]
+fn tunnel_ports_are_bounded_and_can_be_taken_back() {
+    let mut config = DecodeConfig::default();
+    let vxlan = |port| TunnelPort { port, kind: OverlayKind::Vxlan };
+    let added = (20_000..21_000).filter(|&port| config.set(vxlan(port))).count();
+    assert_eq!(added + DecodeConfig::default().ports().len(), config.ports().len());
+    assert!(config.ports().len() < 1000 && !config.set(vxlan(30_000)));
+    assert_eq!(config.kind(30_000), OverlayKind::None);
+    assert!(config.set(TunnelPort { port: 4789, kind: OverlayKind::None }));
+    assert_eq!((config.kind(4789), config.kind(8472)), (OverlayKind::None, OverlayKind::Vxlan));
+}
+
+#[test]
+fn link_types_keep_their_number() {
+    for link in crate::digest::LINK_TYPES {
+        assert_eq!(LinkType::from_dlt(link.dlt()), Some(link));
+        assert_eq!(
+            LinkType::from_dlt(link.dlt() | 0x4000_0000),
+            Some(link),
+            "with a frame check sequence length"
+        );
+    }
+}
+
+#[test]
 fn padding_is_no_payload() {
     let mut frame = pod_frame(&POD_A.packet(6, &TCP.segment(b"")));
     frame.resize(80, 0xaa);
