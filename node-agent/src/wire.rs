@@ -75,7 +75,8 @@ pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spe
         .try_into()
         .map_err(|_| format!("identity_key: {} bytes where 16 are needed", message.identity_key.len()))?;
     let mut own_endpoints = dialed.to_vec();
-    own_endpoints.extend(message.fabric_endpoints.iter().filter_map(|endpoint| endpoint.parse::<SocketAddr>().ok()));
+    own_endpoints
+        .extend(message.fabric_endpoints.iter().filter_map(|endpoint| endpoint.parse::<SocketAddr>().ok()));
     Ok(Spec {
         capture: message.capture_id,
         filter: asked.filter,

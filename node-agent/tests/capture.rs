@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Namespace, index, veth};
+use common::{Namespace, index, listen, reach, veth};
 use lastseen_node_agent::capture::af_packet::AfPacket;
 use lastseen_node_agent::capture::backend::{Direction, Settings, Source, Target};
 use lastseen_node_agent::capture::counters::Counters;
@@ -132,25 +132,6 @@ fn pair() -> (Namespace, Namespace) {
     listen(&right, 9000);
     reach(&left, "10.9.0.2:9000", &right);
     (left, right)
-}
-
-/// Keeps a port open, so that no ICMP error answers.
-fn listen(namespace: &Namespace, port: u16) {
-    namespace.run(move || std::mem::forget(UdpSocket::bind(("0.0.0.0", port)).unwrap()));
-}
-
-/// Returns once datagrams arrive: carriers are up and neighbours resolved.
-fn reach(from: &Namespace, to: &'static str, receiver: &Namespace) {
-    let address: std::net::SocketAddr = to.parse().unwrap();
-    let (socket, probe) = receiver.run(move || {
-        let socket = UdpSocket::bind((address.ip(), 0)).unwrap();
-        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        let probe = socket.local_addr().unwrap();
-        (socket, probe)
-    });
-    while socket.recv(&mut [0; 16]).is_err() {
-        from.run(move || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", probe).unwrap());
-    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn veth(index: u32, addresses: &[&str], master_index: Option<u32>) -> Link {
-        let mut interface = v1::Interface {
+        let mut interface = lastseen_proto::v1::Interface {
             index,
             addresses: addresses.iter().map(ToString::to_string).collect(),
             master_index,
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_veth_with_a_network_or_a_tunnel_reaches_other_machines() {
-        let tunnel = v1::OverlayDevice { underlay_index: Some(5), ..Default::default() };
+        let tunnel = lastseen_proto::v1::OverlayDevice { underlay_index: Some(5), ..Default::default() };
         let mut links = vec![
             veth(1, &["10.0.0.3/24"], None),
             veth(2, &["169.254.1.1/16", "fe80::1/64"], None),

@@ -1,9 +1,11 @@
 //! Network namespaces that live as long as a value, and commands inside them.
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
@@ -83,4 +85,23 @@ pub fn veth(left: &Namespace, right: &Namespace, name: &str) {
 /// Index of an interface of a namespace.
 pub fn index(namespace: &Namespace, name: &'static str) -> u32 {
     namespace.run(move || nix::net::if_::if_nametoindex(name).unwrap())
+}
+
+/// Keeps a port open, so that no ICMP error answers.
+pub fn listen(namespace: &Namespace, port: u16) {
+    namespace.run(move || std::mem::forget(UdpSocket::bind(("0.0.0.0", port)).unwrap()));
+}
+
+/// Returns once datagrams arrive: carriers are up and neighbours resolved.
+pub fn reach(from: &Namespace, to: &'static str, receiver: &Namespace) {
+    let address: SocketAddr = to.parse().unwrap();
+    let (socket, probe) = receiver.run(move || {
+        let socket = UdpSocket::bind((address.ip(), 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let probe = socket.local_addr().unwrap();
+        (socket, probe)
+    });
+    while socket.recv(&mut [0; 16]).is_err() {
+        from.run(move || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"?", probe).unwrap());
+    }
 }
