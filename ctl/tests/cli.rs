@@ -1,5 +1,7 @@
 //! The command line itself: help, environment, configuration file, completion.
 
+#![allow(clippy::disallowed_methods, reason = "the program under test is started")]
+
 use std::io::Write;
 use std::process::{Command, Output};
 

@@ -1,5 +1,7 @@
 //! The authority and what it issues, read back by another parser and by the fabric's own identity check.
 
+#![allow(clippy::disallowed_methods, reason = "the program under test is started")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

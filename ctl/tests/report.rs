@@ -1,5 +1,7 @@
 //! The report as a person reads it. The first test is the contract: scripts and people know this layout.
 
+#![allow(clippy::unnecessary_wraps, reason = "message fields are optional")]
+
 use lastseen_ctl::report::{Options, text};
 use lastseen_proto::v1::diff_report::Verdict;
 use lastseen_proto::v1::*;

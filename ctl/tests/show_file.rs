@@ -1,5 +1,7 @@
 //! `show-file` on real captures.
 
+#![allow(clippy::disallowed_methods, reason = "the program under test is started")]
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -46,9 +48,8 @@ fn every_capture_gives_a_line_per_packet() {
     for entry in std::fs::read_dir(captures()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let bytes = std::fs::read(captures().join(&name)).unwrap();
-        if !name.ends_with(".pcap")
-            || !matches!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1])
-        {
+        // The README, and files of the other byte order.
+        if !matches!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1]) {
             continue;
         }
         files += 1;

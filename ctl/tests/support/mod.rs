@@ -24,22 +24,22 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 /// Long enough for any machine; a test that hangs ends.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_mins(1);
 
 /// What the coordinator answers.
 #[derive(Clone, Debug, Default)]
 pub struct Script {
     pub nodes: Vec<Node>,
     pub captures: Vec<Capture>,
-    /// Answer to StartCapture.
+    /// Answer to `StartCapture`.
     pub started: Capture,
-    /// Refuses StartCapture.
+    /// Refuses `StartCapture`.
     pub refusal: Option<String>,
-    /// What each WatchCapture call sends before its stream ends; the last one repeats.
+    /// What each `WatchCapture` call sends before its stream ends; the last one repeats.
     pub watches: Vec<Vec<Capture>>,
     /// Keep the last stream open instead of ending it.
     pub hold: bool,
-    /// Answer to DiffNodes, or NOT_FOUND.
+    /// Answer to `DiffNodes`, or `NOT_FOUND`.
     pub report: Option<DiffReport>,
     pub lost: Vec<LostPacket>,
     pub flows: Vec<FlowRecord>,
