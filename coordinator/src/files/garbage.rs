@@ -1,12 +1,12 @@
 //! Files that a crash left between the write and the commit.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::FileError;
 
 /// Removes every observation file below `directory` that is not in `known`, as (capture, file). Returns how many.
-pub fn collect(directory: &Path, known: &HashSet<(String, String)>) -> Result<usize, FileError> {
+pub fn collect(directory: &Path, known: &BTreeSet<(String, String)>) -> Result<usize, FileError> {
     let mut removed = 0;
     for capture in list(directory)? {
         let path = directory.join(&capture);

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use super::*;
 use crate::model::{BatchKey, CheckedBatch, Point, PointKey};
@@ -69,7 +69,7 @@ fn files_without_a_row_are_collected() {
     let directory = prepare(home.path()).unwrap();
     let mut appender = Appender::new(directory.clone());
     let places = appender.append(&[batch("c-1", 0, b"keep"), batch("c-2", 0, b"drop")]).unwrap();
-    let known = HashSet::from([("c-1".to_owned(), places[0].file.clone())]);
+    let known = BTreeSet::from([("c-1".to_owned(), places[0].file.clone())]);
     assert_eq!(collect(&directory, &known).unwrap(), 1);
     assert!(directory.join("c-1").exists() && !directory.join("c-2").exists());
 }

@@ -45,7 +45,7 @@ pub struct Delivery {
 }
 
 enum Message {
-    Batch(Delivery),
+    Batch(Box<Delivery>),
     /// Answered when everything before it is dealt with and the capture's file is closed.
     Close(String, oneshot::Sender<()>),
 }
@@ -82,7 +82,7 @@ impl Ingest {
 
     /// Hands a checked batch to the writer.
     pub async fn deliver(&self, delivery: Delivery) -> Result<(), Error> {
-        self.messages.send(Message::Batch(delivery)).await.map_err(|_| Error::Stopping)
+        self.messages.send(Message::Batch(Box::new(delivery))).await.map_err(|_| Error::Stopping)
     }
 
     /// Returns when no batch of the capture is on its way any more. The board must refuse them already.

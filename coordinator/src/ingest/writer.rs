@@ -29,7 +29,7 @@ pub(super) struct Writer {
 /// A group and what becomes of each of its batches.
 #[derive(Default)]
 struct Group {
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<Box<Delivery>>,
     bytes: usize,
 }
 
@@ -105,7 +105,7 @@ impl Writer {
         let captures: BTreeSet<String> =
             group.deliveries.iter().map(|delivery| delivery.batch.key.capture.clone()).collect();
         for (delivery, verdict) in group.deliveries.into_iter().zip(verdicts) {
-            self.answer(delivery, verdict, stored.is_ok());
+            Self::answer(delivery, verdict, stored.is_ok());
         }
         self.board.committed(captures.iter().map(String::as_str));
     }
@@ -171,7 +171,7 @@ impl Writer {
         Ok(())
     }
 
-    fn answer(&self, delivery: Delivery, verdict: Result<Verdict, StoreError>, is_stored: bool) {
+    fn answer(delivery: Box<Delivery>, verdict: Result<Verdict, StoreError>, is_stored: bool) {
         let outcome = match verdict {
             Ok(Verdict::Known) => Outcome::Committed,
             Ok(Verdict::Store | Verdict::Twin) if is_stored => Outcome::Committed,

@@ -108,7 +108,7 @@ impl Actor {
         match self.services.store.stored_counts(&self.machine.capture().id).await {
             Ok(counts) => self.machine.stored(counts, self.services.clock.now()),
             Err(error) => {
-                tracing::error!(capture = self.machine.capture().id, %error, "cannot count batches")
+                tracing::error!(capture = self.machine.capture().id, %error, "cannot count batches");
             }
         }
     }

@@ -252,7 +252,7 @@ impl Machine {
                     }
                 }
                 _ if now_nanos >= self.arm_deadline_nanos => {
-                    fail(part, &not_armed(links.contains_key(&part.node)))
+                    fail(part, &not_armed(links.contains_key(&part.node)));
                 }
                 _ => {}
             }
@@ -328,7 +328,7 @@ impl Machine {
         self.follow(links, window, sends);
         let is_over = now_nanos >= self.drain_deadline_nanos();
         let all_final = self.capture.parts.iter().all(|part| part.state.is_final());
-        if !is_over && !(all_final && self.ledger.is_complete(&self.capture)) {
+        if !(is_over || all_final && self.ledger.is_complete(&self.capture)) {
             return;
         }
         for part in &mut self.capture.parts {

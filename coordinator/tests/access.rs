@@ -1,0 +1,190 @@
+//! Who may call what, and what is refused before anything starts.
+
+mod common;
+
+use common::agent::{Agent, Publisher};
+use common::{Fabric, job};
+use lastseen_coordinator::access::{TABLE, is_allowed};
+use lastseen_proto::v1;
+use lastseen_proto::v1::agent_service_client::AgentServiceClient;
+use lastseen_runtime::client::connect;
+use lastseen_runtime::identity::Role;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Code, Request, Status};
+
+/// Calls any method with an empty message and says how it ended.
+async fn call(fabric: &Fabric, uri: &str, path: &str) -> Result<(), Status> {
+    let pki = fabric.authority.issue(uri);
+    let channel = connect(&fabric.address.to_string(), &pki).await.unwrap();
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<v1::ListNodesRequest, v1::ListNodesResponse>::default();
+    let path = PathAndQuery::try_from(path.to_owned()).unwrap();
+    grpc.server_streaming(Request::new(v1::ListNodesRequest {}), path, codec).await.map(drop)
+}
+
+#[tokio::test]
+async fn every_method_is_refused_to_every_role_that_the_table_does_not_name() {
+    let fabric = Fabric::start().await;
+    let roles = [
+        (Role::Agent, "spiffe://lastseen/agent/node-a"),
+        (Role::Operator, "spiffe://lastseen/operator/eve"),
+        (Role::Viewer, "spiffe://lastseen/viewer/vic"),
+        (Role::Coordinator, "spiffe://lastseen/coordinator"),
+    ];
+    let methods = TABLE.iter().filter(|(path, _)| !path.ends_with('/'));
+    for (path, allowed) in methods {
+        for (role, uri) in roles {
+            let denied = call(&fabric, uri, path).await.is_err_and(|s| s.code() == Code::PermissionDenied);
+            assert_eq!(denied, !allowed.contains(&role), "{role:?} {path}");
+        }
+    }
+    for (role, uri) in roles {
+        let unknown = call(&fabric, uri, "/lastseen.v1.CaptureService/Undo").await.unwrap_err();
+        assert_eq!(unknown.code(), Code::PermissionDenied, "{role:?}");
+    }
+    assert!(!is_allowed(Role::Coordinator, "/grpc.health.v1.Health/Check"));
+    assert!(is_allowed(Role::Agent, "/grpc.health.v1.Health/Check"));
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn the_table_names_every_method_of_the_services() {
+    let descriptors: prost_types::FileDescriptorSet =
+        prost::Message::decode(lastseen_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let mut methods = Vec::new();
+    for file in descriptors.file.iter().filter(|file| file.package() == "lastseen.v1") {
+        for service in &file.service {
+            methods.extend(
+                service.method.iter().map(|m| format!("/lastseen.v1.{}/{}", service.name(), m.name())),
+            );
+        }
+    }
+    assert_eq!(methods.len(), 14);
+    for method in &methods {
+        assert!(TABLE.iter().any(|(path, _)| path == method), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn another_trust_domain_of_the_same_authority_is_refused() {
+    let fabric = Fabric::start().await;
+    let path = "/lastseen.v1.FleetService/ListNodes";
+    let status = call(&fabric, "spiffe://elsewhere/operator/eve", path).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("elsewhere"), "{status}");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_speaks_only_for_its_own_node_and_protocol() {
+    let fabric = Fabric::start().await;
+    let mut imposter =
+        Agent::register(&fabric, "node-a", "node-b", 1, &[], lastseen_proto::PROTOCOL_VERSION).await;
+    let status = imposter.told().await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+    assert!(status.message().contains("node-b") && status.message().contains("node-a"), "{status}");
+    let mut future = Agent::register(&fabric, "node-a", "node-a", 1, &[], 2_000).await;
+    let status = future.told().await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("speaks 2.0, the coordinator (0.1.0) 1.0"), "{status}");
+    assert!(
+        fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes.is_empty()
+    );
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_cannot_publish_for_a_capture_of_other_nodes() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut client = fabric.captures().await;
+    let starting = tokio::spawn(async move { client.start_capture(job(&["node-a"], 5_000)).await });
+    let id = a.arm().await.capture_id;
+    a.status(&id, v1::CaptureState::Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    let mut b = AgentServiceClient::new(fabric.channel("agent", "node-b").await);
+    let (batches, stream) = tokio::sync::mpsc::channel(8);
+    let stream = tokio_stream::wrappers::ReceiverStream::new(stream);
+    let acks = b.publish_observations(stream).await.unwrap().into_inner();
+    let (_, refused) = Publisher { batches, acks }.send(vec![a.batch(&id, 0)]).await;
+    assert!(refused[0].1.contains("node-b is not part of"), "{refused:?}");
+    fabric.stop().await;
+}
+
+/// What a start with a changed job answers.
+async fn refusal(fabric: &Fabric, change: impl Fn(&mut v1::CaptureSpec)) -> (Code, String) {
+    let mut request = job(&["node-a"], 1_000);
+    request.dry_run = true;
+    change(request.spec.as_mut().unwrap());
+    let status = fabric.captures().await.start_capture(request).await.unwrap_err();
+    (status.code(), status.message().to_owned())
+}
+
+#[tokio::test]
+async fn bad_jobs_are_refused_with_field_value_and_next_step() {
+    let fabric = Fabric::start().await;
+    let _a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    drop(Agent::connect(&fabric, "node-b", 1, &[]).await);
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let past = Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 });
+    let cases: [(&str, Box<dyn Fn(&mut v1::CaptureSpec)>); 10] = [
+        ("duration: 0s is not above 0; give 1s to 1h", Box::new(move |s| s.duration = span(0))),
+        ("duration: 3601s is above the limit of 1h", Box::new(move |s| s.duration = span(3_601))),
+        ("duration: ", Box::new(move |s| s.duration = span(i64::MAX))),
+        ("start_at: 2001-09-09T01:46:40.000Z is in the past", Box::new(move |s| s.start_at = past)),
+        (
+            "nodes: no node named \"node-x\"; known: node-a, node-b",
+            Box::new(|s| s.nodes = vec!["node-x".into()]),
+        ),
+        ("nodes: given together with all_nodes", Box::new(|s| s.all_nodes = true)),
+        ("nodes: none given", Box::new(|s| s.nodes.clear())),
+        ("snap_length: 63 is not from 64 to 65535", Box::new(|s| s.snap_length = Some(63))),
+        ("max_packets: 0 captures nothing", Box::new(|s| s.max_packets = Some(0))),
+        ("interfaces: \"any\" sees one packet many times", Box::new(|s| s.interfaces = vec!["any".into()])),
+    ];
+    for (expected, change) in cases {
+        let (code, message) = refusal(&fabric, change).await;
+        assert_eq!(code, Code::InvalidArgument, "{message}");
+        assert!(message.starts_with(expected), "{message} does not start with {expected}");
+    }
+    let offline = async || refusal(&fabric, |s| s.nodes = vec!["node-b".into()]).await;
+    // The stream of node-b was dropped; the coordinator notices in its own time.
+    let mut stream = fabric.nodes().await.watch_nodes(v1::WatchNodesRequest {}).await.unwrap().into_inner();
+    loop {
+        let node = stream.message().await.unwrap().unwrap().node.unwrap();
+        if node.name == "node-b" && node.state() == v1::NodeState::Offline {
+            break;
+        }
+    }
+    let (code, message) = offline().await;
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(message.starts_with("nodes: node-b is offline since 20"), "{message}");
+    let none = fabric.analysis().await.diff_nodes(v1::DiffNodesRequest::default()).await.unwrap_err();
+    assert!(none.message().contains("there is no capture yet"));
+    let unknown = v1::GetCaptureRequest { capture_id: "c-nope".into() };
+    let unknown = fabric.captures().await.get_capture(unknown).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_takes_no_more_captures_than_the_limit() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut ids = Vec::new();
+    for _ in 0..lastseen_coordinator::limits::CAPTURES_PER_NODE {
+        let mut client = fabric.captures().await;
+        let starting = tokio::spawn(async move { client.start_capture(job(&["node-a"], 60_000)).await });
+        let id = agent.arm().await.capture_id;
+        agent.status(&id, v1::CaptureState::Armed, "", 0).await;
+        starting.await.unwrap().unwrap();
+        agent.commit().await;
+        ids.push(id);
+    }
+    let status = fabric.captures().await.start_capture(job(&["node-a"], 60_000)).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("nodes: node-a works on 4 captures, the limit"), "{status}");
+    assert!(ids.iter().all(|id| status.message().contains(id)), "{status}");
+    fabric.stop().await;
+}

@@ -1,0 +1,256 @@
+//! Captures from start to report over real TLS, with agents that follow a script.
+
+mod common;
+
+use common::agent::Agent;
+use common::{Fabric, is_final, job};
+use lastseen_proto::v1;
+use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
+use tonic::Code;
+
+/// Starts a job while the agents arm.
+async fn start(
+    fabric: &Fabric,
+    request: v1::StartCaptureRequest,
+) -> tokio::task::JoinHandle<Result<v1::Capture, tonic::Status>> {
+    let mut client = fabric.captures().await;
+    tokio::spawn(async move { Ok(client.start_capture(request).await?.into_inner().capture.unwrap()) })
+}
+
+#[tokio::test]
+async fn two_nodes_arm_start_together_and_end_with_a_report() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let starting = start(&fabric, job(&["node-a", "node-b"], 300)).await;
+    let id = a.arm().await.capture_id;
+    assert_eq!(b.arm().await.capture_id, id);
+    a.status(&id, Armed, "", 0).await;
+    assert!(!starting.is_finished(), "the window waits for the slower node");
+    b.status(&id, Armed, "", 0).await;
+    let capture = starting.await.unwrap().unwrap();
+    assert_eq!((capture.id.as_str(), capture.state()), (id.as_str(), Running));
+    let (at_a, at_b) = (a.commit().await, b.commit().await);
+    assert_eq!(at_a.start_unix_nanos, at_b.start_unix_nanos);
+    // Both scripted agents share one monotonic clock, so their windows differ by clock error only.
+    assert!((at_a.start_monotonic_nanos - at_b.start_monotonic_nanos).abs() < 50_000_000);
+    assert_eq!(at_a.end_monotonic_nanos - at_a.start_monotonic_nanos, 300_000_000);
+    for agent in [&mut a, &mut b] {
+        agent.status(&id, Running, "", 0).await;
+        let mut publisher = agent.publish().await;
+        let batches = vec![agent.batch(&id, 0), agent.batch(&id, 1)];
+        assert_eq!(publisher.send(batches).await, (vec![0, 1], vec![]));
+        agent.status(&id, Completed, "", 2).await;
+    }
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!((done.state(), done.reason.as_str()), (Completed, ""));
+    assert!(done.nodes.iter().all(|node| node.state() == Completed && node.packets == 8));
+    assert!(done.nodes.iter().all(|node| node.clock_error_nanos.is_some() && node.coverage.is_empty()));
+    assert_eq!(a.end().await.end_monotonic_nanos, None, "the agent may forget it");
+    let report =
+        fabric.analysis().await.diff_nodes(v1::DiffNodesRequest::default()).await.unwrap().into_inner();
+    assert_eq!((report.capture_id, report.partial), (id.clone(), false));
+    let request = v1::ListFlowsRequest { capture_id: id, ..Default::default() };
+    fabric.analysis().await.list_flows(request).await.unwrap();
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_is_left_out_with_its_reason() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
+    let id = a.arm().await.capture_id;
+    b.arm().await;
+    a.status(&id, Armed, "", 0).await;
+    b.status(&id, Failed, "interface: veth9 does not exist on node node-b", 0).await;
+    let capture = starting.await.unwrap().unwrap();
+    assert_eq!(capture.nodes[1].state(), Failed);
+    assert!(capture.nodes[1].reason.contains("veth9"));
+    a.commit().await;
+    a.status(&id, Completed, "", 0).await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!(done.state(), Completed);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_filter_that_one_node_refuses_starts_nothing_anywhere() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
+    let id = a.arm().await.capture_id;
+    b.arm().await;
+    a.status(&id, Armed, "", 0).await;
+    b.status(&id, Failed, "filter: syntax error at \"prot 80\"", 0).await;
+    let status = starting.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("prot 80"), "{status}");
+    assert_eq!(a.end().await.end_monotonic_nanos, None);
+    assert_eq!(fabric.get(&id).await.state(), Failed);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_coordinator_goes_on_with_the_window_it_had_fixed() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 2_000)).await;
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    let before = starting.await.unwrap().unwrap();
+    agent.commit().await;
+    agent.status(&id, Running, "", 0).await;
+    let mut publisher = agent.publish().await;
+    let first = agent.batch(&id, 0);
+    assert_eq!(publisher.send(vec![first.clone()]).await.0, [0]);
+    let (authority, data) = fabric.kill();
+
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[&id]).await;
+    agent.status(&id, Running, "", 1).await;
+    let mut publisher = agent.publish().await;
+    // The first one is sent again: its acknowledgement may have been lost.
+    let batches = vec![first, agent.batch(&id, 1)];
+    assert_eq!(publisher.send(batches).await, (vec![0, 1], vec![]));
+    agent.status(&id, Completed, "", 2).await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!((done.state(), done.reason.as_str()), (Completed, ""));
+    assert_eq!(done.window_start, before.window_start);
+    assert!(done.nodes[0].coverage.is_empty(), "{:?}", done.nodes[0].coverage);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_window_that_was_not_fixed_is_given_up_at_a_restart() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 1_000)).await;
+    let id = agent.arm().await.capture_id;
+    let (authority, data) = fabric.kill();
+    assert!(starting.await.unwrap().is_err());
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[&id]).await;
+    assert_eq!(agent.end().await.capture_id, id, "the agent is told to forget it");
+    let capture = fabric.get(&id).await;
+    assert_eq!(capture.state(), Failed);
+    assert!(capture.reason.contains("restarted"), "{}", capture.reason);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_missed_the_window_hears_of_it_when_it_is_back() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let starting = start(&fabric, job(&["node-a", "node-b"], 1_000)).await;
+    let id = a.arm().await.capture_id;
+    b.arm().await;
+    a.status(&id, Armed, "", 0).await;
+    // Ready again before the other node is, so that it is gone when the window is fixed.
+    let arming = |capture: &v1::Capture| capture.nodes[0].state() == Armed;
+    fabric.follow(&id, arming).await;
+    drop(a);
+    b.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[&id]).await;
+    a.status(&id, Armed, "", 0).await;
+    assert_eq!(a.commit().await.start_unix_nanos, b.commit().await.start_unix_nanos);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_started_anew_has_lost_its_part() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 60_000)).await;
+    let id = a.arm().await.capture_id;
+    a.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    drop(a);
+    let _again = Agent::connect(&fabric, "node-a", 7, &[]).await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!(done.state(), Failed, "the only node is gone, so the window is not waited for");
+    assert!(done.nodes[0].reason.contains("restarted"), "{:?}", done.nodes[0]);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn stopping_ends_the_window_early_and_keeps_what_there_is() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 60_000)).await;
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    let capture = starting.await.unwrap().unwrap();
+    agent.commit().await;
+    agent.status(&id, Running, "", 0).await;
+    let start_at = capture.window_start.unwrap();
+    fabric
+        .follow(&id, |capture| {
+            let now = common::agent::realtime_nanos();
+            capture.nodes[0].state() == Running
+                && now > lastseen_proto::convert::nanos(&start_at) + 10_000_000
+        })
+        .await;
+    let request = v1::StopCaptureRequest { capture_id: id.clone() };
+    let stopped =
+        fabric.captures().await.stop_capture(request.clone()).await.unwrap().into_inner().capture.unwrap();
+    assert!(stopped.window_end.unwrap().seconds < capture.window_end.unwrap().seconds);
+    assert!(stopped.reason.contains("spiffe://lastseen/operator/eve"));
+    assert!(agent.end().await.end_monotonic_nanos.is_some(), "an end, not a discard");
+    agent.status(&id, Completed, "", 0).await;
+    assert_eq!(fabric.follow(&id, is_final).await.state(), Completed);
+    let again = fabric.captures().await.stop_capture(request).await.unwrap().into_inner().capture.unwrap();
+    assert_eq!(again.state(), Completed, "stopping what has ended does nothing");
+    let delete = v1::DeleteCaptureRequest { capture_id: id.clone() };
+    fabric.captures().await.delete_capture(delete.clone()).await.unwrap();
+    let gone = fabric.captures().await.delete_capture(delete).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_batch_is_refused_by_key_and_the_stream_goes_on() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 300)).await;
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    agent.commit().await;
+    let mut publisher = agent.publish().await;
+    let good = agent.batch(&id, 0);
+    let mut damaged = agent.batch(&id, 1);
+    let mut bytes = damaged.columns.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    damaged.columns = bytes.into();
+    let mut miscounted = agent.batch(&id, 2);
+    miscounted.rows += 1;
+    let (committed, refused) = publisher.send(vec![good, damaged, miscounted, agent.batch(&id, 3)]).await;
+    assert_eq!(committed, [0, 3]);
+    assert!(
+        refused[0].1.contains("checksum") && refused[1].1.contains("rows: 5 claimed, 4 in columns"),
+        "{refused:?}"
+    );
+    // The same key with other contents.
+    let mut other = agent.batch(&id, 3);
+    other.slice_end_nanos += 1;
+    let (_, refused) = publisher.send(vec![other]).await;
+    assert!(refused[0].1.contains("other contents"), "{refused:?}");
+    let (_, refused) = publisher.send(vec![agent.batch("c-nobody", 0)]).await;
+    assert!(refused[0].1.contains("does not run"), "{refused:?}");
+    agent.status(&id, Completed, "", 4).await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!(done.state(), Completed, "refused batches are not waited for");
+    assert!(
+        done.nodes[0].coverage[0].contains("3 of 4 batches were refused"),
+        "{:?}",
+        done.nodes[0].coverage
+    );
+    let late = publisher.send(vec![agent.batch(&id, 9)]).await.1;
+    assert!(late[0].1.contains("ended") || late[0].1.contains("too late"), "{late:?}");
+    fabric.stop().await;
+}

@@ -1,0 +1,152 @@
+//! A coordinator on loopback with real TLS, and an agent that does what the test tells it.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+pub mod agent;
+pub mod pki;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lastseen_coordinator::config::Config;
+use lastseen_coordinator::server::Coordinator;
+use lastseen_proto::v1;
+use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
+use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
+use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_runtime::client::connect;
+use lastseen_runtime::telemetry::LogFormat;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use pki::Authority;
+
+pub struct Fabric {
+    pub authority: Authority,
+    pub address: SocketAddr,
+    pub data: TempDir,
+    stopping: CancellationToken,
+    serving: JoinHandle<anyhow::Result<()>>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Fabric {
+    pub async fn start() -> Self {
+        Self::start_on(Authority::new(), TempDir::new().unwrap()).await
+    }
+
+    /// On a data directory of an earlier one.
+    pub async fn start_on(authority: Authority, data: TempDir) -> Self {
+        // A runtime of its own, so that it can be killed with all its tasks.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap().into_std().unwrap();
+        let address = listener.local_addr().unwrap();
+        let (pki, config) = (authority.coordinator(), config(data.path().to_owned()));
+        let stopping = CancellationToken::new();
+        let token = stopping.clone();
+        let (opened, is_open) = tokio::sync::oneshot::channel();
+        let serving = runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener)?;
+            let coordinator = Coordinator::on(listener, pki, &config, token).await?;
+            opened.send(()).unwrap();
+            coordinator.serve().await
+        });
+        is_open.await.expect("the coordinator opens");
+        Self { authority, address, data, stopping, serving, runtime: Some(runtime) }
+    }
+
+    /// As SIGKILL does: nothing is finished, nothing is closed.
+    pub fn kill(mut self) -> (Authority, TempDir) {
+        self.runtime.take().unwrap().shutdown_background();
+        (self.authority, self.data)
+    }
+
+    /// As SIGTERM does.
+    pub async fn stop(mut self) -> (Authority, TempDir) {
+        self.stopping.cancel();
+        self.serving.await.unwrap().unwrap();
+        self.runtime.take().unwrap().shutdown_background();
+        (self.authority, self.data)
+    }
+
+    pub async fn channel(&self, role: &str, name: &str) -> Channel {
+        let pki = self.authority.identity(role, name);
+        connect(&self.address.to_string(), &pki).await.unwrap()
+    }
+
+    pub async fn captures(&self) -> CaptureServiceClient<Channel> {
+        CaptureServiceClient::new(self.channel("operator", "eve").await)
+    }
+
+    pub async fn nodes(&self) -> FleetServiceClient<Channel> {
+        FleetServiceClient::new(self.channel("viewer", "vic").await)
+    }
+
+    pub async fn analysis(&self) -> AnalysisServiceClient<Channel> {
+        AnalysisServiceClient::new(self.channel("viewer", "vic").await)
+    }
+
+    /// Follows a capture until `until` holds.
+    pub async fn follow(&self, id: &str, until: impl Fn(&v1::Capture) -> bool) -> v1::Capture {
+        let mut client = self.captures().await;
+        let request = v1::WatchCaptureRequest { capture_id: id.to_owned() };
+        let mut stream = client.watch_capture(request).await.unwrap().into_inner();
+        while let Some(response) = stream.message().await.unwrap() {
+            let capture = response.capture.unwrap();
+            if until(&capture) {
+                return capture;
+            }
+        }
+        panic!("capture {id} ended otherwise: {:?}", self.get(id).await);
+    }
+
+    pub async fn get(&self, id: &str) -> v1::Capture {
+        let request = v1::GetCaptureRequest { capture_id: id.to_owned() };
+        self.captures().await.get_capture(request).await.unwrap().into_inner().capture.unwrap()
+    }
+
+    /// Waits until these nodes are ready.
+    pub async fn ready(&self, names: &[&str]) {
+        let mut stream = self.nodes().await.watch_nodes(v1::WatchNodesRequest {}).await.unwrap().into_inner();
+        let mut ready = std::collections::BTreeSet::new();
+        while !names.iter().all(|name| ready.contains(*name)) {
+            let node = stream.message().await.unwrap().unwrap().node.unwrap();
+            if node.state() == v1::NodeState::Ready {
+                ready.insert(node.name);
+            }
+        }
+    }
+}
+
+pub fn config(data_dir: PathBuf) -> Config {
+    Config {
+        listen: String::new(),
+        admin_listen: String::new(),
+        data_dir,
+        database_url: None,
+        pki_dir: PathBuf::new(),
+        log_format: LogFormat::Text,
+        config: None,
+    }
+}
+
+/// A short job on these nodes.
+pub fn job(nodes: &[&str], millis: i64) -> v1::StartCaptureRequest {
+    let spec = v1::CaptureSpec {
+        name: "test".into(),
+        nodes: nodes.iter().map(|&node| node.to_owned()).collect(),
+        duration: Some(prost_types::Duration {
+            seconds: millis / 1000,
+            nanos: (millis % 1000 * 1_000_000) as i32,
+        }),
+        ..Default::default()
+    };
+    v1::StartCaptureRequest { spec: Some(spec), dry_run: false }
+}
+
+pub fn is_final(capture: &v1::Capture) -> bool {
+    capture.state() as i32 >= v1::CaptureState::Completed as i32
+}

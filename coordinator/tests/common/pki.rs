@@ -1,0 +1,48 @@
+//! A certificate authority of the test's own.
+
+use std::fs;
+
+use lastseen_runtime::tls::Pki;
+use rcgen::{
+    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    string::Ia5String,
+};
+use tempfile::TempDir;
+
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    dir: TempDir,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem, dir: TempDir::new().unwrap() }
+    }
+
+    pub fn coordinator(&self) -> Pki {
+        self.issue("spiffe://lastseen/coordinator")
+    }
+
+    pub fn identity(&self, role: &str, name: &str) -> Pki {
+        self.issue(&format!("spiffe://lastseen/{role}/{name}"))
+    }
+
+    pub fn issue(&self, uri: &str) -> Pki {
+        let dir = TempDir::new_in(self.dir.path()).unwrap().keep();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        let uri = SanType::URI(Ia5String::try_from(uri).unwrap());
+        params.subject_alt_names = vec![uri, SanType::IpAddress([127, 0, 0, 1].into())];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        fs::write(dir.join("tls.crt"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
+        fs::write(dir.join("ca.crt"), &self.pem).unwrap();
+        Pki::open(&dir).unwrap()
+    }
+}
