@@ -173,8 +173,6 @@ impl<'lab> Fleet<'lab> {
             .args(["--coordinator", &self.ctl.server, "--node-name", name])
             .arg("--pki-dir")
             .arg(self.path(&format!("agent-{name}")))
-            .arg("--spool-dir")
-            .arg(self.path(&format!("spool-{name}")))
             .args(flags);
         Process::start(&node.netns, command, &self.path(&format!("{name}.log")))
     }
