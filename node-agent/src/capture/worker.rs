@@ -85,37 +85,29 @@ fn wait<S>(points: &[Point<S>]) {
 impl<S: Sink> Point<S> {
     /// Reads what is there. True if more waits.
     fn turn(&mut self, moment: &Moment, lens: &mut Lens, window: &Window, news: &Sender<String>) -> bool {
-        let now = moment.monotonic + moment.offset;
-        if let Some((_, until)) = moment.recording
-            && self.phase == Phase::Waiting
-            && moment.monotonic >= until
-        {
-            self.phase = Phase::Finished;
-            return false;
-        }
-        if let Some((from, _)) = moment.recording
-            && self.phase == Phase::Waiting
-            && moment.monotonic >= from
-        {
-            self.phase = Phase::Recording;
-            let _ = self.drops(news);
-            self.slicer.begin(from.saturating_add(moment.offset));
-        }
-        let more = match moment.recording {
-            Some((from, until)) if self.phase == Phase::Recording => {
-                let more = self.record(
-                    from.saturating_add(moment.offset),
-                    until.saturating_add(moment.offset),
-                    lens,
-                    window,
-                    news,
-                );
-                self.cut(moment, now, until, more, news);
-                more
-            }
-            _ => self.read(&mut |_| {}, news),
+        let Some((from, until)) = moment.recording.filter(|(from, _)| moment.monotonic >= *from) else {
+            return self.idle(moment, news);
         };
+        let on_wall = |monotonic: i64| monotonic.saturating_add(moment.offset);
+        if self.phase == Phase::Waiting {
+            self.phase = Phase::Recording;
+            self.slicer.begin(on_wall(from));
+        }
+        let more = self.record(on_wall(from), on_wall(until), lens, window, news);
+        self.cut(moment, until, more, news);
         more && self.phase != Phase::Finished
+    }
+
+    /// Before the window: packets are let go. So are drops, but for those since the last look, which may have happened
+    /// inside.
+    fn idle(&mut self, moment: &Moment, news: &Sender<String>) -> bool {
+        let more = self.read(&mut |_| {}, news);
+        let _ = self.drops(news);
+        // A window that was closed before it opened never comes.
+        if moment.recording.is_some_and(|(from, until)| until <= from) {
+            self.phase = Phase::Finished;
+        }
+        more
     }
 
     fn record(
@@ -143,8 +135,8 @@ impl<S: Sink> Point<S> {
         self.outcome(result, news)
     }
 
-    fn cut(&mut self, moment: &Moment, now: i64, until: i64, more: bool, news: &Sender<String>) {
-        let offset = moment.offset;
+    fn cut(&mut self, moment: &Moment, until: i64, more: bool, news: &Sender<String>) {
+        let (now, offset) = (moment.monotonic + moment.offset, moment.offset);
         if moment.monotonic >= until.saturating_add(FLUSH_NANOS) && (self.saw_end || !more) {
             let drops = self.drops(news);
             self.slicer.finish(until.saturating_add(offset), offset, drops);
