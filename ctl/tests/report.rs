@@ -114,6 +114,7 @@ fn report(verdict: Verdict, paths: Vec<PathReport>) -> DiffReport {
         totals: Some(totals),
         nodes: vec![node("node-a", 200_000), node("node-b", 400_000), node("node-c", 100_000)],
         paths,
+        notes: vec!["observed with no capture loss at any of 8 points".into()],
         ..Default::default()
     }
 }
@@ -156,7 +157,7 @@ fn nothing_lost_is_a_line_per_path() {
     10.244.2.10:81 → 10.244.1.10:41822  tcp  vxlan vni 1                     1 of 1 segment arrived
 
     nothing lost
-    observed with no capture loss at any of 1 point
+    observed with no capture loss at any of 8 points
     ");
 }
 
@@ -169,15 +170,15 @@ fn a_blind_point_says_so_and_hides_nothing() {
     blind.blind_ratio = 0.031;
     path.hops.push(blind);
     let mut report = report(Verdict::Inconclusive, vec![path, clean_path("10.244.2.10:81", 7)]);
-    report.nodes[0].kernel_drops = 1_990;
     report.nodes[2].state = CaptureState::Failed as i32;
-    report.nodes[2].reason = "filter: needs a newer libpcap".into();
     report.nodes[1].coverage = vec!["cali1 vanished at 14:03:25Z".into()];
-    report.notes = vec!["not observable: 3.1 %, above 1 %".into()];
+    report.notes = vec![
+        "node-c did not complete: filter: needs a newer libpcap".into(),
+        "node-a eth0 in: dropped 31 of 1,000 packets (ring full)".into(),
+    ];
     insta::assert_snapshot!(shown(&report), @r"
     capture c-7f3k  flannel-mtu  14:03:20.000Z – 14:03:30.000Z  2 of 3 nodes  clock error ≤ 0.4 ms
     node-b: cali1 vanished at 14:03:25Z
-    node-c failed: filter: needs a newer libpcap
 
     10.244.2.10:80 → 10.244.1.10:41822  tcp  vxlan vni 1                     969 of 1,000 segments arrived, 31 not observable
       #  node    interface   dir  sees         segments   lost after     p50 delay
@@ -186,10 +187,9 @@ fn a_blind_point_says_so_and_hides_nothing() {
 
     10.244.2.10:81 → 10.244.1.10:41822  tcp  vxlan vni 1                     7 of 7 segments arrived
 
-    inconclusive: 31 of 1,007 segments not observable
-    not observable: 3.1 %, above 1 %
-    node-a dropped 1,990 packets while capturing: 1,990 by the kernel, 0 by the agent
-    capture loss at 1 of 2 points: node-a eth0 in blind 3.1 %; what they hide is not observable
+    inconclusive: 31 of 1,007 segments not observable or ambiguous
+    node-c did not complete: filter: needs a newer libpcap
+    node-a eth0 in: dropped 31 of 1,000 packets (ring full)
     ");
 }
 
@@ -214,7 +214,7 @@ fn a_total_black_hole_with_a_reason_and_no_next_point() {
         ..Default::default()
     }];
     let mut report = report(Verdict::Lost, vec![path]);
-    (report.partial, report.omitted_paths) = (true, 2);
+    report.partial = true;
     report.nodes[0].state = CaptureState::Running as i32;
     insta::assert_snapshot!(shown(&report), @r"
     capture c-7f3k  flannel-mtu  14:03:20.000Z – 14:03:30.000Z  3 of 3 nodes  clock error ≤ 0.4 ms  partial
@@ -229,9 +229,8 @@ fn a_total_black_hole_with_a_reason_and_no_next_point() {
     LOST  node-a eth0 → unknown   1,000 segments   confidence 100 %
       kernel says: NETFILTER_DROP at nft_do_chain (kfree_skb)
 
-    2 more paths not listed: the report is full
     partial: the capture still runs; what has passed the guard is judged
-    observed with no capture loss at any of 4 points
+    observed with no capture loss at any of 8 points
     ");
 }
 
@@ -274,7 +273,7 @@ fn wide_shows_every_hop_dates_and_examples() {
       #  node    interface   dir  sees         segments   lost after     p50 delay  p99 delay
       1  node-b  eth0        out  vxlan 1             7        –                 –          –
 
-    observed with no capture loss at any of 7 points
+    observed with no capture loss at any of 8 points
     ");
 }
 
@@ -284,6 +283,17 @@ fn loss_below_the_threshold_is_told() {
     assert!(
         shown.contains("\nlost 37 segments, below the threshold\n") && !shown.contains("nothing lost"),
         "{shown}"
+    );
+}
+
+#[test]
+fn a_report_that_compares_nothing_leaves_the_why_to_the_notes() {
+    let mut report = report(Verdict::Inconclusive, Vec::new());
+    report.notes = vec!["no packet matched the filter".into()];
+    assert!(
+        shown(&report).ends_with("\n\ninconclusive\nno packet matched the filter\n"),
+        "{}",
+        shown(&report)
     );
 }
 

@@ -37,10 +37,17 @@ impl Display {
             Kind::Lines(changes) => changes.lines(capture).iter().for_each(|line| eprintln!("{line}")),
             Kind::Moving(bar) => {
                 let frame = moving::frame(capture, Timestamp::now());
-                bar.set_length(frame.length);
-                bar.set_position(frame.position);
+                bar.update(|state| {
+                    state.set_len(frame.length);
+                    state.set_pos(frame.position);
+                });
                 bar.set_prefix(escape::line(&capture.id).into_owned());
                 bar.set_message(frame.message);
+                // Shown once there is something to show.
+                if bar.is_hidden() {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                    bar.tick();
+                }
             }
         }
     }
@@ -55,7 +62,7 @@ impl Drop for Display {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::hidden());
     if let Ok(style) = ProgressStyle::with_template("{prefix}  {bar:24}  {msg}") {
         bar.set_style(style);
     }

@@ -3,7 +3,7 @@
 use lastseen_proto::v1::{CaptureState, DiffReport, NodeReport};
 
 use super::Options;
-use crate::output::{escape, names, units};
+use crate::output::{escape, units};
 
 pub(super) fn text(report: &DiffReport, options: Options) -> String {
     let mut parts = vec![format!("capture {}", report.capture_id)];
@@ -42,19 +42,9 @@ fn clock_error(nodes: &[NodeReport]) -> String {
     }
 }
 
+/// What a node that took part did not cover. Why others did not take part is in the report's notes.
 fn troubles(node: &NodeReport) -> String {
-    let mut text = String::new();
-    let name = escape::line(&node.node);
-    match (took_part(node), node.reason.is_empty()) {
-        (false, true) => text += &format!("{name} {}\n", names::capture_state(node.state)),
-        (false, false) => {
-            text += &format!("{name} {}: {}\n", names::capture_state(node.state), escape::line(&node.reason));
-        }
-        (true, false) => text += &format!("{name}: {}\n", escape::line(&node.reason)),
-        (true, true) => {}
-    }
-    for note in &node.coverage {
-        text += &format!("{name}: {}\n", escape::line(note));
-    }
-    text
+    let stopped_early = Some(&node.reason).filter(|reason| took_part(node) && !reason.is_empty());
+    let lines = stopped_early.into_iter().chain(&node.coverage);
+    lines.map(|line| format!("{}: {}\n", escape::line(&node.node), escape::line(line))).collect()
 }
