@@ -33,7 +33,8 @@ const MS: i64 = 1_000_000;
 /// A node in a namespace, with a link to a peer, and the key material of its agent and coordinator.
 struct Lab {
     node: Arc<Namespace>,
-    peer: Namespace,
+    /// Holds the other end of the link.
+    _peer: Namespace,
     authority: Authority,
     coordinator_pki: PathBuf,
     agent_pki: PathBuf,
@@ -47,7 +48,7 @@ impl Lab {
         reach(&node, "10.9.0.2:9000", &peer);
         let authority = Authority::new();
         let (coordinator_pki, agent_pki) = (authority.issue("coordinator"), authority.issue("agent/node-a"));
-        Self { node: Arc::new(node), peer, authority, coordinator_pki, agent_pki }
+        Self { node: Arc::new(node), _peer: peer, authority, coordinator_pki, agent_pki }
     }
 
     /// Runs `test` in the node's namespace.

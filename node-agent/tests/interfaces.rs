@@ -4,7 +4,11 @@ mod common;
 
 use common::Namespace;
 use lastseen_node_agent::interfaces::{Snapshot, snapshot};
-use lastseen_proto::v1::{Interface, InterfaceKind, OverlayKind};
+use lastseen_proto::v1::{
+    Interface,
+    InterfaceKind::{Bridge, Loopback, Overlay, Physical, PodVeth},
+    OverlayKind,
+};
 
 fn look(namespace: &Namespace) -> Snapshot {
     namespace.run(|| {
@@ -40,7 +44,6 @@ fn a_flannel_node_is_classified_with_its_tunnel_routes_and_entries() {
     let topology = look(&node).topology;
     let find = |name: &str| -> &Interface { topology.interfaces.iter().find(|i| i.name == name).unwrap() };
     let kinds = ["lo", "eth0", "cni0", "veth1", "flannel.1"].map(|name| find(name).kind());
-    use InterfaceKind::{Bridge, Loopback, Overlay, Physical, PodVeth};
     assert_eq!(kinds, [Loopback, Physical, Bridge, PodVeth, Overlay]);
 
     let (eth0, veth) = (find("eth0"), find("veth1"));

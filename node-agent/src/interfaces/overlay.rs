@@ -27,18 +27,24 @@ pub(super) fn device(kind_of: Option<&InfoKind>, data: Option<&InfoData>) -> Opt
     let mut device = OverlayDevice::default();
     device.set_kind(kind(kind_of?)?);
     match data {
-        Some(InfoData::Vxlan(info)) => info.iter().for_each(|attribute| vxlan(attribute, &mut device)),
-        Some(InfoData::Geneve(info)) => info.iter().for_each(|attribute| geneve(attribute, &mut device)),
-        Some(InfoData::IpTunnel(info)) => info.iter().for_each(|attribute| ip_tunnel(attribute, &mut device)),
+        Some(InfoData::Vxlan(info)) => apply(info, vxlan, &mut device),
+        Some(InfoData::Geneve(info)) => apply(info, geneve, &mut device),
+        Some(InfoData::IpTunnel(info)) => apply(info, ip_tunnel, &mut device),
         Some(InfoData::GreTun(info) | InfoData::GreTap(info) | InfoData::ErSpan(info)) => {
-            info.iter().for_each(|attribute| gre(attribute, &mut device));
+            apply(info, gre, &mut device);
         }
         Some(InfoData::GreTun6(info) | InfoData::GreTap6(info) | InfoData::Ip6ErSpan(info)) => {
-            info.iter().for_each(|attribute| gre6(attribute, &mut device));
+            apply(info, gre6, &mut device);
         }
         _ => {}
     }
     Some(device)
+}
+
+fn apply<T>(attributes: &[T], read: impl Fn(&T, &mut OverlayDevice), device: &mut OverlayDevice) {
+    for attribute in attributes {
+        read(attribute, device);
+    }
 }
 
 fn vxlan(attribute: &InfoVxlan, device: &mut OverlayDevice) {

@@ -39,7 +39,7 @@ fn auto(all: &[Link]) -> Selection {
                 coverage.push(format!("{}: not captured: its frames are not decoded", link.interface.name));
             }
             InterfaceKind::Physical | InterfaceKind::Overlay | InterfaceKind::Bridge => {
-                links.push(link.clone())
+                links.push(link.clone());
             }
             InterfaceKind::PodVeth => veths.push(link.clone()),
             _ => {}

@@ -77,7 +77,7 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
         return Err(format!("node {}: {}", context.node, selection.coverage.join("; ")));
     }
     let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
-    let notes = start(readers, spec, decode_config(snapshot), &window)
+    let notes = start(readers, spec, &decode_config(snapshot), &window)
         .map_err(|e| format!("node {}: cannot start a capture thread: {e}", context.node))?;
     Ok(Armed { window, notes, coverage: selection.coverage, points })
 }
@@ -144,7 +144,7 @@ fn decode_config(snapshot: &Snapshot) -> DecodeConfig {
 fn start(
     readers: Vec<Point<BatchSink>>,
     spec: &Spec,
-    config: DecodeConfig,
+    config: &DecodeConfig,
     window: &Arc<Window>,
 ) -> io::Result<Receiver<String>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(readers.len());

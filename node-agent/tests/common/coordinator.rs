@@ -95,7 +95,7 @@ impl AgentService for Service {
         let (mut batches, state) = (request.into_inner(), self.state.clone());
         tokio::spawn(async move {
             while let Ok(Some(batch)) = batches.message().await {
-                if let Some(ack) = state.take(batch)
+                if let Some(ack) = state.take(&batch)
                     && acks.send(Ok(ack)).await.is_err()
                 {
                     return;
@@ -107,7 +107,7 @@ impl AgentService for Service {
 }
 
 impl State {
-    fn take(&self, batch: ObservationBatch) -> Option<BatchAck> {
+    fn take(&self, batch: &ObservationBatch) -> Option<BatchAck> {
         let key = batch.key.clone().unwrap();
         if *self.refuse.lock().unwrap() == Some(key.sequence) {
             let refused = RefusedBatch { key: Some(key), reason: "by the test".into() };
@@ -115,9 +115,10 @@ impl State {
         }
         let point = key.point.clone().unwrap();
         let id = (point.index, point.direction, key.sequence);
-        if let Some(old) = self.batches.lock().unwrap().insert(id, batch.clone()) {
+        let old = self.batches.lock().unwrap().insert(id, batch.clone());
+        if let Some(old) = old {
             self.repeated.fetch_add(1, Ordering::Relaxed);
-            self.altered.fetch_add(u64::from(old != batch), Ordering::Relaxed);
+            self.altered.fetch_add(u64::from(old != *batch), Ordering::Relaxed);
         }
         let ack = BatchAck { committed: vec![key], refused: Vec::new() };
         self.acking.load(Ordering::Relaxed).then_some(ack)
