@@ -115,8 +115,8 @@ mod tests {
         Slice { start_nanos: start * 1_000_000, end_nanos: end * 1_000_000, counters }
     }
 
-    fn rate(coverage: &Coverage, at: i64) -> f64 {
-        coverage.miss_rate(at * 1_000_000, at * 1_000_000)
+    fn percent(coverage: &Coverage, at: i64) -> u64 {
+        (coverage.miss_rate(at * 1_000_000, at * 1_000_000) * 100.0).round() as u64
     }
 
     #[test]
@@ -126,20 +126,20 @@ mod tests {
             coverage.add(slice(start, end, drops));
         }
         coverage.seal();
-        assert_eq!(rate(&coverage, 500), 0.0);
-        assert_eq!(rate(&coverage, 950), 0.2);
-        assert_eq!(rate(&coverage, 1500), 0.2);
-        assert_eq!(rate(&coverage, 2500), 0.0);
-        assert_eq!(rate(&coverage, 3500), 1.0);
-        assert_eq!(rate(&coverage, 4500), 0.0);
-        assert_eq!(rate(&coverage, 5500), 1.0);
-        assert_eq!(rate(&coverage, -1), 1.0);
+        assert_eq!(percent(&coverage, 500), 0);
+        assert_eq!(percent(&coverage, 950), 20);
+        assert_eq!(percent(&coverage, 1500), 20);
+        assert_eq!(percent(&coverage, 2500), 0);
+        assert_eq!(percent(&coverage, 3500), 100);
+        assert_eq!(percent(&coverage, 4500), 0);
+        assert_eq!(percent(&coverage, 5500), 100);
+        assert_eq!(percent(&coverage, -1), 100);
     }
 
     #[test]
     fn a_point_without_a_slice_is_blind_throughout() {
         let mut coverage = Coverage::default();
         coverage.seal();
-        assert_eq!(rate(&coverage, 0), 1.0);
+        assert_eq!(percent(&coverage, 0), 100);
     }
 }

@@ -58,7 +58,8 @@ impl Domains {
             return SHARED;
         }
         let Some(interface) = index.and_then(|index| nodes[node].interface(index)) else { return SHARED };
-        self.of_bare(&nodes[node], node, interface, flow)
+        let found = self.of_bare(&nodes[node], node, interface, flow.source, flow.destination);
+        found.unwrap_or_else(|index| self.local(node, index))
     }
 
     /// The domain of tunnel device `index` on `node`.
@@ -67,24 +68,22 @@ impl Domains {
         found.map(|&(_, tenant)| if self.is_single { SHARED } else { tenant })
     }
 
-    /// True if a bridge or pod interface surely belongs to another tenant than `domain`.
-    pub(crate) fn excludes(
+    /// True if bare packets between two addresses, seen on interface `index` of a node, are those of `domain`; on a
+    /// physical interface if their tunnelled ones may be.
+    pub(crate) fn admits(
         &self,
-        node: &NodeTables<'_>,
-        index: usize,
-        bridge: Option<u32>,
+        tables: &NodeTables<'_>,
+        node: usize,
+        index: u32,
+        (source, destination): (IpAddr, IpAddr),
         domain: Domain,
     ) -> bool {
-        if self.is_single || domain == SHARED {
-            return false;
-        }
-        let local = bridge.and_then(|bridge| self.local.get(&(index, bridge)));
-        let tunnel = bridge.and_then(|bridge| node.overlay_port(bridge));
-        let tenant = tunnel.and_then(|device| self.of_device(index, device.index));
-        match (tenant, local) {
-            (Some(tenant), _) => tenant != domain,
-            (None, _) if domain & LOCAL != 0 => local != Some(&domain),
-            _ => false,
+        let interface = tables.interface(index);
+        let Some(interface) = interface.filter(|_| !self.is_single) else { return true };
+        match self.of_bare(tables, node, interface, source, destination) {
+            Ok(SHARED) => true,
+            Ok(tenant) => tenant == domain,
+            Err(local) => self.local.get(&(node, local)) == Some(&domain),
         }
     }
 
@@ -102,29 +101,28 @@ impl Domains {
         }
     }
 
+    /// The domain of bare packets, or the bridge or interface they stay on where their tenant is not known.
     fn of_bare(
-        &mut self,
+        &self,
         tables: &NodeTables<'_>,
         node: usize,
         interface: &Interface,
-        flow: &FlowKey,
-    ) -> Domain {
+        source: IpAddr,
+        destination: IpAddr,
+    ) -> Result<Domain, u32> {
         match tables.kind(interface) {
-            InterfaceKind::Overlay => return self.of_device(node, interface.index).unwrap_or(SHARED),
-            InterfaceKind::Physical | InterfaceKind::Other | InterfaceKind::Loopback => return SHARED,
+            InterfaceKind::Overlay => return Ok(self.of_device(node, interface.index).unwrap_or(SHARED)),
+            InterfaceKind::Physical | InterfaceKind::Other | InterfaceKind::Loopback => return Ok(SHARED),
             _ => {}
         }
-        let bridge = if interface.kind == InterfaceKind::Bridge {
-            Some(interface.index)
-        } else {
-            interface.master_index
-        };
+        let is_bridge = interface.kind == InterfaceKind::Bridge;
+        let bridge = if is_bridge { Some(interface.index) } else { interface.master_index };
         let port = bridge.and_then(|bridge| tables.overlay_port(bridge));
         let tenant = match port {
             Some(device) => self.of_device(node, device.index),
-            None => self.by_routes(tables, node, flow.source, flow.destination),
+            None => self.by_routes(tables, node, source, destination),
         };
-        tenant.unwrap_or_else(|| self.local(node, bridge.unwrap_or(interface.index)))
+        tenant.ok_or(bridge.unwrap_or(interface.index))
     }
 
     /// The only tenant of the node, or the only one whose device routes lead to.

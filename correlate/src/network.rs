@@ -111,14 +111,20 @@ impl<'a> Network<'a> {
         self.points.get(&(node, netns, index, direction)).copied()
     }
 
-    /// Owners of `address` that may belong to `domain`.
-    pub(crate) fn owners(&self, address: IpAddr, domain: Domain) -> Vec<Owner> {
+    /// Owners of `address` that belong to `domain`, where packets travel between `ends`.
+    pub(crate) fn owners(&self, address: IpAddr, ends: (IpAddr, IpAddr), domain: Domain) -> Vec<Owner> {
         self.locator.owners(address, |owner| match &owner.place {
             Place::Host => true,
             Place::Pod(pod) => {
-                !self.domains.excludes(&self.tables[owner.node], owner.node, pod.bridge, domain)
+                let index = pod.bridge.or(pod.veth);
+                index.is_none_or(|index| self.admits(owner.node, index, ends, domain))
             }
         })
+    }
+
+    /// True if packets of `domain` between `ends` may be seen on interface `index` of `node`.
+    pub(crate) fn admits(&self, node: usize, index: u32, ends: (IpAddr, IpAddr), domain: Domain) -> bool {
+        self.domains.admits(&self.tables[node], node, index, ends, domain)
     }
 
     /// The node whose own interface holds `address`, and that interface.

@@ -38,6 +38,7 @@ struct Exit<'a> {
 struct Builder<'n, 'a> {
     network: &'n Network<'a>,
     domain: Domain,
+    ends: (IpAddr, IpAddr),
     seen: &'n [usize],
     path: Path,
 }
@@ -50,7 +51,7 @@ pub(crate) fn find(
     destination: IpAddr,
     seen: &[usize],
 ) -> Path {
-    let mut builder = Builder { network, domain, seen, path: Path::default() };
+    let mut builder = Builder { network, domain, ends: (source, destination), seen, path: Path::default() };
     let from = builder.end(source, Role::is_sending);
     let to = builder.end(destination, |role| !role.is_sending());
     builder.path.source_node = from.as_ref().map(|owner| owner.node);
@@ -69,7 +70,7 @@ impl<'a> Builder<'_, 'a> {
     /// The owner of an address. The pod interface that saw the packets says more than any table; among several
     /// candidates the node that saw them is meant.
     fn end(&self, address: IpAddr, side: impl Fn(Role) -> bool) -> Option<Owner> {
-        let mut owners = self.network.owners(address, self.domain);
+        let mut owners = self.network.owners(address, self.ends, self.domain);
         let at_pod = self.seen.iter().map(|&point| self.network.stations[point]);
         let mut at_pod = at_pod.filter(|station| side(station.role) && is_veth(station.role));
         if let (Some(station), None) = (at_pod.next(), at_pod.next()) {
@@ -88,7 +89,9 @@ impl<'a> Builder<'_, 'a> {
     }
 
     fn push(&mut self, node: usize, index: u32, direction: Direction) {
-        self.push_in("", node, index, direction);
+        if self.network.admits(node, index, self.ends, self.domain) {
+            self.push_in("", node, index, direction);
+        }
     }
 
     fn push_in(&mut self, netns: &str, node: usize, index: u32, direction: Direction) {
@@ -151,8 +154,13 @@ impl<'a> Builder<'_, 'a> {
         if let Some(port) = port {
             return Exit { device: None, overlay: Some(port), next_hop: destination, is_bridged: true };
         }
+        let is_own =
+            |device: &&Interface| self.network.domains.of_device(node, device.index) == Some(self.domain);
         let overlay = device.filter(|device| device.overlay.is_some());
-        let meant = || self.network.overlay_of(node, self.domain).filter(|_| to_pod && is_default);
+        let is_foreign = overlay.is_some_and(|device| !is_own(&device));
+        let overlay = overlay.filter(is_own);
+        let meant =
+            || self.network.overlay_of(node, self.domain).filter(|_| is_foreign || to_pod && is_default);
         Exit { device, overlay: overlay.or_else(meant), next_hop, is_bridged: false }
     }
 
@@ -203,7 +211,7 @@ impl<'a> Builder<'_, 'a> {
 
     /// The MAC address of a pod, from whichever node can see its interface.
     fn mac_of(&self, address: IpAddr) -> Option<crate::topology::MacAddress> {
-        let owners = self.network.owners(address, self.domain);
+        let owners = self.network.owners(address, self.ends, self.domain);
         let inside = owners.iter().find_map(|owner| Some((owner.node, pod_of(owner)?.inside.as_ref()?)));
         let (node, (netns, index)) = inside?;
         let interfaces = &self.network.tables[node].topology.interfaces;

@@ -1,0 +1,160 @@
+//! What holds for any traffic, however it was lost, copied and captured.
+#![allow(missing_docs)]
+
+mod lab;
+
+use lab::*;
+use lastseen_correlate::{Outcome, Slice, SliceCounters};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+/// One packet: which of few identities, when, where it was seen, which way.
+#[derive(Clone, Debug)]
+struct Sent {
+    identity: u32,
+    millis: i64,
+    mask: u32,
+    is_back: bool,
+    is_tcp: bool,
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    (0..40_u32, -900..13_900_i64, 1..256_u32, any::<bool>(), any::<bool>()).prop_map(
+        |(identity, millis, mask, is_back, is_tcp)| Sent { identity, millis, mask, is_back, is_tcp },
+    )
+}
+
+/// Drops of up to two points in the first half of the recording.
+fn drops() -> impl Strategy<Value = Vec<(usize, u64)>> {
+    vec((0..16_usize, 1..50_u64), 0..3)
+}
+
+fn lab_of(packets: &[Sent], drops: &[(usize, u64)]) -> Lab {
+    let mut lab = Lab::new(2);
+    for packet in packets {
+        let built = match packet.is_tcp {
+            true => Packet::tcp(packet.identity as u16, packet.identity * 100, 100),
+            false => Packet::udp(packet.identity, 100 + packet.identity),
+        };
+        let ends = if packet.is_back { (1, 0) } else { (0, 1) };
+        lab.send(ends, &built, T0 + packet.millis * MILLI, packet.mask);
+    }
+    let middle = T0 + 5 * SECOND;
+    for &(point, kernel_drops) in drops {
+        let counters = SliceCounters { received: 100, kernel_drops, agent_drops: 0 };
+        let halves =
+            [Slice { end_nanos: middle, counters, ..whole(0) }, Slice { start_nanos: middle, ..whole(100) }];
+        lab.slices.insert(point, halves.to_vec());
+    }
+    lab
+}
+
+fn bytes(outcome: &Outcome) -> String {
+    format!("{outcome:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn states_add_up_and_nothing_is_counted_twice(packets in vec(sent(), 0..120), drops in drops()) {
+        let outcome = lab_of(&packets, &drops).run();
+        assert_sums(&outcome);
+        let totals = outcome.report.totals;
+        let sightings: u64 = packets.iter().map(|packet| u64::from(packet.mask.count_ones())).sum();
+        prop_assert!(totals.segments + totals.duplicated <= sightings);
+        for path in &outcome.report.paths {
+            prop_assert!(path.hops.iter().all(|hop| hop.seen <= path.totals.segments));
+            prop_assert!(path.losses.iter().all(|loss| loss.count <= loss.total && (0.0..=1.0).contains(&loss.confidence)));
+        }
+    }
+
+    #[test]
+    fn the_order_and_size_of_batches_change_nothing(
+        packets in vec(sent(), 1..80),
+        drops in drops(),
+        rows in 1..9_usize,
+        order in any::<u64>(),
+    ) {
+        let lab = lab_of(&packets, &drops);
+        let mut batches = lab.batches_of(rows);
+        let one = run(lab.job.clone(), lab.batches());
+        let count = batches.len() as u64;
+        batches.sort_by_key(|(point, slice, columns)| {
+            (*point as u64 + 1).wrapping_mul(order).wrapping_add(columns.len() as u64).rotate_left(7) % count.max(1) ^ slice.end_nanos as u64
+        });
+        let other = run(lab.job.clone(), batches);
+        prop_assert_eq!(bytes(&one), bytes(&other));
+    }
+
+    #[test]
+    fn a_further_sighting_never_raises_the_loss(
+        packets in vec(sent(), 1..60),
+        chosen in any::<prop::sample::Index>(),
+        drops in drops(),
+    ) {
+        // Distinct identities: with copies an added sighting may as well be one copy more.
+        let mut packets = packets;
+        for (at, packet) in packets.iter_mut().enumerate() {
+            packet.identity = at as u32;
+        }
+        let before = lab_of(&packets, &drops).run().report.totals;
+        let packet = chosen.get(&packets).clone();
+        let at = packets.iter().position(|other| other.identity == packet.identity).unwrap();
+        let reach = packet.mask.ilog2();
+        if reach < 7 {
+            packets[at].mask |= 1 << (reach + 1);
+        }
+        // A point that nobody saw the flow at is off the path; its first sighting puts it there, so compare only where
+        // every point is on it.
+        let on_path = |ends: bool, packets: &[Sent]| {
+            packets.iter().filter(|p| p.is_back == ends && p.is_tcp == packet.is_tcp).fold(0, |mask, p| mask | p.mask)
+        };
+        let mut earlier = packets.clone();
+        earlier[at].mask = packet.mask;
+        prop_assume!(on_path(packet.is_back, &packets) == on_path(packet.is_back, &earlier));
+        let after = lab_of(&packets, &drops).run().report.totals;
+        prop_assert!(after.lost <= before.lost, "{:?} then {:?}", before, after);
+    }
+
+    #[test]
+    fn lost_is_never_more_than_what_went_missing(packets in vec(sent(), 1..120)) {
+        let outcome = lab_of(&packets, &[]).run();
+        let incomplete = packets.iter().filter(|packet| packet.mask >> 7 == 0).count() as u64;
+        prop_assert!(outcome.report.totals.lost <= incomplete);
+    }
+
+    #[test]
+    fn blind_everywhere_means_no_loss_at_all(packets in vec(sent(), 1..80), drops in 1..100_u64) {
+        let mut lab = lab_of(&packets, &[]);
+        let counters = SliceCounters { received: 10, kernel_drops: 0, agent_drops: drops };
+        for point in 0..16 {
+            lab.slices.insert(point, vec![Slice { counters, ..whole(0) }]);
+        }
+        prop_assert_eq!(lab.run().report.totals.lost, 0);
+    }
+
+    #[test]
+    fn any_rows_at_any_time_are_survived(
+        rows in vec((0..16_usize, any::<i64>(), any::<u32>(), any::<u32>(), any::<u16>(), any::<u8>(), any::<u8>()), 0..40),
+        start in any::<i64>(), length in 0..i64::MAX, shift in any::<i64>(),
+    ) {
+        let lab = Lab::new(2);
+        let mut correlator = lastseen_correlate::Correlator::new(lab.job.clone()).unwrap();
+        for (point, time, payload, length_of_row, small, kind, marks) in rows {
+            let mut packet = Packet::tcp(small, payload, payload);
+            packet.row.ip_length = length_of_row;
+            (packet.row.gso_size, packet.row.gso_type, packet.row.marks) = (small, kind % 6, marks);
+            (packet.row.fragment_offset, packet.protocol) = (small & 0x8, if kind % 2 == 0 { 6 } else { 17 });
+            let mut columns = lastseen_packet::observation::Columns::default();
+            columns.flows.push(packet.flow((0, 1), kind % 3 == 0));
+            packet.row.time_nanos = time;
+            columns.push(&packet.row);
+            let counters = SliceCounters { received: u64::MAX, kernel_drops: u64::MAX, agent_drops: u64::from(payload) };
+            let slice = Slice { start_nanos: start, end_nanos: start.saturating_add(length), counters };
+            let _ = correlator.add(point, slice, shift, &columns);
+        }
+        let outcome = correlator.finish();
+        assert_sums(&outcome);
+    }
+}
