@@ -83,7 +83,6 @@ fn an_agent_speaks_only_for_its_own_node() {
         let mut command = Command::new(&fleet.binaries.node_agent);
         command.args(["--coordinator", &fleet.ctl.server, "--node-name", &own.plan.name]);
         command.args(["--admin-listen", "127.0.0.1:0"]).arg("--pki-dir").arg(identity);
-        command.arg("--spool-dir").arg(fleet.path("spool-impostor"));
         let log = fleet.path(&format!("impostor-{number}.log"));
         let (code, text) = Process::run(&own.netns, command, &log, STOP).expect("it gives up");
         println!("{text}");
