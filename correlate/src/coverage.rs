@@ -8,6 +8,9 @@ const CRACK_NANOS: i64 = 5_000_000;
 /// spreads doubt this far to both sides.
 const DROP_MARGIN_NANOS: i64 = 100_000_000;
 
+/// Counters come from the network: no point counts more, so that sums over points cannot overflow.
+const MOST_COUNTED: u64 = 1 << 46;
+
 /// A stretch of time in which a point may have missed packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Blind {
@@ -31,9 +34,9 @@ impl Coverage {
     pub(crate) fn add(&mut self, slice: Slice) {
         let SliceCounters { received, kernel_drops, agent_drops } = slice.counters;
         let totals = &mut self.totals;
-        totals.received = totals.received.saturating_add(received);
-        totals.kernel_drops = totals.kernel_drops.saturating_add(kernel_drops);
-        totals.agent_drops = totals.agent_drops.saturating_add(agent_drops);
+        totals.received = totals.received.saturating_add(received).min(MOST_COUNTED);
+        totals.kernel_drops = totals.kernel_drops.saturating_add(kernel_drops).min(MOST_COUNTED);
+        totals.agent_drops = totals.agent_drops.saturating_add(agent_drops).min(MOST_COUNTED);
         self.slices.push((slice.start_nanos, slice.end_nanos));
         let dropped = kernel_drops.saturating_add(agent_drops);
         if dropped > 0 {

@@ -82,9 +82,9 @@ mod tests {
         let (mut one, mut two, mut both) = (Delays::default(), Delays::default(), Delays::default());
         for nanos in 0..1000 {
             if nanos % 3 == 0 {
-                one.add(nanos * nanos)
+                one.add(nanos * nanos);
             } else {
-                two.add(nanos * nanos)
+                two.add(nanos * nanos);
             }
             both.add(nanos * nanos);
         }
