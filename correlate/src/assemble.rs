@@ -110,31 +110,24 @@ impl Assembler<'_, '_> {
         (Reverse((totals.lost, doubt, totals.segments)), conversation.tuple, plan)
     }
 
+    /// What each protocol lost and passed on every leg that has a loss.
     fn leg_use(&self, settled: &[Settled]) -> LegUse {
         let mut legs = LegUse::new();
+        let mut ended: BTreeMap<(u32, u8), Vec<u64>> = BTreeMap::new();
         for one in settled {
-            let plan = self.course(one.conversation).1;
+            let (course, plan) = self.course(one.conversation);
+            let protocol = self.flows.conversations[one.conversation as usize].tuple.protocol;
             for loss in &one.losses {
-                legs.entry(points(plan, loss)).or_default();
+                legs.entry(points(plan, loss)).or_default().entry(protocol).or_default().lost +=
+                    loss.missing.count;
             }
+            let sums = ended.entry((course.plan, protocol)).or_insert_with(|| vec![0; plan.len()]);
+            sums.iter_mut().zip(&one.tally.hops).for_each(|(sum, hop)| *sum += hop.ended);
         }
-        for (&(from, to), protocols) in &mut legs {
-            for one in settled {
-                self.use_leg(one, from, to, protocols);
-            }
+        for ((plan, protocol), ended) in ended {
+            add_passed(&mut legs, &self.plans.plans[plan as usize].path.points, protocol, &ended);
         }
         legs
-    }
-
-    fn use_leg(&self, one: &Settled, from: usize, to: usize, protocols: &mut BTreeMap<u8, Others>) {
-        let plan = self.course(one.conversation).1;
-        let place = |point| plan.path.points.iter().position(|&known| known == point);
-        let (Some(_), Some(reached)) = (place(from), place(to)) else { return };
-        let protocol = self.flows.conversations[one.conversation as usize].tuple.protocol;
-        let entry = protocols.entry(protocol).or_default();
-        entry.passed += one.tally.hops[reached..].iter().map(|hop| hop.ended).sum::<u64>();
-        let here = one.losses.iter().filter(|loss| points(plan, loss) == (from, to));
-        entry.lost += here.map(|loss| loss.missing.count).sum::<u64>();
     }
 
     fn tunnels(&self, settled: &[Settled]) -> Tunnels<'_> {
@@ -190,7 +183,7 @@ impl Assembler<'_, '_> {
             Hop {
                 node,
                 interface,
-                kind: known.kind,
+                kind: self.network.stations[point].kind,
                 direction: known.direction,
                 view: view(seen.or(expected)),
                 seen: tally.seen,
@@ -303,6 +296,17 @@ impl Assembler<'_, '_> {
             .collect();
         nodes.sort_by(|a, b| a.node.cmp(&b.node));
         nodes
+    }
+}
+
+/// Adds what passed the legs of one path, on which `ended` segments were last seen at each point.
+fn add_passed(legs: &mut LegUse, points: &[usize], protocol: u8, ended: &[u64]) {
+    for (at, &from) in points.iter().enumerate() {
+        for (beyond, &to) in points.iter().enumerate().skip(at + 1) {
+            if let Some(protocols) = legs.get_mut(&(from, to)) {
+                protocols.entry(protocol).or_default().passed += ended[beyond..].iter().sum::<u64>();
+            }
+        }
     }
 }
 

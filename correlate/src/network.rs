@@ -69,6 +69,8 @@ impl Role {
 pub(crate) struct Station {
     pub(crate) node: usize,
     pub(crate) role: Role,
+    /// What the interface is to a path, see [`NodeTables::kind`].
+    pub(crate) kind: InterfaceKind,
     /// Interface index, absent where the topology does not have it.
     pub(crate) index: Option<u32>,
 }
@@ -80,6 +82,8 @@ pub(crate) struct Network<'a> {
     pub(crate) domains: Domains,
     pub(crate) stations: Vec<Station>,
     locator: Locator,
+    /// Node and interface by address; the first node where several hold one.
+    holders: HashMap<IpAddr, (usize, &'a Interface)>,
     points: HashMap<(usize, &'a str, u32, Direction), usize>,
 }
 
@@ -95,6 +99,7 @@ impl<'a> Network<'a> {
             points: points.collect(),
             domains: Domains::new(&tables),
             locator: Locator::new(&tables),
+            holders: holders(&tables),
             tables,
             stations,
         }
@@ -129,7 +134,7 @@ impl<'a> Network<'a> {
 
     /// The node whose own interface holds `address`, and that interface.
     pub(crate) fn holder(&self, address: IpAddr) -> Option<(usize, &'a Interface)> {
-        self.tables.iter().enumerate().find_map(|(node, tables)| Some((node, tables.holder_of(address)?)))
+        self.holders.get(&address).copied()
     }
 
     /// The tunnel device of `node` for packets of `domain`, preferring one that is up.
@@ -138,6 +143,16 @@ impl<'a> Network<'a> {
         let fitting = devices.filter(|device| self.domains.of_device(node, device.index) == Some(domain));
         fitting.max_by_key(|device| (device.up, std::cmp::Reverse(device.index)))
     }
+}
+
+fn holders<'a>(tables: &[NodeTables<'a>]) -> HashMap<IpAddr, (usize, &'a Interface)> {
+    let mut holders = HashMap::new();
+    for (node, tables) in tables.iter().enumerate() {
+        for (address, interface) in tables.held() {
+            holders.entry(address).or_insert((node, interface));
+        }
+    }
+    holders
 }
 
 fn station(tables: &[NodeTables<'_>], point: &Point) -> Station {
@@ -149,6 +164,7 @@ fn station(tables: &[NodeTables<'_>], point: &Point) -> Station {
     let kind = interface.map_or(point.kind, |interface| node.kind(interface));
     Station {
         node: point.node,
+        kind,
         role: Role::of(kind, !point.netns.is_empty(), point.direction),
         index: interface.map(|interface| interface.index),
     }

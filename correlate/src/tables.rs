@@ -19,6 +19,8 @@ pub(crate) struct NodeTables<'a> {
     routes: PrefixTable<&'a Route>,
     neighbors: HashMap<IpAddr, Vec<&'a Neighbor>>,
     forwarding: HashMap<MacAddress, Vec<&'a ForwardingEntry>>,
+    overlays: Vec<&'a Interface>,
+    holders: HashMap<IpAddr, &'a Interface>,
     underlays: Vec<u32>,
 }
 
@@ -31,6 +33,8 @@ impl<'a> NodeTables<'a> {
             routes: PrefixTable::default(),
             neighbors: HashMap::new(),
             forwarding: HashMap::new(),
+            overlays: topology.interfaces.iter().filter(|i| i.is_host() && i.overlay.is_some()).collect(),
+            holders: holders(topology),
             underlays: Vec::new(),
         };
         let mut routes: Vec<_> = topology.routes.iter().collect();
@@ -74,8 +78,8 @@ impl<'a> NodeTables<'a> {
     }
 
     /// Tunnel devices of the host's namespace.
-    pub(crate) fn overlays(&self) -> impl Iterator<Item = &'a Interface> + use<'a> {
-        self.topology.interfaces.iter().filter(|i| i.is_host() && i.overlay.is_some())
+    pub(crate) fn overlays(&self) -> impl Iterator<Item = &'a Interface> + use<'_, 'a> {
+        self.overlays.iter().copied()
     }
 
     /// The device that carries the packets of tunnel device `device`: the one it is bound to, the one that holds its
@@ -90,9 +94,12 @@ impl<'a> NodeTables<'a> {
 
     /// The interface of the host's namespace that holds `address`.
     pub(crate) fn holder_of(&self, address: IpAddr) -> Option<&'a Interface> {
-        let holds =
-            |i: &&Interface| i.is_host() && i.addresses.iter().any(|prefix| prefix.address == address);
-        self.topology.interfaces.iter().find(holds)
+        self.holders.get(&address).copied()
+    }
+
+    /// Every address an interface of the host's namespace holds.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (IpAddr, &'a Interface)> + use<'_, 'a> {
+        self.holders.iter().map(|(&address, &interface)| (address, interface))
     }
 
     /// The forwarding route to `address`: longest prefix, then the main table, then the lowest metric.
@@ -133,6 +140,16 @@ impl<'a> NodeTables<'a> {
     pub(crate) fn overlay_port(&self, bridge: u32) -> Option<&'a Interface> {
         self.overlays().find(|device| device.master_index == Some(bridge))
     }
+}
+
+fn holders(topology: &Topology) -> HashMap<IpAddr, &Interface> {
+    let mut holders = HashMap::new();
+    for interface in topology.interfaces.iter().filter(|interface| interface.is_host()) {
+        for prefix in &interface.addresses {
+            holders.entry(prefix.address).or_insert(interface);
+        }
+    }
+    holders
 }
 
 /// True for addresses that every machine has: they place nothing.

@@ -572,3 +572,41 @@ fn flow_records_tell_retransmissions_from_late_segments() {
         assert!(flow.flow_start_nanos >= T0 && flow.flow_end_nanos <= T0 + 5 * MILLI);
     }
 }
+
+#[test]
+fn a_veth_that_carries_the_tunnel_is_the_underlay_whatever_it_was_classified_as() {
+    use lastseen_correlate::input::InterfaceKind;
+    let mut lab = Lab::new(3);
+    for node in 0..3 {
+        lab.job.nodes[node].topology.interfaces[3].kind = InterfaceKind::PodVeth;
+        for point in [6, 7] {
+            lab.job.points[node * POINTS + point].kind = InterfaceKind::PodVeth;
+        }
+    }
+    udp(&mut lab, 100, 10, 4);
+    let outcome = lab.run();
+    assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 10));
+    assert_eq!(outcome.report.paths[0].hops[3].kind, InterfaceKind::Physical);
+}
+
+#[test]
+fn points_that_the_user_did_not_name_are_not_on_the_path() {
+    let mut lab = Lab::new(2);
+    lab.job.points = [7, 14].map(|point| lab.job.points[point].clone()).to_vec();
+    let mut correlator = lastseen_correlate::Correlator::new(lab.job.clone()).unwrap();
+    for id in 0..100 {
+        let packet = Packet::udp(id, 100);
+        for (point, arrives) in [(0, true), (1, id % 10 != 0)] {
+            let mut columns = lastseen_packet::observation::Columns::default();
+            columns.flows.push(packet.flow((0, 1), true));
+            let time_nanos = T0 + i64::from(id) * MILLI + point as i64 * MICRO;
+            if arrives {
+                columns.push(&Observation { time_nanos, ..packet.row });
+            }
+            correlator.add(point, whole(u64::from(arrives)), 0, &columns).unwrap();
+        }
+    }
+    let outcome = correlator.finish();
+    assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 10));
+    assert_eq!(outcome.report.paths[0].hops.len(), 2);
+}
