@@ -159,8 +159,7 @@ impl Machine {
     pub fn status(&mut self, node: &str, status: Status, now_nanos: i64) {
         let capture_state = self.capture.state;
         let Some(part) = self.capture.part_mut(node).filter(|part| !part.state.is_final()) else { return };
-        if part.incarnation.is_some_and(|known| known != status.incarnation) && status.state != State::Failed
-        {
+        if *part.incarnation.get_or_insert(status.incarnation) != status.incarnation {
             return;
         }
         if part.state != status.state {
@@ -170,7 +169,6 @@ impl Machine {
         part.coverage = status.coverage;
         match status.state {
             State::Armed => {
-                part.incarnation = Some(status.incarnation);
                 part.armed_at_nanos.get_or_insert(now_nanos);
                 if part.state == State::Arming {
                     part.state = State::Armed;

@@ -33,6 +33,14 @@ pub struct Agent {
     pub client: AgentServiceClient<Channel>,
     outbox: mpsc::Sender<v1::AgentMessage>,
     told: mpsc::Receiver<Result<Told, Status>>,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Agent {
+    /// As a dead process: the stream ends.
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
 }
 
 impl Agent {
@@ -65,8 +73,8 @@ impl Agent {
         outbox.send(v1::AgentMessage { kind: Some(Kind::Register(register)) }).await.unwrap();
         let inbox = client.connect(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let (tell, told) = mpsc::channel(64);
-        tokio::spawn(listen(inbox, outbox.clone(), tell));
-        Self { node: node.into(), incarnation, client, outbox, told }
+        let listening = tokio::spawn(listen(inbox, outbox.clone(), tell));
+        Self { node: node.into(), incarnation, client, outbox, told, listening }
     }
 
     /// The next message that is no ping.

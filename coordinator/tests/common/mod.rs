@@ -1,5 +1,5 @@
 //! A coordinator on loopback with real TLS, and an agent that does what the test tells it.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod agent;
 pub mod pki;
