@@ -39,7 +39,7 @@ pub fn incoming(listener: TcpListener, pki: Pki) -> ReceiverStream<io::Result<Tl
                         match handshake(socket, &pki).await {
                             Ok(stream) => drop(accepted.send(Ok(stream)).await),
                             Err(error) => {
-                                tracing::info!(%peer, %error, "connection refused: TLS handshake failed")
+                                tracing::info!(%peer, %error, "connection refused: TLS handshake failed");
                             }
                         }
                         drop(permit);
