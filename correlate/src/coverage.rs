@@ -43,7 +43,7 @@ impl Coverage {
             self.dropping.push(Blind {
                 start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
                 end: slice.end_nanos.saturating_add(DROP_MARGIN_NANOS),
-                rate: dropped as f64 / (dropped as f64 + received as f64),
+                rate: (dropped as f64 / (received as f64 + kernel_drops as f64)).min(1.0),
             });
         }
     }

@@ -180,7 +180,7 @@ pub enum BatchError {
 /// Packet counters of a point in one slice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SliceCounters {
-    /// Packets the point delivered to the agent.
+    /// Packets the kernel delivered to the agent, those that the agent then dropped included.
     pub received: u64,
     /// Packets the kernel dropped: ring full.
     pub kernel_drops: u64,

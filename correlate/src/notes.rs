@@ -86,7 +86,7 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
     let totals = &coverage.totals;
     let dropped = totals.kernel_drops.saturating_add(totals.agent_drops);
     if dropped > 0 {
-        let total = totals.received.saturating_add(dropped);
+        let total = totals.received.saturating_add(totals.kernel_drops);
         let hint = if totals.kernel_drops >= totals.agent_drops { "ring full" } else { "queue full" };
         notes.push(format!(
             "{name}: dropped {} of {} packets ({hint}); narrow the filter or name fewer interfaces",
