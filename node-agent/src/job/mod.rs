@@ -105,11 +105,15 @@ impl Jobs {
     }
 
     /// Passes a command on. A job that is over is forgotten when it is told to end without a trace.
-    pub fn tell(&self, capture: &str, command: Command) {
+    pub fn tell(&mut self, capture: &str, command: Command) {
         match self.running.get(capture).filter(|commands| !commands.is_closed()) {
             Some(commands) => {
                 if commands.try_send(command).is_err() {
                     tracing::warn!(capture, ?command, "the job does not listen; the command is lost");
+                }
+                if command == (Command::End { at: None }) {
+                    // Its rings may take a moment to close; its place is free for the next job now.
+                    self.running.remove(capture);
                 }
             }
             None if command == (Command::End { at: None }) => {

@@ -92,7 +92,8 @@ fn sizes(random: &mut StdRng, [small, large]: [usize; 2]) -> Vec<usize> {
 fn connections(random: &mut StdRng, traffic: &Traffic) -> Vec<TcpPlan> {
     let mut plans = Vec::new();
     if traffic.tcp_requests > 0 {
-        let (request, answer) = (random.random_range(20..2_000), random.random_range(20..8_000));
+        // Requests pass every MTU, so that the transfer after them is reached.
+        let (request, answer) = (random.random_range(20..600), random.random_range(20..8_000));
         plans.push(TcpPlan { messages: traffic.tcp_requests, request, answer });
     }
     if let Some([small, large]) = traffic.tcp_bulk_bytes {
