@@ -162,6 +162,18 @@ fn nothing_lost_is_a_line_per_path() {
 }
 
 #[test]
+fn many_clean_paths_do_not_bury_a_finding() {
+    let mut paths = vec![lossy_path()];
+    paths.extend((0..25).map(|n| clean_path(&format!("10.0.0.{n}:1"), 5)));
+    let all = report(Verdict::Lost, paths);
+    let text = shown(&all);
+    assert_eq!(text.lines().filter(|line| line.contains("5 of 5 segments arrived")).count(), 20);
+    assert!(text.contains("\n5 paths more without a finding; -o wide shows all\n"), "{text}");
+    let wide = lastseen_ctl::report::text(&all, Options { wide: true, ..Options::default() });
+    assert!(wide.contains("10.0.0.24:1") && !wide.contains("without a finding"), "{wide}");
+}
+
+#[test]
 fn a_blind_point_says_so_and_hides_nothing() {
     let mut path = clean_path("10.244.2.10:80", 969);
     path.totals =

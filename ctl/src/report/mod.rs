@@ -19,17 +19,28 @@ pub struct Options {
     pub style: Style,
 }
 
+/// Paths without a finding that get a line each. A busy fabric has thousands, and the findings must stay in sight.
+const CLEAN_PATHS: usize = 20;
+
 /// The whole report, each line with its line break.
 pub fn text(report: &DiffReport, options: Options) -> String {
     let mut text = header::text(report, options);
     let mut after_block = true;
+    let mut clean = 0;
     for path in &report.paths {
         let is_block = path::has_details(path, options);
+        clean += usize::from(!is_block);
+        if clean > CLEAN_PATHS && !is_block {
+            continue;
+        }
         if is_block || after_block {
             text.push('\n');
         }
         text += &path::text(path, options);
         after_block = is_block;
+    }
+    if let Some(hidden @ 1..) = clean.checked_sub(CLEAN_PATHS) {
+        text += &format!("{} more without a finding; -o wide shows all\n", plural(hidden as u64, "path"));
     }
     text.push('\n');
     text + &summary::text(report, options)
