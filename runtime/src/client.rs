@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -75,7 +76,12 @@ async fn open(uri: &Uri, pki: &Pki) -> io::Result<TokioIo<tokio_rustls::client::
     let socket = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or_default())).await?;
     socket.set_nodelay(true)?;
     let name = ServerName::try_from(host).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    let stream = TlsConnector::from(pki.client_config()).connect(name, socket).await?;
+    let mut stream = TlsConnector::from(pki.client_config()).connect(name, socket).await?;
+    // In TLS 1.3 the server judges our certificate after our handshake is done (RFC 8446 §2). Its first bytes, the
+    // HTTP/2 preface or an alert, say how; later the alert is lost behind "connection closed".
+    if stream.fill_buf().await?.is_empty() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(TokioIo::new(stream))
 }
 
