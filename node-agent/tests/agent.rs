@@ -27,6 +27,7 @@ use lastseen_proto::v1::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pki::Authority;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MS: i64 = 1_000_000;
 
@@ -201,6 +202,37 @@ fn a_capture_runs_from_arming_to_completion() {
         let exit = tokio::task::spawn_blocking(|| agent.terminate()).await.unwrap();
         assert_eq!(exit.code(), Some(0));
     });
+}
+
+#[test]
+fn the_admin_port_tells_readiness_and_counts_packets() {
+    let lab = Lab::new();
+    let (server, client) = (lab.coordinator_pki.clone(), lab.agent_pki.clone());
+    lab.run(move || async move {
+        let mut coordinator = Coordinator::start(&server, 0).await;
+        coordinator.state.acking.store(true, Ordering::Relaxed);
+        let _agent = agent(&client, coordinator.port, &["--admin-listen", "127.0.0.1:7482"]);
+        coordinator.register().await;
+        coordinator.send(arm("c-1", on_eth0())).await;
+        coordinator.status("c-1", &[Armed]).await;
+        assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+        coordinator.send(commit("c-1", 0, 300)).await;
+        coordinator.status("c-1", &[Running]).await;
+        traffic(60).await;
+        coordinator.status("c-1", &[Completed]).await;
+        let metrics = get("/metrics").await;
+        assert!(metrics.contains("lastseen_agent_packets_total{outcome=\"recorded\"} 60"), "{metrics}");
+        assert!(metrics.contains("lastseen_agent_connected 1"), "{metrics}");
+    });
+}
+
+async fn get(path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect("127.0.0.1:7482").await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 #[test]

@@ -56,17 +56,13 @@ pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String>
 fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed, String> {
     Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
     let mut selection = select(&snapshot.links, &spec.interfaces, &context.node)?;
-    let settings = Settings { snap_length: spec.snap_length, ring_bytes: context.ring_bytes };
     let (mut points, mut readers) = (Vec::new(), Vec::new());
     for link in &selection.links {
-        match open_both(context.backend, link, settings) {
-            Ok(sources) => {
-                for (direction, source) in sources {
-                    let point = point_id(link, direction, source.gso_known());
-                    let totals = Arc::new(Totals::default());
-                    let sink = BatchSink::new(context, &spec.capture, &point, totals.clone())?;
-                    readers.push(Point::new(source, sink, spec.dictionary_key));
+        match open_points(context, spec, link) {
+            Ok(opened) => {
+                for (point, totals, reader) in opened {
                     points.push((point, totals));
+                    readers.push(reader);
                 }
             }
             Err(error) if spec.is_auto() => selection.coverage.push(format!("not captured: {error}")),
@@ -80,6 +76,20 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     let notes = start(readers, spec, &decode_config(snapshot), &window)
         .map_err(|e| format!("node {}: cannot start a capture thread: {e}", context.node))?;
     Ok(Armed { window, notes, coverage: selection.coverage, points })
+}
+
+type Opened = (PointId, Arc<Totals>, Point<BatchSink>);
+
+/// The two points of an interface.
+fn open_points(context: &Context, spec: &Spec, link: &Link) -> Result<Vec<Opened>, String> {
+    let settings = Settings { snap_length: spec.snap_length, ring_bytes: context.ring_bytes };
+    let open = |(direction, source): Handle| {
+        let point = point_id(link, direction, source.gso_known());
+        let totals = Arc::new(Totals::default());
+        let sink = BatchSink::new(context, &spec.capture, &point, totals.clone())?;
+        Ok((point, totals, Point::new(source, sink, spec.dictionary_key)))
+    };
+    open_both(context.backend, link, settings).map_err(|e| e.to_string())?.into_iter().map(open).collect()
 }
 
 type Handle = (Direction, Box<dyn Source>);

@@ -125,6 +125,20 @@ impl State {
     }
 }
 
+/// The former listener is closed by its own task, a moment after it was stopped.
+async fn bind(port: u16) -> TcpListener {
+    let bound = async {
+        loop {
+            match TcpListener::bind(("127.0.0.1", port)).await {
+                Ok(listener) => return listener,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, bound).await.expect("the port of the former coordinator stays in use")
+}
+
 /// A running coordinator. It ends, with its connections, when it is stopped or dropped.
 pub struct Coordinator {
     pub state: Arc<State>,
@@ -142,7 +156,7 @@ impl Coordinator {
     }
 
     async fn with(state: Arc<State>, pki_dir: &Path, port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let listener = bind(port).await;
         let port = listener.local_addr().unwrap().port();
         let connections = incoming(listener, Pki::open(pki_dir).unwrap());
         let (sender, up) = mpsc::channel(4096);
