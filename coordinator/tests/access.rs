@@ -112,6 +112,8 @@ async fn an_agent_cannot_publish_for_a_capture_of_other_nodes() {
     fabric.stop().await;
 }
 
+type Change = Box<dyn Fn(&mut v1::CaptureSpec)>;
+
 /// What a start with a changed job answers.
 async fn refusal(fabric: &Fabric, change: impl Fn(&mut v1::CaptureSpec)) -> (Code, String) {
     let mut request = job(&["node-a"], 1_000);
@@ -128,7 +130,7 @@ async fn bad_jobs_are_refused_with_field_value_and_next_step() {
     drop(Agent::connect(&fabric, "node-b", 1, &[]).await);
     let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let past = Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 });
-    let cases: [(&str, Box<dyn Fn(&mut v1::CaptureSpec)>); 10] = [
+    let cases: [(&str, Change); 10] = [
         ("duration: 0s is not above 0; give 1s to 1h", Box::new(move |s| s.duration = span(0))),
         ("duration: 3601s is above the limit of 1h", Box::new(move |s| s.duration = span(3_601))),
         ("duration: ", Box::new(move |s| s.duration = span(i64::MAX))),

@@ -29,7 +29,7 @@ pub(super) struct Writer {
 /// A group and what becomes of each of its batches.
 #[derive(Default)]
 struct Group {
-    deliveries: Vec<Box<Delivery>>,
+    deliveries: Vec<Delivery>,
     bytes: usize,
 }
 
@@ -73,7 +73,7 @@ impl Writer {
                 Message::Close(capture, done) => return (group, Some((capture, done))),
                 Message::Batch(delivery) => {
                     group.bytes += delivery.batch.bytes.len();
-                    group.deliveries.push(delivery);
+                    group.deliveries.push(*delivery);
                 }
             }
             if group.bytes >= limits::GROUP_BYTES {
@@ -171,7 +171,7 @@ impl Writer {
         Ok(())
     }
 
-    fn answer(delivery: Box<Delivery>, verdict: Result<Verdict, StoreError>, is_stored: bool) {
+    fn answer(delivery: Delivery, verdict: Result<Verdict, StoreError>, is_stored: bool) {
         let outcome = match verdict {
             Ok(Verdict::Known) => Outcome::Committed,
             Ok(Verdict::Store | Verdict::Twin) if is_stored => Outcome::Committed,

@@ -261,16 +261,19 @@ impl Machine {
         } else if self.capture.parts.iter().all(|part| part.state.is_final()) {
             self.end(State::Failed, &format!("no node could be armed: {}", self.reasons()));
         } else if self.capture.parts.iter().all(|part| part.state != State::Arming) {
-            self.fix_window(now_nanos);
+            self.fix_window(now_nanos, sends);
         }
     }
 
-    fn fix_window(&mut self, now_nanos: i64) {
+    fn fix_window(&mut self, now_nanos: i64, sends: &mut Vec<Effect>) {
         let earliest = now_nanos + limits::START_LEAD_NANOS;
         let start_nanos = self.capture.spec.start_at_nanos.map_or(earliest, |at| at.max(earliest));
         let end_nanos = start_nanos + self.capture.spec.duration_nanos;
         self.capture.window = Some(Window { start_nanos, end_nanos });
         self.capture.state = State::Running;
+        // Agents tell their network once more right before they say that they are ready.
+        let ready = self.capture.parts.iter().filter(|part| part.state == State::Armed);
+        sends.extend(ready.map(|part| Effect::SaveTopology(part.node.clone())));
     }
 
     fn run(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
@@ -388,3 +391,7 @@ fn not_drained(is_connected: bool) -> String {
         "offline at the end of the capture; what it had not sent is missing".to_owned()
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,216 @@
+//! The parts of a capture's life that take longer than a test may wait.
+
+use super::*;
+use crate::model::{ClockFix, Counters, IdentityKey, Point, PointKey, SECOND, Spec};
+
+const NOW: i64 = 1_000 * SECOND;
+
+fn capture(nodes: &[&str], start_at_nanos: Option<i64>) -> Capture {
+    let names: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
+    Capture {
+        id: "c-1".into(),
+        parts: names.iter().map(|node| Part::new(node)).collect(),
+        spec: Spec {
+            name: String::new(),
+            labels: BTreeMap::new(),
+            all_nodes: false,
+            nodes: names,
+            filter: String::new(),
+            interfaces: Vec::new(),
+            duration_nanos: 10 * SECOND,
+            max_packets: None,
+            max_bytes: None,
+            snap_length: 192,
+            start_at_nanos,
+        },
+        state: State::Pending,
+        reason: String::new(),
+        created_at_nanos: NOW,
+        created_by: "eve".into(),
+        window: None,
+        identity_key: IdentityKey([0; 16]),
+    }
+}
+
+fn links(nodes: &[&str]) -> Links {
+    let clock = ClockFix {
+        at_nanos: NOW,
+        coordinator_minus_monotonic_nanos: 900 * SECOND,
+        realtime_minus_monotonic_nanos: 0,
+        error_nanos: 1,
+        round_trip_nanos: 2,
+    };
+    let link = Link { session: 1, incarnation: 5, clock, works_on_it: false };
+    nodes.iter().map(|&node| (node.to_owned(), link)).collect()
+}
+
+fn status(state: State, batches: u64) -> Status {
+    let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+    let point = Point { key, kind: 5, mtu: 1500, gso_known: true };
+    let points = vec![PointStatus { point, counters: Counters::default(), batches }];
+    Status { incarnation: 5, state, reason: String::new(), points, coverage: Vec::new() }
+}
+
+fn stored(batches: u64) -> Vec<StoredCount> {
+    let point = status(State::Armed, 0).points[0].point.key.clone();
+    vec![StoredCount { node: "a".into(), point, incarnation: 5, batches }]
+}
+
+/// A capture on node `a` whose window begins half a second after `NOW`.
+fn running() -> Machine {
+    let mut machine = Machine::new(capture(&["a"], None));
+    machine.step(NOW, &links(&["a"]));
+    machine.status("a", status(State::Armed, 0), NOW);
+    machine.step(NOW, &links(&["a"]));
+    machine.status("a", status(State::Running, 0), NOW);
+    machine
+}
+
+fn end_of(machine: &Machine) -> i64 {
+    machine.capture().window.unwrap().end_nanos
+}
+
+#[test]
+fn the_window_is_stored_before_anyone_is_told_and_speaks_the_agents_clock() {
+    let mut machine = Machine::new(capture(&["a"], None));
+    machine.step(NOW, &links(&["a"]));
+    machine.status("a", status(State::Armed, 0), NOW);
+    let effects = machine.step(NOW, &links(&["a"]));
+    assert!(matches!(effects[0], Effect::Save), "{effects:?}");
+    let Some(Effect::Send(_, Command::Commit { start_monotonic_nanos, end_monotonic_nanos, .. })) =
+        effects.last()
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*start_monotonic_nanos, 100 * SECOND + SECOND / 2);
+    assert_eq!(*end_monotonic_nanos, 110 * SECOND + SECOND / 2);
+}
+
+#[test]
+fn nodes_that_do_not_answer_are_left_out_at_the_deadline() {
+    let mut machine = Machine::new(capture(&["a", "b", "c"], None));
+    let both = links(&["a", "b"]);
+    machine.step(NOW, &both);
+    machine.status("a", status(State::Armed, 0), NOW);
+    machine.step(NOW, &both);
+    assert_eq!(machine.capture().state, State::Arming);
+    let deadline = machine.wake_nanos().unwrap();
+    assert_eq!(deadline, NOW + 5 * SECOND);
+    machine.step(deadline, &both);
+    assert_eq!(machine.capture().state, State::Running);
+    let reasons: Vec<&str> = machine.capture().parts.iter().map(|part| part.reason.as_str()).collect();
+    assert!(reasons[1].contains("did not get ready") && reasons[2].contains("went offline"), "{reasons:?}");
+}
+
+#[test]
+fn a_wanted_start_is_kept_unless_arming_took_longer() {
+    for (start_at, expected) in [(NOW + 60 * SECOND, NOW + 60 * SECOND), (NOW + 1, NOW + SECOND / 2)] {
+        let mut machine = Machine::new(capture(&["a"], Some(start_at)));
+        machine.step(NOW, &links(&["a"]));
+        machine.status("a", status(State::Armed, 0), NOW);
+        machine.step(NOW, &links(&["a"]));
+        assert_eq!(machine.capture().window.unwrap().start_nanos, expected);
+    }
+}
+
+#[test]
+fn stopped_before_its_window_a_capture_is_cancelled() {
+    let mut machine = running();
+    machine.stop("eve", NOW + 1);
+    let effects = machine.step(NOW + 1, &links(&["a"]));
+    assert_eq!(machine.capture().state, State::Cancelled);
+    assert!(matches!(effects.last(), Some(Effect::Finish)));
+    let forget =
+        |effect: &Effect| matches!(effect, Effect::Send(_, Command::End { end_monotonic_nanos: None, .. }));
+    assert!(effects.iter().any(forget), "{effects:?}");
+}
+
+#[test]
+fn draining_waits_for_batches_and_then_correlates_once() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.status("a", status(State::Completed, 3), end + SECOND);
+    assert_eq!(machine.capture().state, State::Draining);
+    machine.stored(stored(2), end + SECOND);
+    machine.step(end + SECOND, &links(&["a"]));
+    assert_eq!(machine.capture().state, State::Draining);
+    machine.stored(stored(3), end + 2 * SECOND);
+    let effects = machine.step(end + 2 * SECOND, &links(&["a"]));
+    assert!(matches!(effects.last(), Some(Effect::Correlate)), "{effects:?}");
+    assert!(machine.capture().parts[0].coverage.is_empty());
+    let again = machine.step(end + 3 * SECOND, &links(&["a"]));
+    assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn what_does_not_arrive_is_a_coverage_note() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.status("a", status(State::Completed, 3), end + SECOND);
+    machine.stored(stored(1), end + SECOND);
+    machine.step(end + SECOND, &links(&["a"]));
+    let deadline = machine.wake_nanos().unwrap();
+    assert_eq!(deadline, end + limits::TAIL_NANOS + limits::DRAIN_IDLE_NANOS);
+    machine.step(deadline - 1, &links(&["a"]));
+    assert_eq!(machine.capture().state, State::Draining);
+    machine.step(deadline, &links(&["a"]));
+    assert_eq!(machine.capture().state, State::Correlating);
+    assert_eq!(machine.capture().parts[0].coverage, ["eth0: 2 of 3 batches did not arrive"]);
+}
+
+#[test]
+fn an_agent_that_stays_away_fails_but_not_its_capture() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&[]));
+    machine.step(machine.wake_nanos().unwrap(), &links(&[]));
+    let part = &machine.capture().parts[0];
+    assert_eq!((part.state, machine.capture().state), (State::Failed, State::Correlating));
+    assert!(part.reason.starts_with("offline at the end"), "{}", part.reason);
+}
+
+#[test]
+fn arrivals_prolong_draining_up_to_its_limit() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.stored(stored(1), end + 20 * SECOND);
+    assert_eq!(machine.wake_nanos(), Some(end + 30 * SECOND));
+    machine.stored(stored(1), end + 25 * SECOND);
+    assert_eq!(machine.wake_nanos(), Some(end + 30 * SECOND), "nothing new");
+    machine.stored(stored(2), end + 900 * SECOND);
+    assert_eq!(machine.wake_nanos(), Some(end + limits::TAIL_NANOS + limits::DRAIN_NANOS));
+}
+
+#[test]
+fn a_coordinator_back_after_the_end_gives_agents_time_to_return() {
+    let stored = running().capture().clone();
+    let back = stored.window.unwrap().end_nanos + 600 * SECOND;
+    let mut machine = Machine::recover(stored, back);
+    machine.step(back, &links(&[]));
+    assert_eq!(machine.capture().state, State::Draining);
+    assert_eq!(machine.wake_nanos(), Some(back + limits::RECOVERY_NANOS));
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_made_again() {
+    let mut stored = running().capture().clone();
+    stored.state = State::Correlating;
+    let effects = Machine::recover(stored, NOW).step(NOW, &links(&[]));
+    assert!(matches!(effects[..], [Effect::Correlate]), "{effects:?}");
+}
+
+#[test]
+fn a_stop_reaches_an_agent_that_was_away() {
+    let mut machine = running();
+    let middle = NOW + 3 * SECOND;
+    machine.stop("eve", middle);
+    machine.step(middle, &links(&[]));
+    let mut back = links(&["a"]);
+    back.get_mut("a").unwrap().session = 2;
+    let effects = machine.step(middle + SECOND, &back);
+    let is_end = |effect: &Effect| matches!(effect, Effect::Send(_, Command::End { end_monotonic_nanos: Some(at), .. }) if *at == middle - 900 * SECOND);
+    assert!(effects.iter().any(is_end), "{effects:?}");
+}
