@@ -13,7 +13,7 @@ use lastseen_proto::batch::{Encoder, Limits, decode};
 
 const ROWS: usize = 8_192;
 
-/// SplitMix64: the same traffic in every run.
+/// `SplitMix64`: the same traffic in every run.
 struct Random(u64);
 
 impl Random {

@@ -72,6 +72,12 @@ pub fn message(capture: &Capture) -> v1::Capture {
     }
 }
 
+/// Packets that were received and that the filter and the decoder let pass.
+fn passed(counters: &Counters) -> u64 {
+    let set_aside = [counters.filtered, counters.own_connections, counters.undecoded];
+    set_aside.into_iter().fold(counters.received, u64::saturating_sub)
+}
+
 fn part_message(part: &Part) -> v1::CaptureNode {
     let sum = |field: fn(&Counters) -> u64| {
         part.points.iter().fold(0_u64, |sum, status| sum.saturating_add(field(&status.counters)))
@@ -88,7 +94,7 @@ fn part_message(part: &Part) -> v1::CaptureNode {
         clock_offset_nanos: part.clock_start.map(|clock| clock.offset_nanos()),
         clock_error_nanos: part.clock_start.map(|clock| clock.error_nanos),
         interfaces,
-        packets: sum(|counters| counters.received),
+        packets: sum(passed),
         kernel_drops: sum(|counters| counters.kernel_drops),
         agent_drops: sum(|counters| counters.agent_drops),
         filtered: sum(|counters| counters.filtered.saturating_add(counters.own_connections)),
