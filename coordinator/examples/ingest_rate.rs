@@ -7,9 +7,14 @@ mod common;
 
 use std::time::Instant;
 
-use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
+use common::agent::{Agent, Publisher, batch, realtime_nanos};
 use common::{Fabric, job};
+use lastseen_packet::observation::{
+    Columns, ColumnsBuilder, FlowKey, Observation, Overlay, OverlayKind, marks, protocol,
+};
 use lastseen_proto::v1;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 #[tokio::main]
 async fn main() {
@@ -63,9 +68,113 @@ async fn start(fabric: &Fabric, agents: &mut [Agent]) -> String {
 }
 
 fn batches(id: &str, count: usize, rows: usize) -> Vec<v1::ObservationBatch> {
-    let now = realtime_nanos();
-    let batch_at = |sequence: u64| batch(id, 1, sequence, now, &columns(rows, now, sequence));
-    (0..count as u64).map(batch_at).collect()
+    let mut traffic = Traffic::new(realtime_nanos());
+    let mut make = |sequence: u64| {
+        let start = traffic.now_nanos;
+        batch(id, 1, sequence, start, &traffic.columns(rows))
+    };
+    (0..count as u64).map(&mut make).collect()
+}
+
+/// What a busy interface sees: many flows at once in no order, two thirds TCP, bursts, pure acknowledgements and
+/// datagrams whose hashes no encoder can shorten.
+struct Traffic {
+    random: StdRng,
+    now_nanos: i64,
+    flows: Vec<Flow>,
+}
+
+#[derive(Clone, Default)]
+struct Flow {
+    ip_id: u16,
+    seq: u32,
+    ack: u32,
+    clock_offset: u32,
+}
+
+impl Traffic {
+    const FLOWS: usize = 400;
+
+    fn new(now_nanos: i64) -> Self {
+        let mut random = StdRng::seed_from_u64(7);
+        let mut flow = || Flow {
+            ip_id: random.random(),
+            seq: random.random(),
+            ack: random.random(),
+            clock_offset: random.random(),
+        };
+        let flows = (0..Self::FLOWS).map(|_| flow()).collect();
+        Self { random, now_nanos, flows }
+    }
+
+    fn columns(&mut self, rows: usize) -> Columns {
+        let mut builder = ColumnsBuilder::new(rows, [7; 16]);
+        for _ in 0..rows {
+            // Few flows send most packets.
+            let share: f64 = self.random.random();
+            let index = (share * share * share * Self::FLOWS as f64) as usize;
+            let (key, row) = self.packet(index);
+            builder.push(&key, row);
+        }
+        builder.columns().clone()
+    }
+
+    fn packet(&mut self, index: usize) -> (FlowKey, Observation) {
+        let is_tcp = !index.is_multiple_of(3);
+        self.now_nanos += self.random.random_range(200..6_000);
+        let random = &mut self.random;
+        let flow = &mut self.flows[index];
+        flow.ip_id = flow.ip_id.wrapping_add(1);
+        let mut row = Observation {
+            time_nanos: self.now_nanos,
+            ip_id: flow.ip_id,
+            outer_ip_id: random.random(),
+            ttl: 63,
+            marks: marks::IPV4 | marks::OUTER_IPV4 | marks::DONT_FRAGMENT,
+            ..Observation::default()
+        };
+        if is_tcp {
+            let is_pure_ack = random.random_ratio(1, 3);
+            row.payload_length = if is_pure_ack {
+                0
+            } else {
+                [1_398, 1_398, 1_398, random.random_range(1..1_398)][random.random_range(0..4)]
+            };
+            row.ip_length = row.payload_length + 52;
+            row.tcp_flags = if row.payload_length == 1_398 || is_pure_ack { 0x10 } else { 0x18 };
+            row.tcp_window = 500 + random.random_range(0..8);
+            flow.ack = flow.ack.wrapping_add(random.random_range(0..3_000));
+            (row.tcp_seq, row.tcp_ack) = (flow.seq, flow.ack);
+            flow.seq = flow.seq.wrapping_add(row.payload_length);
+            row.ts_value = flow.clock_offset.wrapping_add((self.now_nanos / 1_000_000) as u32);
+            row.ts_echo = row.ts_value.wrapping_sub(random.random_range(1..40));
+            row.marks |= marks::TCP_TIMESTAMPS;
+        } else {
+            row.payload_length = random.random_range(40..1_200);
+            row.ip_length = row.payload_length + 28;
+            row.transport_hash = random.random();
+        }
+        (key(index, is_tcp), row)
+    }
+}
+
+/// A flow inside VXLAN.
+fn key(index: usize, is_tcp: bool) -> FlowKey {
+    let overlay = Overlay {
+        kind: OverlayKind::Vxlan,
+        id: 1,
+        source: [192, 168, 0, 1].into(),
+        destination: [192, 168, 0, 2].into(),
+        port: 8472,
+    };
+    FlowKey {
+        overlay: Some(overlay),
+        source: [10, 244, 1, index as u8].into(),
+        destination: [10, 244, 2, (index / 7) as u8].into(),
+        protocol: if is_tcp { protocol::TCP } else { protocol::UDP },
+        source_port: 30_000 + (index * 37 % 30_000) as u16,
+        destination_port: 80,
+    }
 }
 
 async fn publish(mut publisher: Publisher, batches: Vec<v1::ObservationBatch>) {

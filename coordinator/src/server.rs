@@ -51,7 +51,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// Opens ports, certificates and data, and takes up unfinished jobs. Every error is one line that says what to do.
     pub async fn open(config: &Config, stopping: CancellationToken) -> anyhow::Result<Self> {
-        let pki = Pki::open(&config.pki_dir).context("--pki-dir")?;
+        let pki = Pki::open(&config.pki_dir).map_err(|error| anyhow::anyhow!("--{error}"))?;
         let identity = pki.identity();
         anyhow::ensure!(
             identity.role == Role::Coordinator,
@@ -81,7 +81,7 @@ impl Coordinator {
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
         let directory = files::prepare(&config.data_dir)
-            .context("--data-dir: not usable; give a directory that this user may write to")?;
+            .context("--data-dir: give a directory that this user may write to")?;
         let store = SqliteStore::open(config.database_url.as_deref(), &config.data_dir).await?;
         collect_garbage(&store, directory.clone()).await?;
         let mut registry = Registry::default();

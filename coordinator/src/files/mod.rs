@@ -26,14 +26,14 @@ const RECORD_HEADER_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system refused.
-    #[error("observation file {path}: cannot {action}: {source}")]
+    #[error("observation file {path}: cannot {action}: {reason}")]
     Io {
         /// Which file or directory.
         path: PathBuf,
         /// What was tried.
         action: &'static str,
         /// Why not.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The bytes are not what was written.
     #[error("observation file {path}, offset {position}: {reason}")]
@@ -50,7 +50,7 @@ pub enum FileError {
 impl FileError {
     fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { path, action, source }
+        move |reason| Self::Io { path, action, reason }
     }
 }
 
