@@ -1,4 +1,4 @@
-//! Pods with an MTU of 1,500 in front of an overlay of 1,450, and no ICMP to tell them: lost between `cni0`
+//! A pod with an MTU of 1,500 in front of an overlay of 1,450, and no ICMP to tell it: lost between `cni0`
 //! and `flannel.1` of the sender.
 
 use anyhow::Result;
@@ -8,6 +8,7 @@ use super::{Cast, Injected, offload};
 use crate::lab::node::{BRIDGE, Node, OVERLAY_MTU};
 
 const POD_MTU: u16 = 1500;
+const TCP_IPV4_HEADERS: u16 = 40;
 
 pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     let (sender, receiver) = (cast.sender, cast.receiver);
@@ -29,13 +30,13 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     };
     let counting = rule.inject(&sender.netns)?;
     set_mtu(sender, POD_MTU)?;
-    set_mtu(receiver, POD_MTU)?;
+    advertise_mss(receiver, &format!("advmss {}", POD_MTU - TCP_IPV4_HEADERS))?;
     offload::software_segmentation(&sender.pod, true)?;
     Ok(Injected {
         count: counting.count,
         undo: Box::new(move || {
             offload::software_segmentation(&sender.pod, false)?;
-            set_mtu(receiver, OVERLAY_MTU)?;
+            advertise_mss(receiver, "")?;
             set_mtu(sender, OVERLAY_MTU)?;
             (counting.undo)()
         }),
@@ -47,4 +48,10 @@ fn set_mtu(node: &Node, mtu: u16) -> Result<()> {
     let veth = &node.plan.veth;
     node.netns.ip(&format!("link set {veth} mtu {mtu}\nlink set {BRIDGE} mtu {mtu}\n"))?;
     node.pod.ip(&format!("link set eth0 mtu {mtu}\n"))
+}
+
+/// Makes the receiver's pod invite segments that only a larger MTU carries, while its own stay small: a large
+/// answer would be lost on the receiver's node too.
+fn advertise_mss(node: &Node, advmss: &str) -> Result<()> {
+    node.pod.ip(&format!("route replace default via {} {advmss}\n", node.plan.gateway()))
 }
