@@ -77,10 +77,33 @@ CREATE TABLE reports (
     report      BLOB NOT NULL
 );
 
+-- One row per flow and observation point. The names are those of the IPFIX information elements where one exists;
+-- direction is `in` or `out`, overlay_kind is null where the flow was seen bare.
 CREATE TABLE flow_records (
-    capture_id  TEXT NOT NULL REFERENCES captures (id) ON DELETE CASCADE,
-    ordinal     BIGINT NOT NULL,
-    record      BLOB NOT NULL,
+    capture_id                 TEXT NOT NULL REFERENCES captures (id) ON DELETE CASCADE,
+    ordinal                    BIGINT NOT NULL,
+    node                       TEXT NOT NULL,
+    interface                  TEXT NOT NULL,
+    direction                  TEXT NOT NULL,
+    source_address             TEXT NOT NULL,
+    destination_address        TEXT NOT NULL,
+    protocol_identifier        BIGINT NOT NULL,
+    source_transport_port      BIGINT NOT NULL,
+    destination_transport_port BIGINT NOT NULL,
+    overlay_kind               TEXT,
+    overlay_id                 BIGINT,
+    packet_delta_count         BIGINT NOT NULL,
+    octet_delta_count          BIGINT NOT NULL,
+    segments                   BIGINT NOT NULL,
+    flow_start                 BIGINT NOT NULL,
+    flow_end                   BIGINT NOT NULL,
+    tcp_control_bits           BIGINT NOT NULL,
+    retransmissions            BIGINT NOT NULL,
+    out_of_order               BIGINT NOT NULL,
+    minimum_ip_total_length    BIGINT NOT NULL,
+    maximum_ip_total_length    BIGINT NOT NULL,
+    minimum_ttl                BIGINT NOT NULL,
+    maximum_ttl                BIGINT NOT NULL,
     PRIMARY KEY (capture_id, ordinal)
 ) WITHOUT ROWID;
 

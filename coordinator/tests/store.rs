@@ -7,9 +7,11 @@ use lastseen_coordinator::model::{
     BatchKey, Capability, Capture, CheckedBatch, ClockFix, Counters, IdentityKey, NodeRecord, Part, Point,
     PointKey, PointStatus, Spec, State, Window,
 };
-use lastseen_coordinator::store::{
-    Cursor, Location, Placed, RecordKind, Results, SqliteStore, Store, StoreError,
-};
+use lastseen_coordinator::store::{Cursor, Location, Placed, Results, SqliteStore, Store, StoreError};
+
+use lastseen_correlate::report::{FlowRecord, OverlayReport};
+use lastseen_correlate::topology::Direction;
+use lastseen_packet::observation::OverlayKind;
 
 fn spec() -> Spec {
     Spec {
@@ -142,20 +144,48 @@ async fn batches_are_found_counted_and_go_with_their_capture() {
     assert!(store.files().await.unwrap().is_empty() && store.batches("c-1").await.unwrap().is_empty());
 }
 
+/// No two numbers alike, so that a mixed-up column shows.
+fn flow(n: u8) -> FlowRecord {
+    let overlay = n.is_multiple_of(2).then_some(OverlayReport { kind: OverlayKind::VxlanGpe, id: 1 << 23 });
+    FlowRecord {
+        node: "node-a".into(),
+        interface: "eth0".into(),
+        direction: if n.is_multiple_of(2) { Direction::In } else { Direction::Out },
+        source_address: "10.244.1.2".parse().unwrap(),
+        destination_address: "2001:db8::1".parse().unwrap(),
+        protocol_identifier: n,
+        source_transport_port: 65_535,
+        destination_transport_port: 80,
+        overlay,
+        packet_delta_count: u64::MAX,
+        octet_delta_count: 11,
+        segments: 12,
+        flow_start_nanos: -13,
+        flow_end_nanos: i64::MAX,
+        tcp_control_bits: 0xff,
+        retransmissions: 14,
+        out_of_order: 15,
+        minimum_ip_total_length: 16,
+        maximum_ip_total_length: u32::MAX,
+        minimum_ttl: 17,
+        maximum_ttl: 255,
+    }
+}
+
 #[tokio::test]
 async fn results_replace_earlier_ones_and_are_paged() {
     let home = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(None, home.path()).await.unwrap();
     store.save_capture(&capture("c-1", 1)).await.unwrap();
     assert_eq!(store.report("c-1").await.unwrap(), None);
-    let mut results = Results { report: vec![1], flows: vec![vec![0]; 9], lost: vec![vec![7]] };
+    let mut results = Results { report: vec![1], flows: vec![flow(0); 9], lost: vec![vec![7]] };
     store.save_results("c-1", &results).await.unwrap();
-    results.flows = (0..5).map(|n| vec![n]).collect();
+    results.flows = (0..5).map(flow).collect();
     store.save_results("c-1", &results).await.unwrap();
     assert_eq!(store.report("c-1").await.unwrap(), Some(vec![1]));
-    let page = store.records(RecordKind::Flow, "c-1", 3, 10).await.unwrap();
-    assert_eq!(page, [vec![3], vec![4]]);
-    assert_eq!(store.records(RecordKind::Lost, "c-1", 0, 10).await.unwrap(), [vec![7]]);
+    assert_eq!(store.flows("c-1", 3, 10).await.unwrap(), [flow(3), flow(4)]);
+    assert_eq!(store.flows("c-1", 0, 2).await.unwrap(), [flow(0), flow(1)]);
+    assert_eq!(store.lost("c-1", 0, 10).await.unwrap(), [vec![7]]);
 }
 
 #[tokio::test]

@@ -178,19 +178,11 @@ fn bare(key: &FlowKey) -> FlowKey {
 /// `vxlan 1`, or `inner` where there is no tunnel.
 pub(crate) fn view(overlay: Option<OverlayReport>) -> String {
     let Some(OverlayReport { kind, id }) = overlay else { return "inner".to_owned() };
-    let name = match kind {
-        OverlayKind::None => return "inner".to_owned(),
-        OverlayKind::IpInIp => return "ipip".to_owned(),
-        OverlayKind::Vxlan => "vxlan",
-        OverlayKind::VxlanGpe => "vxlan-gpe",
-        OverlayKind::Geneve => "geneve",
-        OverlayKind::Gre => "gre",
-        OverlayKind::Mpls => "mpls",
-        OverlayKind::WireGuard => "wireguard",
-        OverlayKind::Esp => "esp",
-        OverlayKind::Ah => "ah",
-    };
-    format!("{name} {id}")
+    match kind {
+        OverlayKind::None => "inner".to_owned(),
+        OverlayKind::IpInIp => kind.name().to_owned(),
+        _ => format!("{} {id}", kind.name()),
+    }
 }
 
 /// True for the segments that are matched: of a datagram in fragments, the one with the transport header. It is what

@@ -51,6 +51,43 @@ pub enum OverlayKind {
     Ah = 9,
 }
 
+impl OverlayKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::Vxlan,
+        Self::VxlanGpe,
+        Self::Geneve,
+        Self::Gre,
+        Self::IpInIp,
+        Self::Mpls,
+        Self::WireGuard,
+        Self::Esp,
+        Self::Ah,
+    ];
+
+    /// Lower-case name, `vxlan-gpe`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Vxlan => "vxlan",
+            Self::VxlanGpe => "vxlan-gpe",
+            Self::Geneve => "geneve",
+            Self::Gre => "gre",
+            Self::IpInIp => "ip-in-ip",
+            Self::Mpls => "mpls",
+            Self::WireGuard => "wireguard",
+            Self::Esp => "esp",
+            Self::Ah => "ah",
+        }
+    }
+
+    /// The kind with this [`name`](Self::name).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// The innermost tunnel around a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Overlay {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lastseen_correlate::Outcome;
+use lastseen_correlate::report::FlowRecord;
 use lastseen_proto::{convert, v1};
 use prost::Message;
 use tokio::sync::Semaphore;
@@ -39,7 +40,7 @@ pub struct Found {
     /// The report, never larger than a message.
     pub report: v1::DiffReport,
     /// Flow records.
-    pub flows: Vec<v1::FlowRecord>,
+    pub flows: Vec<FlowRecord>,
     /// Lost packets.
     pub lost: Vec<v1::LostPacket>,
 }
@@ -81,16 +82,16 @@ impl Found {
         }
         Self {
             report,
-            flows: outcome.flows.into_iter().map(convert::flow_record).collect(),
+            flows: outcome.flows,
             lost: outcome.lost.into_iter().map(convert::lost_packet).collect(),
         }
     }
 
     /// For the store.
-    pub fn encode(&self) -> Results {
+    pub fn into_results(self) -> Results {
         Results {
             report: self.report.encode_to_vec(),
-            flows: self.flows.iter().map(Message::encode_to_vec).collect(),
+            flows: self.flows,
             lost: self.lost.iter().map(Message::encode_to_vec).collect(),
         }
     }

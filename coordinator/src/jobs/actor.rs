@@ -185,7 +185,7 @@ impl Actor {
             let result = async {
                 services.ingest.close_capture(&capture.id).await;
                 let results = services.analysis.run(&capture, None).await?;
-                services.store.save_results(&capture.id, &results.encode()).await?;
+                services.store.save_results(&capture.id, &results.into_results()).await?;
                 Ok::<_, Error>(())
             };
             let result = result.await.map_err(|error: Error| error.to_string());

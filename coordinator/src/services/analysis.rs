@@ -1,8 +1,8 @@
 //! `AnalysisService`: what the observations say.
 
 use lastseen_correlate::{Report, ViewOptions};
-use lastseen_proto::v1;
 use lastseen_proto::v1::analysis_service_server::AnalysisService;
+use lastseen_proto::{convert, v1};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -10,7 +10,6 @@ use super::{Context, page};
 use crate::error::Error;
 use crate::limits;
 use crate::model::{Capture, State};
-use crate::store::RecordKind;
 use crate::time::display;
 
 /// Records of a page together take at most this many bytes; the next page goes on behind them.
@@ -41,8 +40,9 @@ impl AnalysisService for AnalysisApi {
         call: Request<v1::ListFlowsRequest>,
     ) -> Result<Response<v1::ListFlowsResponse>, Status> {
         let v1::ListFlowsRequest { capture_id, page_size, page_token } = call.into_inner();
-        let (flows, next_page_token) =
-            self.records(RecordKind::Flow, &capture_id, page_size, &page_token).await?;
+        let (capture, page) = self.page(&capture_id, page_size, &page_token).await?;
+        let stored = self.0.store.flows(&capture, page.from, page.size).await.map_err(Error::from)?;
+        let (flows, next_page_token) = page.cut(stored.into_iter().map(convert::flow_record).collect());
         Ok(Response::new(v1::ListFlowsResponse { flows, next_page_token }))
     }
 
@@ -51,19 +51,51 @@ impl AnalysisService for AnalysisApi {
         call: Request<v1::ListLostPacketsRequest>,
     ) -> Result<Response<v1::ListLostPacketsResponse>, Status> {
         let v1::ListLostPacketsRequest { capture_id, page_size, page_token } = call.into_inner();
-        let (packets, next_page_token) =
-            self.records(RecordKind::Lost, &capture_id, page_size, &page_token).await?;
+        let (capture, page) = self.page(&capture_id, page_size, &page_token).await?;
+        let stored = self.0.store.lost(&capture, page.from, page.size).await.map_err(Error::from)?;
+        let decoded: Result<Vec<_>, _> =
+            stored.iter().map(|record| v1::LostPacket::decode(record.as_slice())).collect();
+        let decoded = decoded
+            .map_err(|e| Error::Internal(format!("a lost packet of {capture} cannot be read: {e}")))?;
+        let (packets, next_page_token) = page.cut(decoded);
         Ok(Response::new(v1::ListLostPacketsResponse { packets, next_page_token }))
     }
 }
 
+/// A part of a list.
+struct Page {
+    /// Number of its first record, counted from 0.
+    from: u64,
+    /// Most records.
+    size: u32,
+}
+
+impl Page {
+    /// Cuts `records`, which begin at `from`, to what fits a message. With the token of the next page, empty if this
+    /// is the last.
+    fn cut<T: Message>(&self, mut records: Vec<T>) -> (Vec<T>, String) {
+        let found = records.len();
+        let mut bytes = 0;
+        let fitting = records.iter().take_while(|record| {
+            bytes += record.encoded_len();
+            bytes <= PAGE_BYTES
+        });
+        records.truncate(fitting.count());
+        let is_last = found < self.size as usize && records.len() == found;
+        let next = if is_last { String::new() } else { (self.from + records.len() as u64).to_string() };
+        (records, next)
+    }
+}
+
 impl AnalysisApi {
-    /// The capture named, or the newest.
+    /// The capture named, or the newest that can have a report: a refused one must not hide the last good one.
     async fn choose(&self, id: &str) -> Result<Capture, Error> {
         if !id.is_empty() {
             return Ok((*self.0.jobs.get(id).await?).clone());
         }
-        let newest = self.0.store.captures(None, 1).await?.pop().ok_or(Error::NoCaptures)?;
+        let recent = self.0.store.captures(None, limits::DEFAULT_CAPTURES_PAGE).await?;
+        let can_report = |capture: &&Capture| !matches!(capture.state, State::Failed | State::Cancelled);
+        let newest = recent.iter().find(can_report).or(recent.first()).ok_or(Error::NoCaptures)?;
         Ok((*self.0.jobs.get(&newest.id).await?).clone())
     }
 
@@ -90,33 +122,15 @@ impl AnalysisApi {
         Ok(self.0.analysis.run(capture, Some(until)).await?.report)
     }
 
-    /// A page of records and the token of the next.
-    async fn records<T: Message + Default>(
-        &self,
-        kind: RecordKind,
-        id: &str,
-        page_size: u32,
-        page_token: &str,
-    ) -> Result<(Vec<T>, String), Error> {
+    /// The id of the capture whose records are asked for, and which of them.
+    async fn page(&self, id: &str, page_size: u32, page_token: &str) -> Result<(String, Page), Error> {
         let size = page::size(page_size, limits::DEFAULT_RECORDS_PAGE, limits::RECORDS_PAGE)?;
         let from = page::ordinal(page_token)?;
         let capture = self.choose(id).await?;
         if self.0.store.report(&capture.id).await?.is_none() {
             return Err(no_report(&capture));
         }
-        let records = self.0.store.records(kind, &capture.id, from, size).await?;
-        let mut bytes = 0;
-        let fitting = records.iter().take_while(|record| {
-            bytes += record.len();
-            bytes <= PAGE_BYTES
-        });
-        let page: Vec<T> = fitting
-            .map(|record| T::decode(record.as_slice()))
-            .collect::<Result<_, _>>()
-            .map_err(|e| Error::Internal(format!("a record of {} cannot be read: {e}", capture.id)))?;
-        let is_last = page.len() < size as usize && page.len() == records.len();
-        let next = if is_last { String::new() } else { (from + page.len() as u64).to_string() };
-        Ok((page, next))
+        Ok((capture.id, Page { from, size }))
     }
 }
 

@@ -4,12 +4,14 @@
 
 mod captures;
 mod codec;
+mod flows;
 mod ledger;
 mod nodes;
 mod results;
 mod sqlite;
 
 use bytes::Bytes;
+use lastseen_correlate::report::FlowRecord;
 pub use sqlite::SqliteStore;
 
 use crate::model::{BatchKey, Capture, CheckedBatch, NodeRecord, Point};
@@ -95,24 +97,15 @@ pub struct StoredCount {
     pub batches: u64,
 }
 
-/// What a correlation run leaves behind. Records are encoded messages in their final order.
+/// What a correlation run leaves behind, in its final order.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     /// Encoded report.
     pub report: Vec<u8>,
-    /// Encoded flow records.
-    pub flows: Vec<Vec<u8>>,
+    /// Flow records.
+    pub flows: Vec<FlowRecord>,
     /// Encoded lost packets.
     pub lost: Vec<Vec<u8>>,
-}
-
-/// Which list of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordKind {
-    /// Flow records.
-    Flow,
-    /// Lost packets.
-    Lost,
 }
 
 /// Place in the list of captures, newest first: what comes after it is older.
@@ -162,12 +155,8 @@ pub trait Store: Send + Sync {
     async fn save_results(&self, capture: &str, results: &Results) -> Result<(), StoreError>;
     /// The encoded report.
     async fn report(&self, capture: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Up to `limit` records of a kind from ordinal `from`, with their ordinals.
-    async fn records(
-        &self,
-        kind: RecordKind,
-        capture: &str,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<Vec<u8>>, StoreError>;
+    /// Up to `limit` flow records from number `from`, counted from 0.
+    async fn flows(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<FlowRecord>, StoreError>;
+    /// Up to `limit` encoded lost packets from number `from`, counted from 0.
+    async fn lost(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<Vec<u8>>, StoreError>;
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{SqliteConnection, SqlitePool};
 
-use super::{RecordKind, Results, StoreError};
+use super::{Results, StoreError, flows};
 
 pub(super) async fn save(
     connection: &mut SqliteConnection,
@@ -21,17 +21,14 @@ pub(super) async fn save(
         .bind(&results.report)
         .execute(&mut *connection)
         .await?;
-    let flows = "INSERT INTO flow_records (capture_id, ordinal, record) VALUES ($1, $2, $3)";
-    let lost = "INSERT INTO lost_packets (capture_id, ordinal, record) VALUES ($1, $2, $3)";
-    for (statement, records) in [(flows, &results.flows), (lost, &results.lost)] {
-        for (ordinal, record) in records.iter().enumerate() {
-            sqlx::query(statement)
-                .bind(capture)
-                .bind(ordinal as i64)
-                .bind(record)
-                .execute(&mut *connection)
-                .await?;
-        }
+    flows::save(connection, capture, &results.flows).await?;
+    for (ordinal, record) in results.lost.iter().enumerate() {
+        sqlx::query("INSERT INTO lost_packets (capture_id, ordinal, record) VALUES ($1, $2, $3)")
+            .bind(capture)
+            .bind(ordinal as i64)
+            .bind(record)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -43,21 +40,14 @@ pub(super) async fn report(pool: &SqlitePool, capture: &str) -> Result<Option<Ve
         .await?)
 }
 
-pub(super) async fn records(
+pub(super) async fn lost(
     pool: &SqlitePool,
-    kind: RecordKind,
     capture: &str,
     from: u64,
     limit: u32,
 ) -> Result<Vec<Vec<u8>>, StoreError> {
-    let statement = match kind {
-        RecordKind::Flow => {
-            "SELECT record FROM flow_records WHERE capture_id = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3"
-        }
-        RecordKind::Lost => {
-            "SELECT record FROM lost_packets WHERE capture_id = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3"
-        }
-    };
+    let statement =
+        "SELECT record FROM lost_packets WHERE capture_id = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3";
     Ok(sqlx::query_scalar(statement)
         .bind(capture)
         .bind(i64::try_from(from).unwrap_or(i64::MAX))

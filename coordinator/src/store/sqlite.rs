@@ -6,12 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lastseen_correlate::report::FlowRecord;
 use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{
-    Cursor, Placed, RecordKind, Results, Store, StoreError, StoredBatch, StoredCount, captures, ledger,
-    nodes, results,
+    Cursor, Placed, Results, Store, StoreError, StoredBatch, StoredCount, captures, flows, ledger, nodes,
+    results,
 };
 use crate::model::{BatchKey, Capture, NodeRecord};
 
@@ -151,13 +152,11 @@ impl Store for SqliteStore {
         results::report(&self.readers, capture).await
     }
 
-    async fn records(
-        &self,
-        kind: RecordKind,
-        capture: &str,
-        from: u64,
-        limit: u32,
-    ) -> Result<Vec<Vec<u8>>, StoreError> {
-        results::records(&self.readers, kind, capture, from, limit).await
+    async fn flows(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<FlowRecord>, StoreError> {
+        flows::page(&self.readers, capture, from, limit).await
+    }
+
+    async fn lost(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
+        results::lost(&self.readers, capture, from, limit).await
     }
 }

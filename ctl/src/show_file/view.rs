@@ -1,6 +1,6 @@
 //! A packet's facts, as programs read them.
 
-use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, marks};
+use lastseen_packet::observation::{FlowKey, Observation, marks};
 use lastseen_packet::{
     Capture, DecodeConfig, DecodeError, Decoded, Encapsulation, Gso, IdentityKey, LinkType, Transport,
     Unobserved, k0, observe,
@@ -221,7 +221,7 @@ impl From<&Encapsulation> for EncapsulationView {
         let has_carrier =
             !tunnel.carrier.source.is_unspecified() || !tunnel.carrier.destination.is_unspecified();
         Self {
-            kind: kind(tunnel.kind),
+            kind: tunnel.kind.name(),
             id: tunnel.id,
             source: has_carrier.then(|| tunnel.carrier.source.to_string()),
             destination: has_carrier.then(|| tunnel.carrier.destination.to_string()),
@@ -238,7 +238,7 @@ impl EncapsulationView {
             return None;
         };
         Some(Self {
-            kind: kind(opaque.kind),
+            kind: opaque.kind.name(),
             id: opaque.index,
             source: Some(carrier.source.to_string()),
             destination: Some(carrier.destination.to_string()),
@@ -258,21 +258,6 @@ impl ErrorView {
 impl From<DecodeError> for ErrorView {
     fn from(error: DecodeError) -> Self {
         Self { layer: Some(error.layer.name()), offset: Some(error.offset), reason: error.reason.to_string() }
-    }
-}
-
-fn kind(kind: OverlayKind) -> &'static str {
-    match kind {
-        OverlayKind::None => "none",
-        OverlayKind::Vxlan => "vxlan",
-        OverlayKind::VxlanGpe => "vxlan-gpe",
-        OverlayKind::Geneve => "geneve",
-        OverlayKind::Gre => "gre",
-        OverlayKind::IpInIp => "ip-in-ip",
-        OverlayKind::Mpls => "mpls",
-        OverlayKind::WireGuard => "wireguard",
-        OverlayKind::Esp => "esp",
-        OverlayKind::Ah => "ah",
     }
 }
 

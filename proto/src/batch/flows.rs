@@ -73,10 +73,9 @@ fn overlay(reader: &mut Reader<'_>, shape: u8) -> Result<Overlay, BatchError> {
 }
 
 fn kind(byte: u8) -> Result<OverlayKind, BatchError> {
-    use OverlayKind::{Ah, Esp, Geneve, Gre, IpInIp, Mpls, Vxlan, VxlanGpe, WireGuard};
-    [Vxlan, VxlanGpe, Geneve, Gre, IpInIp, Mpls, WireGuard, Esp, Ah]
+    OverlayKind::ALL
         .into_iter()
-        .find(|kind| *kind as u8 == byte)
+        .find(|kind| *kind != OverlayKind::None && *kind as u8 == byte)
         .ok_or(BatchError::Value(WHAT))
 }
 
