@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
 LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps iputils-ping
 TEST_PACKAGES := tshark g++
@@ -51,8 +52,9 @@ fuzz: packages ## run each fuzz target for FUZZ_SECONDS from its corpus
 	  -max_total_time=$(FUZZ_SECONDS) -max_len=512 -artifact_prefix=target/ target/corpus corpus/decode
 
 .PHONY: bench
-bench: packages ## measure; the table goes to docs/BENCHMARKS.md by hand
+bench: packages ## measure for some minutes, ONLY=part,part; the table goes to target/bench.md
 	cargo build --workspace --release --examples --bins
+	$(SUDO) $(RELEASE)/lastseen-bench --out $(RELEASE)/../bench.md $(if $(ONLY),--only $(ONLY))
 
 .PHONY: lint
 lint: packages ## format and clippy, warnings are errors
