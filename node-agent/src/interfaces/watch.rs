@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen_proto::v1;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{NetlinkError, Snapshot, snapshot};
@@ -16,16 +16,20 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Network {
     latest: Arc<watch::Sender<Snapshot>>,
+    /// One look at a time: a slow one must not replace what a later one saw.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Network {
     /// Looks for the first time.
     pub async fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { latest: Arc::new(watch::Sender::new(snapshot().await?)) })
+        let latest = Arc::new(watch::Sender::new(snapshot().await?));
+        Ok(Self { latest, turn: Arc::default() })
     }
 
     /// Looks again, now.
     pub async fn refresh(&self) -> Result<Snapshot, NetlinkError> {
+        let _turn = self.turn.lock().await;
         let new = snapshot().await?;
         self.latest.send_if_modified(|old| {
             let differs = essence(&old.topology) != essence(&new.topology);

@@ -65,7 +65,7 @@ fn capture_and_compare(
     let capture = run::start_capture(fleet, "demo")?;
     println!("{capture}\n(TCP and UDP between the pods, some of it into the black hole)");
     let truth = run::observe(fleet, &capture, scenario, staging, injected, Options::default())?;
-    let (report, exit_code) = run::report(fleet, &capture).with_context(|| fleet.logs())?;
+    let (report, _, exit_code) = run::report(fleet, &capture).with_context(|| fleet.logs())?;
     println!("\n$ ctl diff-nodes {capture}");
     print!("{}", fleet.ctl.run(&["diff-nodes", &capture])?.stdout);
     let finding = check(&truth, &report, exit_code);

@@ -1,6 +1,6 @@
 //! Runs the scenarios through the real programs and holds every report against the ground truth.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -47,6 +47,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<bool> {
     cleanup::on_signal()?;
+    if let Some(folder) = arguments.results.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
     let scenarios = select(arguments)?;
     let first = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let mut results = Vec::new();
@@ -83,7 +86,7 @@ fn run_set(
     while !remaining.is_empty() {
         let lab = Lab::build(seed).context("build the lab")?;
         let mut fleet = Fleet::start(&lab).context("start the programs")?;
-        remaining = run_in(&mut fleet, remaining, seed, arguments, results);
+        remaining = run_in(&mut fleet, remaining, seed, arguments, results)?;
     }
     Ok(())
 }
@@ -95,19 +98,31 @@ fn run_in<'set>(
     seed: u64,
     arguments: &Arguments,
     results: &mut Vec<ScenarioResult>,
-) -> &'set [Scenario] {
+) -> Result<&'set [Scenario]> {
     let options = Options { kill_coordinator: arguments.kill_coordinator };
     for (index, scenario) in scenarios.iter().enumerate() {
         let outcome = run::run(fleet, scenario, seed, options);
         let result = ScenarioResult::new(&scenario.name, seed, &outcome);
         println!("{result}");
-        if arguments.verbose && !result.passed {
-            println!("{}", fleet.logs());
+        if !result.passed {
+            keep_evidence(&outcome, &arguments.results, seed, index)?;
+            if arguments.verbose {
+                println!("{}", fleet.logs());
+            }
         }
         results.push(result);
         if !matches!(outcome, Outcome::Judged(..)) {
-            return &scenarios[index + 1..];
+            return Ok(&scenarios[index + 1..]);
         }
     }
-    &[]
+    Ok(&[])
+}
+
+/// Writes a report that differs from the truth beside the results.
+fn keep_evidence(outcome: &Outcome, results: &Path, seed: u64, number: usize) -> Result<()> {
+    let Outcome::Judged(_, finding) = outcome else { return Ok(()) };
+    let path = results.with_extension(format!("{seed}-{number}.report.json"));
+    std::fs::write(&path, &finding.report).with_context(|| format!("write {}", path.display()))?;
+    println!("      report in {}", path.display());
+    Ok(())
 }

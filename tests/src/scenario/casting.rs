@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use super::file::{Scenario, Traffic, any_answer};
+use super::file::{Scenario, Traffic};
 use crate::fault::Cast;
 use crate::lab::Lab;
 use crate::lab::node::Node;
@@ -56,7 +56,6 @@ fn clean_traffic() -> Traffic {
         udp_per_second: CLEAN_UDP_PER_SECOND,
         tcp_bulk_bytes: Some(CLEAN_TCP_BYTES),
         tcp_requests: 20,
-        tcp_answer_bytes: any_answer(),
     }
 }
 
@@ -94,8 +93,7 @@ fn connections(random: &mut StdRng, traffic: &Traffic) -> Vec<TcpPlan> {
     let mut plans = Vec::new();
     if traffic.tcp_requests > 0 {
         // Requests pass every MTU, so that the transfer after them is reached.
-        let [small, large] = traffic.tcp_answer_bytes;
-        let (request, answer) = (random.random_range(20..600), random.random_range(small..large));
+        let (request, answer) = (random.random_range(20..600), random.random_range(20..8_000));
         plans.push(TcpPlan { messages: traffic.tcp_requests, request, answer });
     }
     if let Some([small, large]) = traffic.tcp_bulk_bytes {

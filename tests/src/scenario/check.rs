@@ -15,6 +15,8 @@ pub struct Finding {
     pub lost_elsewhere: u64,
     /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
     pub hop_right: Option<bool>,
+    /// The report as `ctl diff-nodes -o json` printed it.
+    pub report: String,
     /// Everything that differs; empty means passed.
     pub differences: Vec<String>,
 }

@@ -53,15 +53,6 @@ pub struct Traffic {
     /// Number of small TCP requests.
     #[serde(default)]
     pub tcp_requests: u32,
-    /// Smallest and largest answer to such a request in bytes. An answer the fault would swallow as well is a loss
-    /// that the fault's own count, which looks at one direction, does not know.
-    #[serde(default = "any_answer")]
-    pub tcp_answer_bytes: [u32; 2],
-}
-
-/// Up to a few segments.
-pub(super) fn any_answer() -> [u32; 2] {
-    [20, 8_000]
 }
 
 /// What the report must say.

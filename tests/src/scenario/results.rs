@@ -138,11 +138,8 @@ impl Results {
         self.totals.scenarios > 0 && self.totals.passed == self.totals.scenarios
     }
 
-    /// Writes the results as JSON.
+    /// Writes the results as JSON; the folder must exist.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-        }
         let text = serde_json::to_string_pretty(self)?;
         fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }

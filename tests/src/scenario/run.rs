@@ -95,11 +95,11 @@ fn judge(
     }
     let capture = start_capture(fleet, &scenario.name)?;
     let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
-    let (report, exit_code) = report(fleet, &capture)?;
+    let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
         fleet.restart_agent(receiver, &[])?;
     }
-    let finding = check(&truth, &report, exit_code);
+    let finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     Ok((truth, finding))
 }
 
@@ -163,8 +163,9 @@ pub fn window(fleet: &Fleet<'_>, capture: &str) -> Result<(SystemTime, SystemTim
     Ok((time(&capture, "windowStart")?, time(&capture, "windowEnd")?))
 }
 
-/// Waits until a capture has completed, then returns its report and the exit code of `ctl diff-nodes`.
-pub fn report(fleet: &Fleet<'_>, capture: &str) -> Result<(Report, i32)> {
+/// Waits until a capture has completed, then returns its report, parsed and as it came, and the exit code of
+/// `ctl diff-nodes`.
+pub fn report(fleet: &Fleet<'_>, capture: &str) -> Result<(Report, String, i32)> {
     let last = wait_for_capture(fleet, capture, "the capture's end", ended)?;
     if last["state"] != "COMPLETED" {
         bail!("capture {capture} ended {}: {}", last["state"], last["reason"]);
@@ -173,7 +174,7 @@ pub fn report(fleet: &Fleet<'_>, capture: &str) -> Result<(Report, i32)> {
     let report = serde_json::from_str(&outcome.stdout).with_context(|| {
         format!("diff-nodes {capture} exited {}: {}{}", outcome.code, outcome.stderr, outcome.stdout)
     })?;
-    Ok((report, outcome.code))
+    Ok((report, outcome.stdout, outcome.code))
 }
 
 fn wait_for_capture(
