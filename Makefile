@@ -6,6 +6,8 @@ SHELL := /bin/bash
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+# The tests make network namespaces: without root, run each test program through sudo.
+AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="sudo -E"')
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
 LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps iputils-ping
 TEST_PACKAGES := tshark g++
@@ -37,7 +39,7 @@ demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab
 .PHONY: test
 test: packages lint deny ## every check and every test, each scenario once
 	cargo build --workspace --bins
-	cargo test --workspace --all-targets
+	cargo test --workspace --all-targets $(AS_ROOT)
 	$(SUDO) $(BIN)/lastseen-scenarios
 	$(MAKE) fuzz
 
