@@ -13,7 +13,7 @@ use super::table::{Row, Table};
 use super::{Options, folder};
 
 /// Millions of observations in a run, streams, and rows in a batch.
-const LOAD: [&str; 3] = ["4", "2", "4096"];
+const LOAD: [&str; 3] = ["12", "2", "4096"];
 
 /// Bytes of one plain write.
 const WRITE_BYTES: usize = 1 << 20;

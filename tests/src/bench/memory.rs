@@ -15,27 +15,38 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// Resident memory of a process at one moment, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Resident {
-    /// `VmRSS`, the rings among it.
-    pub total: u64,
+    /// `VmRSS` less the rings.
+    pub own: u64,
     /// Mappings of packet sockets: all their pages are resident from the start.
     pub rings: u64,
 }
 
 impl Resident {
-    /// Of the process `pid`.
-    pub fn of(pid: u32) -> Result<Self> {
+    /// Of the process `pid`; absent while rings come or go.
+    fn at_rest(pid: u32) -> Result<Option<Self>> {
         let read = |name: &str| {
             let path = PathBuf::from(format!("/proc/{pid}/{name}"));
             fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))
         };
-        // The mappings first: a ring that appears in between counts as the process's own, never the other way round.
-        let rings = rings(&read("maps")?);
-        Ok(Self { total: resident(&read("status")?).context("a process without VmRSS")?, rings })
+        let before = rings(&read("maps")?);
+        let total = resident(&read("status")?).context("a process without VmRSS")?;
+        let after = rings(&read("maps")?);
+        Ok((before == after).then_some(Self { own: total.saturating_sub(after), rings: after }))
     }
 
-    /// What the process needs besides its rings.
-    pub fn own(self) -> u64 {
-        self.total.saturating_sub(self.rings)
+    /// Of the process `pid`, once no ring comes or goes.
+    pub fn of(pid: u32) -> Result<Self> {
+        loop {
+            if let Some(resident) = Self::at_rest(pid)? {
+                return Ok(resident);
+            }
+        }
+    }
+
+    /// The larger of each part.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { own: self.own.max(other.own), rings: self.rings.max(other.rings) }
     }
 }
 
@@ -71,17 +82,14 @@ impl Watch {
             let mut most = Resident::of(pid)?;
             while !stopping.load(Ordering::Relaxed) {
                 thread::sleep(INTERVAL);
-                let now = Resident::of(pid)?;
-                if now.own() >= most.own() {
-                    most = now;
-                }
+                most = most.max(Resident::of(pid)?);
             }
             Ok(most)
         });
         Self { stop, thread }
     }
 
-    /// The moment when the process needed most besides its rings.
+    /// The most of each part that it had at any moment.
     pub fn finish(self) -> Result<Resident> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the watch over a process panicked"))?

@@ -19,6 +19,8 @@ use crate::product::process::Process;
 const RING_KIB: &str = "4096";
 /// How long tcpdump may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// libpcap's block timeout and a little.
+const FLUSH: Duration = Duration::from_millis(1_300);
 
 /// What tcpdump says at its end.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,8 @@ pub fn capture<T>(stage: &Stage<'_>, traffic: impl FnOnce() -> Result<T>) -> Res
     let mut tcpdump = Process::start(&stage.receiver.netns, command, &log)?;
     await_start(&mut tcpdump, &log)?;
     let outcome = traffic()?;
+    // What the last block holds is handed over after a second at the latest.
+    thread::sleep(FLUSH);
     tcpdump.signal(Signal::SIGINT)?;
     tcpdump.wait(PATIENCE)?;
     let said = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;

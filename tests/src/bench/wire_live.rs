@@ -34,7 +34,7 @@ struct Totals {
 /// Adds the bytes per observation of one capture.
 pub fn measure(table: &mut Table, stage: &Stage<'_>) -> Result<()> {
     let before = totals(stage)?;
-    stage.capture(&[], || talk(stage))?;
+    stage.capture(&["--all-nodes"], || talk(stage))?;
     let after = totals(stage)?;
     let observations = after.observations - before.observations;
     let (stored, sent) = (after.stored - before.stored, after.sent - before.sent);
@@ -63,7 +63,7 @@ fn totals(stage: &Stage<'_>) -> Result<Totals> {
         line_after(&metrics, &format!("lastseen_coordinator_{name} "))?.trim().parse().context("a metric")
     };
     let mut sent = 0;
-    for node in [stage.sender, stage.receiver] {
+    for node in &stage.fleet.lab.nodes {
         sent += sent_bytes(&node.netns)?;
     }
     Ok(Totals {
