@@ -53,7 +53,7 @@ fn ready(name: &str) -> Node {
 async fn start_capture_follows_to_the_end_and_prints_the_id_last() {
     let watches = vec![vec![running(), completed()]];
     let fabric = Fabric::serve(Script { started: running(), watches, ..Default::default() }).await;
-    let run = fabric.ctl("start-capture --all-nodes --filter tcp --duration 10s").await;
+    let run = fabric.ctl("-v start-capture --all-nodes --filter tcp --duration 10s").await;
     assert_eq!(run.code, Some(0), "{run:?}");
     assert_eq!(run.out.lines().last(), Some("c-7f3k"));
     assert!(
@@ -103,7 +103,7 @@ async fn a_refused_capture_gives_the_coordinators_words() {
 async fn following_survives_a_stream_that_ends_early() {
     let watches = vec![vec![running()], vec![], vec![running(), completed()]];
     let fabric = Fabric::serve(Script { watches, ..Default::default() }).await;
-    let run = fabric.ctl("follow-capture c-7f3k").await;
+    let run = fabric.ctl("-v follow-capture c-7f3k").await;
     assert_eq!((run.code, fabric.coordinator.watched()), (Some(0), 3), "{run:?}");
     assert_eq!(run.err.matches("c-7f3k running").count(), 1, "{run:?}");
 }
@@ -122,14 +122,15 @@ async fn follow_capture_streams_json_lines() {
 async fn an_interrupt_leaves_the_capture_alone_and_says_so() {
     let fabric =
         Fabric::serve(Script { watches: vec![vec![running()]], hold: true, ..Default::default() }).await;
-    let mut command = fabric.command(&fabric.operator(), "follow-capture c-7f3k");
+    let mut command = fabric.command(&fabric.operator(), "-v follow-capture c-7f3k");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let first = lines.next_line().await.unwrap().unwrap();
-    assert_eq!(first, "c-7f3k running");
+    let mut last = String::new();
+    while last != "c-7f3k running" {
+        last = lines.next_line().await.unwrap().expect("a line per change with -v");
+    }
     let pid = child.id().unwrap().to_string();
     assert!(ctl_kill(&pid).await);
-    let mut last = first;
     while let Some(line) = lines.next_line().await.unwrap() {
         last = line;
     }

@@ -1,4 +1,5 @@
-//! Progress on standard error: a moving display on a terminal, a line per change elsewhere, nothing when quiet.
+//! Progress on standard error: a moving display on a terminal, nothing elsewhere, unless a line per change is asked
+//! for with `-v`.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
@@ -23,10 +24,11 @@ enum Kind {
 impl Display {
     /// In the form that fits standard error.
     pub fn new(context: &Context) -> Self {
-        Self(match (context.global.quiet, context.progress) {
-            (true, _) => Kind::Quiet,
-            (false, false) => Kind::Lines(Changes::default()),
+        let global = &context.global;
+        Self(match (global.quiet, context.progress) {
             (false, true) => Kind::Moving(bar()),
+            (false, false) if global.verbose => Kind::Lines(Changes::default()),
+            _ => Kind::Quiet,
         })
     }
 
