@@ -14,6 +14,7 @@ use crate::pattern::{self, Others};
 use crate::plan::{Course, Plan, Plans};
 use crate::report::{
     Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, SegmentTotals,
+    Verdict,
 };
 use crate::run::Findings;
 use crate::tally::{Missing, Tally};
@@ -63,20 +64,20 @@ impl Assembler<'_, '_> {
         settled.truncate(PATH_LIMIT);
         let tunnels = self.tunnels(&settled);
         let paths: Vec<_> = settled.iter().map(|one| self.path(one, &leg_use, &tunnels)).collect();
-        let verdict = verdict(&totals, &paths, 0.0);
         let mut report = Report {
             capture_id: self.job.capture_id.clone(),
             name: self.job.name.clone(),
             filter: self.job.filter.clone(),
             window: self.job.window,
             partial: self.job.partial,
-            verdict,
+            verdict: Verdict::default(),
             notes: Vec::new(),
             totals,
             nodes: self.nodes(),
             paths,
             omitted_paths,
         };
+        report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
         Outcome {
             omitted_lost: totals.lost - lost.len() as u64,

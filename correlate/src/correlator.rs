@@ -1,6 +1,6 @@
 //! Takes batches, then runs the whole analysis.
 
-use lastseen_packet::observation::{Columns, Observation, gso};
+use lastseen_packet::observation::{Columns, Observation, gso, marks};
 use lastseen_packet::segments;
 
 use crate::assemble::Assembler;
@@ -17,8 +17,8 @@ use crate::sighting::Sighting;
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
-/// Most segments of a run: 32 bytes each.
-const SEGMENT_LIMIT: usize = 1 << 28;
+/// Most segments of a run. At 32 bytes each, and as much again while they are grouped, 2 GiB.
+const SEGMENT_LIMIT: usize = 1 << 25;
 
 /// A correlation run: batches in, an outcome out.
 #[derive(Debug)]
@@ -57,11 +57,14 @@ impl Correlator {
     pub fn add(
         &mut self,
         point: usize,
-        slice: Slice,
+        mut slice: Slice,
         to_coordinator_nanos: i64,
         columns: &Columns,
     ) -> Result<(), BatchError> {
         self.admit(point, slice, columns)?;
+        let unreadable = &mut slice.counters.unreadable;
+        *unreadable =
+            unreadable.saturating_add(columns.marks.iter().filter(|marks| is_cut(**marks)).count() as u64);
         self.coverage[point].add(slice);
         self.dictionary.clear();
         for key in &columns.flows {
@@ -77,6 +80,9 @@ impl Correlator {
         let flow = self.dictionary[row.flow as usize];
         self.flows.count(flow, row, shift);
         let key = &columns.flows[row.flow as usize];
+        if is_cut(row.marks) {
+            return;
+        }
         for segment in segments(key, row, &self.job.key) {
             if !is_matched(&segment) {
                 continue;
@@ -148,6 +154,12 @@ fn check(job: &Job) -> Result<(), JobError> {
         Some((point, stray)) => Err(JobError::UnknownNode { point, node: stray.node, nodes }),
         None => Ok(()),
     }
+}
+
+/// The snap length cut what the identity is made of: at a hop with fewer headers around it the same packet has another
+/// one, so it is no sighting but a packet that may have been missed.
+fn is_cut(row_marks: u8) -> bool {
+    row_marks & marks::HASH_TRUNCATED != 0
 }
 
 /// A row of a few bytes can claim thousands of segments: what a batch comes to must be known before it is expanded.

@@ -32,18 +32,19 @@ pub(crate) struct Coverage {
 
 impl Coverage {
     pub(crate) fn add(&mut self, slice: Slice) {
-        let SliceCounters { received, kernel_drops, agent_drops } = slice.counters;
+        let SliceCounters { received, kernel_drops, agent_drops, unreadable } = slice.counters;
         let totals = &mut self.totals;
         totals.received = totals.received.saturating_add(received).min(MOST_COUNTED);
         totals.kernel_drops = totals.kernel_drops.saturating_add(kernel_drops).min(MOST_COUNTED);
         totals.agent_drops = totals.agent_drops.saturating_add(agent_drops).min(MOST_COUNTED);
+        totals.unreadable = totals.unreadable.saturating_add(unreadable).min(MOST_COUNTED);
         self.slices.push((slice.start_nanos, slice.end_nanos));
-        let dropped = kernel_drops.saturating_add(agent_drops);
-        if dropped > 0 {
+        let missed = kernel_drops.saturating_add(agent_drops).saturating_add(unreadable);
+        if missed > 0 {
             self.dropping.push(Blind {
                 start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
                 end: slice.end_nanos.saturating_add(DROP_MARGIN_NANOS),
-                rate: (dropped as f64 / (received as f64 + kernel_drops as f64)).min(1.0),
+                rate: (missed as f64 / (received as f64 + kernel_drops as f64)).min(1.0),
             });
         }
     }
@@ -114,7 +115,8 @@ mod tests {
     use super::*;
 
     fn slice(start: i64, end: i64, drops: u64) -> Slice {
-        let counters = SliceCounters { received: 100 - drops, kernel_drops: drops, agent_drops: 0 };
+        let counters =
+            SliceCounters { received: 100 - drops, kernel_drops: drops, ..SliceCounters::default() };
         Slice { start_nanos: start * 1_000_000, end_nanos: end * 1_000_000, counters }
     }
 

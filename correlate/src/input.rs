@@ -186,6 +186,8 @@ pub struct SliceCounters {
     pub kernel_drops: u64,
     /// Observations the agent dropped: queue full.
     pub agent_drops: u64,
+    /// Packets that were cut by the snap length or malformed, and so cannot be told from those that others saw.
+    pub unreadable: u64,
 }
 
 /// A stretch of time in which a point was capturing. Time that no slice covers was not captured.

@@ -105,7 +105,9 @@ impl Case<'_, '_> {
         self.count_hops(copy, tally);
         tally.totals.segments += 1;
         let later = self.course.active & (u32::MAX << copy.reach()) & !(1 << copy.reach());
-        if later == 0 {
+        if later == 0 && self.plan.is_end_unseen {
+            tally.totals.not_observable += 1;
+        } else if later == 0 {
             tally.totals.delivered += 1;
         } else if self.court.recorded_to.saturating_sub(copy.last) < SETTLE_NANOS {
             tally.totals.in_flight += 1;

@@ -94,6 +94,13 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
             grouped(total)
         ));
     }
+    if totals.unreadable > 0 {
+        notes.push(format!(
+            "{name}: {} of {} packets were cut too short or malformed; give a larger --snaplen",
+            grouped(totals.unreadable),
+            grouped(totals.received)
+        ));
+    }
     notes
 }
 

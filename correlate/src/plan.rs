@@ -30,6 +30,9 @@ pub(crate) struct Plan {
     pub(crate) dirty: Vec<(u8, usize)>,
     /// A point cannot tell the segments of a TCP super-packet apart.
     is_coarse: bool,
+    /// The destination's node was asked for and none of its points is on the path: whether packets arrive there is not
+    /// known.
+    pub(crate) is_end_unseen: bool,
 }
 
 /// A conversation's use of a plan.
@@ -58,6 +61,7 @@ impl Plan {
             slack: STAMP_SLACK_NANOS.saturating_add(worst.saturating_mul(2)),
             dirty: dirty.map(|(at, &point)| (at as u8, point)).collect(),
             is_coarse: path.points.iter().any(|&point| !job.points[point].gso_known),
+            is_end_unseen: path.destination_node.is_some_and(|end| !nodes().any(|node| node == end)),
             path,
         }
     }

@@ -1,6 +1,7 @@
 //! Views of a finished report: by end and by threshold. Pure, so that a stored report serves every question.
 
-use crate::report::{Hop, PathReport, Report, SegmentTotals, Verdict};
+use crate::input::CaptureState;
+use crate::report::{Hop, NodeReport, PathReport, Report, SegmentTotals, Verdict};
 use crate::topology::Direction;
 
 /// Share of segments that may go unobserved before the report is inconclusive.
@@ -30,7 +31,15 @@ impl Report {
                 view.notes.push(options.nothing_chosen());
             }
         }
-        view.verdict = verdict(&view.totals, &view.paths, options.min_loss_ratio.unwrap_or(0.0));
+        view.verdict = verdict(&view, options.min_loss_ratio.unwrap_or(0.0));
+        let is_selection = options.from.is_some() || options.to.is_some();
+        if is_selection && view.omitted_paths > 0 && view.verdict == Verdict::Delivered {
+            view.verdict = Verdict::Inconclusive;
+            view.notes.push(format!(
+                "{} paths are not in this report and may belong to the selection: narrow the filter",
+                view.omitted_paths
+            ));
+        }
         view
     }
 }
@@ -53,10 +62,12 @@ impl ViewOptions {
     }
 }
 
-/// The verdict over `paths` with sums `totals`, where a path's loss counts from `min_loss_ratio` of its segments.
+/// The verdict of `report`, where a path's loss counts from `min_loss_ratio` of its segments.
 ///
-/// A path with fewer than two points compares nothing and so delivers nothing.
-pub(crate) fn verdict(totals: &SegmentTotals, paths: &[PathReport], min_loss_ratio: f64) -> Verdict {
+/// A path with fewer than two points compares nothing and so delivers nothing. A node that failed was asked for and
+/// saw nothing: what happened there is not known.
+pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
+    let Report { totals, paths, nodes, .. } = report;
     let counts = |path: &PathReport| {
         path.totals.lost > 0 && path.totals.lost as f64 >= min_loss_ratio * path.totals.segments as f64
     };
@@ -65,7 +76,8 @@ pub(crate) fn verdict(totals: &SegmentTotals, paths: &[PathReport], min_loss_rat
     }
     let compared = paths.iter().any(|path| path.totals.segments > 0 && path.hops.len() > 1);
     let unobserved = (totals.not_observable + totals.ambiguous) as f64;
-    if !compared || unobserved > UNOBSERVED_RATIO * totals.segments as f64 {
+    let is_unseen = |node: &NodeReport| matches!(node.state, CaptureState::Failed | CaptureState::Cancelled);
+    if !compared || nodes.iter().any(is_unseen) || unobserved > UNOBSERVED_RATIO * totals.segments as f64 {
         return Verdict::Inconclusive;
     }
     Verdict::Delivered

@@ -42,7 +42,8 @@ fn lab_of(packets: &[Sent], drops: &[(usize, u64)]) -> Lab {
     }
     let middle = T0 + 5 * SECOND;
     for &(point, kernel_drops) in drops {
-        let counters = SliceCounters { received: 100, kernel_drops, agent_drops: 0 };
+        let counters =
+            SliceCounters { received: 100, kernel_drops, agent_drops: 0, ..SliceCounters::default() };
         let halves =
             [Slice { end_nanos: middle, counters, ..whole(0) }, Slice { start_nanos: middle, ..whole(100) }];
         lab.slices.insert(point, halves.to_vec());
@@ -129,7 +130,7 @@ proptest! {
     #[test]
     fn blind_everywhere_means_no_loss_at_all(packets in vec(sent(), 1..80), drops in 1..100_u64) {
         let mut lab = lab_of(&packets, &[]);
-        let counters = SliceCounters { received: 10, kernel_drops: 0, agent_drops: drops };
+        let counters = SliceCounters { received: 10, kernel_drops: 0, agent_drops: drops, ..SliceCounters::default() };
         for point in 0..16 {
             lab.slices.insert(point, vec![Slice { counters, ..whole(0) }]);
         }
@@ -152,7 +153,7 @@ proptest! {
             columns.flows.push(packet.flow((0, 1), kind % 3 == 0));
             packet.row.time_nanos = time;
             columns.push(&packet.row);
-            let counters = SliceCounters { received: u64::MAX, kernel_drops: u64::MAX, agent_drops: u64::from(payload) };
+            let counters = SliceCounters { received: u64::MAX, kernel_drops: u64::MAX, agent_drops: u64::from(payload), ..SliceCounters::default() };
             let slice = Slice { start_nanos: start, end_nanos: start.saturating_add(length), counters };
             let _ = correlator.add(point, slice, shift, &columns);
         }

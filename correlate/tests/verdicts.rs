@@ -4,7 +4,7 @@
 mod lab;
 
 use lab::*;
-use lastseen_correlate::input::Direction;
+use lastseen_correlate::input::{CaptureState, Direction};
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::topology::RouteType;
 use lastseen_correlate::{Slice, SliceCounters, ViewOptions};
@@ -184,7 +184,7 @@ fn only_the_protocol_that_is_filtered_is_lost() {
 fn drops_at_every_later_point_are_never_loss() {
     let mut lab = Lab::new(2);
     udp(&mut lab, 1000, 10, 4);
-    let counters = SliceCounters { received: 900, kernel_drops: 100, agent_drops: 0 };
+    let counters = SliceCounters { received: 900, kernel_drops: 100, ..SliceCounters::default() };
     for point in 8..16 {
         lab.slices.insert(point, vec![Slice { counters, ..whole(0) }]);
     }
@@ -197,10 +197,60 @@ fn drops_at_every_later_point_are_never_loss() {
 }
 
 #[test]
+fn a_node_that_never_captured_is_not_a_place_where_packets_arrived() {
+    let mut lab = Lab::new(2);
+    udp(&mut lab, 1000, 1, 4);
+    lab.job.points.truncate(POINTS);
+    let clean = lab.run();
+    assert_eq!((clean.report.totals.not_observable, clean.report.totals.lost), (1000, 0));
+    assert_eq!(clean.report.verdict, Verdict::Inconclusive);
+    assert_sums(&clean);
+}
+
+#[test]
+fn a_failed_node_leaves_the_verdict_open_even_where_nothing_was_lost() {
+    let mut lab = Lab::new(3);
+    udp(&mut lab, 1000, 0, 0);
+    lab.job.nodes[2].state = CaptureState::Failed;
+    let outcome = lab.run();
+    assert_eq!((outcome.report.totals.delivered, outcome.report.verdict), (1000, Verdict::Inconclusive));
+    let view = outcome.report.filtered(&ViewOptions { min_loss_ratio: Some(0.5), ..ViewOptions::default() });
+    assert_eq!(view.verdict, Verdict::Inconclusive);
+}
+
+#[test]
+fn packets_that_were_cut_too_short_are_missed_and_not_lost() {
+    let mut lab = Lab::new(2);
+    udp(&mut lab, 1000, 10, 4);
+    let counters = SliceCounters { received: 1000, unreadable: 100, ..SliceCounters::default() };
+    for point in 8..16 {
+        lab.slices.insert(point, vec![Slice { counters, ..whole(0) }]);
+    }
+    let outcome = lab.run();
+    assert_eq!((outcome.report.totals.not_observable, outcome.report.totals.lost), (100, 0));
+    assert!(outcome.report.notes.iter().any(|note| note.contains("--snaplen")), "{:?}", outcome.report.notes);
+}
+
+#[test]
+fn a_cut_hash_is_no_sighting_of_another_packet() {
+    let mut lab = Lab::new(2);
+    for id in 0..1000 {
+        let time = T0 + i64::from(id) * MILLI;
+        let mut packet = Packet::udp(id, 100);
+        lab.send((0, 1), &packet, time, 0b0000_0111);
+        packet.row.transport_hash ^= 1;
+        packet.row.marks |= marks::HASH_TRUNCATED;
+        lab.send((0, 1), &packet, time, 0b1111_1000);
+    }
+    let totals = lab.run().report.totals;
+    assert_eq!((totals.segments, totals.not_observable, totals.lost), (1000, 1000, 0));
+}
+
+#[test]
 fn one_point_that_could_see_testifies_for_the_blind_ones() {
     let mut lab = Lab::new(2);
     udp(&mut lab, 1000, 10, 4);
-    let counters = SliceCounters { received: 900, kernel_drops: 100, agent_drops: 0 };
+    let counters = SliceCounters { received: 900, kernel_drops: 100, ..SliceCounters::default() };
     lab.slices.insert(Lab::path(0, 1)[4], vec![Slice { counters, ..whole(0) }]);
     let outcome = lab.run();
     assert_eq!(leg(&outcome), ("a eth0 → b flannel.1".to_owned(), 100));

@@ -35,6 +35,7 @@ pub(crate) fn counters(counters: &Counters) -> v1::PointCounters {
         own_connections: counters.own_connections,
         undecoded: counters.undecoded,
         bytes: counters.bytes,
+        unreadable: counters.unreadable,
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Counters {
     pub undecoded: u64,
     /// Captured bytes.
     pub bytes: u64,
+    /// Of the undecoded, those cut by the snap length or malformed.
+    pub unreadable: u64,
 }
 
 impl AddAssign for Counters {
@@ -31,6 +33,7 @@ impl AddAssign for Counters {
         self.own_connections += more.own_connections;
         self.undecoded += more.undecoded;
         self.bytes += more.bytes;
+        self.unreadable += more.unreadable;
     }
 }
 
@@ -46,6 +49,7 @@ impl Sub for Counters {
             own_connections: self.own_connections - less.own_connections,
             undecoded: self.undecoded - less.undecoded,
             bytes: self.bytes - less.bytes,
+            unreadable: self.unreadable - less.unreadable,
         }
     }
 }

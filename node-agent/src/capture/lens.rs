@@ -43,8 +43,10 @@ pub enum Seen {
     Filtered,
     /// It belongs to the fabric.
     Own,
-    /// No IP packet, or malformed.
+    /// No IP packet.
     Undecoded,
+    /// Cut by the snap length, or malformed.
+    Unreadable,
 }
 
 /// Reads frames the way one capture asks for. One per worker thread.
@@ -72,7 +74,10 @@ impl Lens {
     ) -> Seen {
         let Self { config, key, filter, own, decoded } = self;
         let bytes = frame.bytes;
-        if decode(config, link, bytes, frame.original_length, decoded).is_err() || decoded.network.is_none() {
+        if decode(config, link, bytes, frame.original_length, decoded).is_err() {
+            return Seen::Unreadable;
+        }
+        if decoded.network.is_none() {
             return Seen::Undecoded;
         }
         if own.touches(decoded) {

@@ -186,5 +186,9 @@ fn count(counters: &mut Counters, frame: &Frame<'_>, seen: Seen) {
         Seen::Filtered => counters.filtered += 1,
         Seen::Own => counters.own_connections += 1,
         Seen::Undecoded => counters.undecoded += 1,
+        Seen::Unreadable => {
+            counters.undecoded += 1;
+            counters.unreadable += 1;
+        }
     }
 }

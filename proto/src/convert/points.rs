@@ -36,6 +36,7 @@ pub fn slice(batch: &v1::ObservationBatch, to_coordinator_nanos: i64) -> Slice {
             received: counters.received,
             kernel_drops: counters.kernel_drops,
             agent_drops: counters.agent_drops,
+            unreadable: counters.unreadable,
         },
     }
 }
