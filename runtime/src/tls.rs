@@ -150,7 +150,7 @@ fn load(dir: &Path) -> Result<Loaded, TlsError> {
     };
     let roots = Arc::new(roots);
     let server = server_config(&roots, chain.clone(), key.clone_key()).map_err(invalid_key)?;
-    let client = client_config(&roots, chain, key).map_err(invalid_key)?;
+    let client = client_config(&roots, chain, key, &identity.trust_domain).map_err(invalid_key)?;
     Ok(Loaded { stamp, identity, not_after, server: Arc::new(server), client: Arc::new(client) })
 }
 
@@ -196,6 +196,7 @@ fn client_config(
     roots: &Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    trust_domain: &str,
 ) -> Result<ClientConfig, rustls::Error> {
     let inner = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider())
         .build()
@@ -204,16 +205,20 @@ fn client_config(
         .with_protocol_versions(&[&version::TLS13])?
         // "Dangerous" is rustls' word for any verifier of one's own; this one only adds a demand.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(CoordinatorVerifier { inner }))
+        .with_custom_certificate_verifier(Arc::new(CoordinatorVerifier {
+            inner,
+            expected: Identity::new(trust_domain, Role::Coordinator, ""),
+        }))
         .with_client_auth_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
 
-/// The usual verification, and the coordinator's identity on top.
+/// The usual verification, and the identity of our own trust domain's coordinator on top.
 #[derive(Debug)]
 struct CoordinatorVerifier {
     inner: Arc<WebPkiServerVerifier>,
+    expected: Identity,
 }
 
 impl ServerCertVerifier for CoordinatorVerifier {
@@ -228,9 +233,10 @@ impl ServerCertVerifier for CoordinatorVerifier {
         let verified =
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         match Identity::from_certificate(end_entity) {
-            Ok(identity) if identity.role == Role::Coordinator => Ok(verified),
+            Ok(identity) if identity == self.expected => Ok(verified),
             Ok(identity) => Err(rustls::Error::General(format!(
-                "the server's certificate belongs to {identity}, not to a coordinator"
+                "the server's certificate belongs to {identity}, not to {}",
+                self.expected
             ))),
             Err(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
         }

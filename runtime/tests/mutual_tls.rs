@@ -105,7 +105,16 @@ async fn an_agents_certificate_cannot_serve() {
     let (_server_dir, impostor) = authority.pki("spiffe://lastseen/agent/node-a", 30);
     let (_dir, pki) = authority.pki("spiffe://lastseen/agent/node-b", 30);
     let answer = call(serve(impostor).await, &pki).await;
-    assert!(answer.contains("belongs to spiffe://lastseen/agent/node-a, not to a coordinator"), "{answer}");
+    assert!(answer.contains("belongs to spiffe://lastseen/agent/node-a, not to spiffe://"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_coordinator_of_another_trust_domain_is_not_ours() {
+    let authority = Authority::new();
+    let (_server_dir, other) = authority.pki("spiffe://elsewhere/coordinator", 30);
+    let (_dir, pki) = authority.pki("spiffe://lastseen/operator/eve", 30);
+    let answer = call(serve(other).await, &pki).await;
+    assert!(answer.contains("belongs to spiffe://elsewhere/coordinator"), "{answer}");
 }
 
 #[tokio::test]
