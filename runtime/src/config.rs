@@ -24,7 +24,8 @@ pub fn resolve<T: CommandFactory + FromArgMatches>(mut args: Vec<OsString>) -> R
         && let Some(path) = matches.try_get_one::<std::path::PathBuf>("config").ok().flatten()
     {
         let from_file = read(&command, &matches, path)
-            .map_err(|errors| command.error(ErrorKind::InvalidValue, errors.join("\n       ")))?;
+            // Without the usage that clap would add: the mistakes are in the file.
+            .map_err(|errors| clap::Error::raw(ErrorKind::InvalidValue, errors.join("\n       ") + "\n"))?;
         args.splice(1..1, from_file);
     }
     T::from_arg_matches(&command.try_get_matches_from_mut(args)?)

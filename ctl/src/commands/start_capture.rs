@@ -74,7 +74,8 @@ pub struct Arguments {
     /// Do not follow: print the id once the capture has been accepted.
     #[arg(long)]
     no_wait: bool,
-    /// Check only: print what would be captured where, and start nothing.
+    /// Print the job with its defaults and nodes, and start nothing. Filter and interfaces are checked by the nodes
+    /// when they arm, so not here.
     #[arg(long, conflicts_with = "no_wait")]
     dry_run: bool,
 }

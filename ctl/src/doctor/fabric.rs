@@ -2,7 +2,7 @@
 
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_proto::v1::{ListNodesRequest, Node, NodeState};
-use lastseen_runtime::client;
+use lastseen_runtime::client::{self, ConnectError};
 use lastseen_runtime::tls::Pki;
 
 use super::check::Check;
@@ -17,8 +17,7 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
     let channel = match client::connect(&global.server, pki).await {
         Ok(channel) => channel,
         Err(error) => {
-            let next = "check --server, that the coordinator runs, and the firewall between here and there";
-            return vec![Check::fail("coordinator", error.to_string(), next)];
+            return vec![Check::fail("coordinator", error.to_string(), next_step(&error))];
         }
     };
     let mut checks = vec![Check::pass("coordinator", format!("{} answers over TLS 1.3", global.server))];
@@ -34,6 +33,20 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// What helps depends on whether the other side was reached.
+fn next_step(error: &ConnectError) -> &'static str {
+    match error {
+        ConnectError::Address(_) => "give --server HOST:PORT",
+        ConnectError::Expired(_) => "issue a new certificate with `ctl pki issue`",
+        ConnectError::Refused { reason, .. } if reason.contains("certificate") => {
+            "give both sides certificates of one authority, made with `ctl pki issue`"
+        }
+        ConnectError::Refused { .. } => {
+            "check --server, that the coordinator runs, and the firewall between here and there"
+        }
+    }
 }
 
 fn nodes(nodes: &[Node]) -> Vec<Check> {
