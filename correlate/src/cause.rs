@@ -85,20 +85,13 @@ impl<'a> Leg<'_, 'a> {
     fn underlay(&self) -> Cause {
         let (from, to) = (self.loss.from, self.loss.to);
         if pattern::is_size(self.loss) {
-            let mut evidence = self.sizes();
-            evidence.extend(
-                [from, to].map(|at| {
-                    format!("MTU of {} {}: {}", self.node_name(at), self.interface(at), self.mtu(at))
-                }),
-            );
-            let text = format!(
-                "MTU black hole on the underlay ({} {} {}, largest that arrived {})",
-                self.node_name(from),
-                self.interface(from),
-                grouped(self.mtu(from).into()),
-                grouped(self.loss.longest_passed.into())
-            );
-            return cause("mtu_black_hole", text, evidence);
+            let mtu = |at| {
+                format!("{} {} MTU {}", self.node_name(at), self.interface(at), grouped(self.mtu(at).into()))
+            };
+            let largest =
+                format!("largest inner packet that arrived {}", grouped(self.loss.longest_passed.into()));
+            let evidence = vec![mtu(from), mtu(to), largest];
+            return cause("mtu_black_hole", "MTU black hole on the underlay", evidence);
         }
         cause(
             "underlay_loss",
