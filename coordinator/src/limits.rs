@@ -37,12 +37,12 @@ pub const FILTER_BYTES: usize = 4_096;
 pub const MESSAGE_BYTES: usize = 4 << 20;
 /// Largest encoded batch.
 pub const BATCH_BYTES: usize = 1 << 20;
-/// Most observations of a batch.
-pub const BATCH_ROWS: u32 = 65_536;
 /// Observation points of one node in one capture.
 pub const POINTS_PER_NODE: usize = 512;
 /// Coverage notes kept of one node in one capture.
 pub const COVERAGE_NOTES: usize = 64;
+/// Refused batches told apart in one capture; more than that count as missing.
+pub const REFUSED_BATCHES: usize = 4_096;
 /// Bytes kept of a text that an agent sends: a reason, a note, a version.
 pub const AGENT_TEXT_BYTES: usize = 1_024;
 /// Capabilities of one agent.

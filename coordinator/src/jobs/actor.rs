@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Services;
 use super::machine::{Effect, Links, Machine, Status};
 use crate::error::Error;
-use crate::model::{Capture, PointKey, State};
+use crate::model::{BatchKey, Capture, State};
 
 /// What happens to a capture.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub enum Event {
     /// Batches were committed.
     Committed,
     /// A batch will never be accepted.
-    Refused(String, PointKey),
+    Refused(BatchKey),
     /// Somebody wants it to end; answered once that is stored.
     Stop(String, oneshot::Sender<()>),
     /// The correlation run ended.
@@ -64,7 +64,13 @@ impl Actor {
         let effects = self.machine.step(now, &self.links(now));
         for effect in effects {
             match effect {
-                Effect::Save => self.save().await,
+                Effect::Save => {
+                    if !self.save().await {
+                        // What follows rests on it. The next wake, a second away at most, tries again.
+                        self.machine.unsaved();
+                        return true;
+                    }
+                }
                 Effect::SaveTopology(node) => self.save_topology(&node).await,
                 Effect::Send(node, command) => {
                     self.services.fleet.send(&node, command);
@@ -90,7 +96,7 @@ impl Actor {
             Event::Status(node, status) => self.machine.status(&node, status, now),
             Event::Fleet => {}
             Event::Committed => self.count_stored().await,
-            Event::Refused(node, point) => self.machine.refused(&node, &point),
+            Event::Refused(key) => self.machine.refused(&key),
             Event::Stop(who, done) => {
                 self.machine.stop(&who, now);
                 self.advance().await;
@@ -129,20 +135,22 @@ impl Actor {
         tokio::time::sleep(Duration::from_nanos(wait as u64).min(Duration::from_secs(1)))
     }
 
-    async fn save(&mut self) {
+    /// True once it is on stable storage.
+    async fn save(&mut self) -> bool {
         let capture = self.machine.capture();
         tracing::info!(capture = capture.id, state = ?capture.state, reason = capture.reason, "capture");
-        // A transition that cannot be stored is still carried out: the window is more precious than its record, and
-        // the next one stores the whole capture again.
         if let Err(error) = self.services.store.save_capture(capture).await {
-            tracing::error!(capture = capture.id, %error, "cannot store the capture");
+            tracing::error!(capture = capture.id, %error, "cannot store the capture; it waits until that works");
+            return false;
         }
         if capture.state == State::Draining {
             self.count_stored().await;
-            let me = self.itself.upgrade();
             // Step once more with what was counted.
-            me.map(|me| me.try_send(Event::Fleet));
+            if let Some(me) = self.itself.upgrade() {
+                let _ = me.try_send(Event::Fleet);
+            }
         }
+        true
     }
 
     async fn save_topology(&self, node: &str) {

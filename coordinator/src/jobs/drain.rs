@@ -1,16 +1,17 @@
 //! Whether everything that agents made has arrived.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::limits;
-use crate::model::{Capture, Part, PointKey, PointStatus};
+use crate::model::{BatchKey, Capture, Part, PointKey, PointStatus};
 use crate::store::StoredCount;
 
 /// Batches that are stored or given up, per node and point.
 #[derive(Debug, Default)]
 pub struct Ledger {
     stored: HashMap<(String, PointKey, u64), u64>,
-    refused: HashMap<(String, PointKey), u64>,
+    /// By node and point; incarnation and sequence, because a batch may be sent and refused twice.
+    refused: HashMap<(String, PointKey), HashSet<(u64, u64)>>,
 }
 
 impl Ledger {
@@ -26,8 +27,12 @@ impl Ledger {
     }
 
     /// One will never be.
-    pub fn refuse(&mut self, node: &str, point: &PointKey) {
-        *self.refused.entry((node.to_owned(), point.clone())).or_default() += 1;
+    pub fn refuse(&mut self, key: &BatchKey) {
+        let point = (key.node.clone(), key.point.clone());
+        let refused: usize = self.refused.values().map(HashSet::len).sum();
+        if refused < limits::REFUSED_BATCHES {
+            self.refused.entry(point).or_default().insert((key.incarnation, key.sequence));
+        }
     }
 
     /// True when no batch of any part is on its way.
@@ -59,6 +64,7 @@ impl Ledger {
     }
 
     fn refused_of(&self, part: &Part, point: &PointKey) -> u64 {
-        self.refused.get(&(part.node.clone(), point.clone())).copied().unwrap_or_default()
+        let refused = self.refused.get(&(part.node.clone(), point.clone()));
+        refused.map_or(0, |keys| keys.len() as u64)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::drain::Ledger;
 use crate::fleet::{Command, Link};
 use crate::limits;
-use crate::model::{Capture, MILLISECOND, Part, PointStatus, State, Window};
+use crate::model::{BatchKey, Capture, MILLISECOND, Part, PointStatus, State, Window};
 use crate::store::StoredCount;
 
 /// What an agent says about its part.
@@ -53,7 +53,6 @@ pub struct Machine {
     asked: HashMap<String, u64>,
     committed: HashMap<String, u64>,
     ledger: Ledger,
-    drain_from_nanos: i64,
     progress_nanos: i64,
     recovered_nanos: Option<i64>,
     saved: Option<Snapshot>,
@@ -74,7 +73,6 @@ impl Machine {
             asked: HashMap::new(),
             committed: HashMap::new(),
             ledger: Ledger::default(),
-            drain_from_nanos: 0,
             progress_nanos: 0,
             recovered_nanos: None,
             saved,
@@ -155,6 +153,16 @@ impl Machine {
         }
     }
 
+    /// The last step could not be stored and nothing that followed [`Effect::Save`] was done: the next step asks for
+    /// all of it again.
+    pub fn unsaved(&mut self) {
+        self.saved = None;
+        self.asked.clear();
+        self.committed.clear();
+        self.has_told_end = false;
+        self.has_correlated = false;
+    }
+
     /// An agent spoke.
     pub fn status(&mut self, node: &str, status: Status, now_nanos: i64) {
         let capture_state = self.capture.state;
@@ -191,8 +199,8 @@ impl Machine {
     }
 
     /// A batch will never be stored.
-    pub fn refused(&mut self, node: &str, point: &crate::model::PointKey) {
-        self.ledger.refuse(node, point);
+    pub fn refused(&mut self, key: &BatchKey) {
+        self.ledger.refuse(key);
     }
 
     /// Somebody asked to end it.
@@ -261,19 +269,16 @@ impl Machine {
         } else if self.capture.parts.iter().all(|part| part.state.is_final()) {
             self.end(State::Failed, &format!("no node could be armed: {}", self.reasons()));
         } else if self.capture.parts.iter().all(|part| part.state != State::Arming) {
-            self.fix_window(now_nanos, sends);
+            self.fix_window(now_nanos);
         }
     }
 
-    fn fix_window(&mut self, now_nanos: i64, sends: &mut Vec<Effect>) {
+    fn fix_window(&mut self, now_nanos: i64) {
         let earliest = now_nanos + limits::START_LEAD_NANOS;
         let start_nanos = self.capture.spec.start_at_nanos.map_or(earliest, |at| at.max(earliest));
         let end_nanos = start_nanos + self.capture.spec.duration_nanos;
         self.capture.window = Some(Window { start_nanos, end_nanos });
         self.capture.state = State::Running;
-        // Agents tell their network once more right before they say that they are ready.
-        let ready = self.capture.parts.iter().filter(|part| part.state == State::Armed);
-        sends.extend(ready.map(|part| Effect::SaveTopology(part.node.clone())));
     }
 
     fn run(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
@@ -290,7 +295,6 @@ impl Machine {
 
     fn start_draining(&mut self, now_nanos: i64) {
         self.capture.state = State::Draining;
-        self.drain_from_nanos = now_nanos;
         self.progress_nanos = now_nanos;
     }
 
@@ -316,8 +320,13 @@ impl Machine {
                 let start_nanos = window.start_nanos;
                 let commit =
                     Command::Commit { capture, start_monotonic_nanos, end_monotonic_nanos, start_nanos };
+                // Agents tell their network once more right before they say that they are ready.
+                sends.push(Effect::SaveTopology(part.node.clone()));
                 sends.push(Effect::Send(part.node.clone(), commit));
-            } else if was_stopped {
+            }
+            // An agent that has its window already takes no other: only an end shortens it.
+            if was_stopped {
+                let capture = self.capture.id.clone();
                 let end = Command::End { capture, end_monotonic_nanos: Some(end_monotonic_nanos) };
                 sends.push(Effect::Send(part.node.clone(), end));
             }

@@ -214,3 +214,47 @@ fn a_stop_reaches_an_agent_that_was_away() {
     let is_end = |effect: &Effect| matches!(effect, Effect::Send(_, Command::End { end_monotonic_nanos: Some(at), .. }) if *at == middle - 900 * SECOND);
     assert!(effects.iter().any(is_end), "{effects:?}");
 }
+
+#[test]
+fn a_stop_reaches_an_agent_that_has_its_window_but_has_not_said_so() {
+    let mut machine = Machine::new(capture(&["a"], None));
+    machine.step(NOW, &links(&["a"]));
+    machine.status("a", status(State::Armed, 0), NOW);
+    machine.step(NOW, &links(&["a"]));
+    let middle = NOW + 3 * SECOND;
+    machine.stop("eve", middle);
+    let effects = machine.step(middle, &links(&["a"]));
+    let commands: Vec<&Command> = effects
+        .iter()
+        .filter_map(|effect| if let Effect::Send(_, command) = effect { Some(command) } else { None })
+        .collect();
+    let [Command::Commit { .. }, Command::End { end_monotonic_nanos: Some(at), .. }] = commands[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(*at, middle - 900 * SECOND);
+}
+
+/// What the effects are, in their order.
+fn kinds(effects: &[Effect]) -> Vec<String> {
+    effects.iter().map(|effect| format!("{effect:?}").split([' ', '{']).next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_could_not_be_stored_is_asked_for_again() {
+    let mut machine = Machine::new(capture(&["a"], None));
+    let mut again = |change: &dyn Fn(&mut Machine), now_nanos: i64| {
+        change(&mut machine);
+        let first = machine.step(now_nanos, &links(&["a"]));
+        machine.unsaved();
+        let second = machine.step(now_nanos, &links(&["a"]));
+        assert!(matches!(first[0], Effect::Save) && first.len() > 1, "{first:?}");
+        let repeated = kinds(&second);
+        assert!(kinds(&first).iter().all(|kind| repeated.contains(kind)), "{first:?} {second:?}");
+        assert!(machine.step(now_nanos, &links(&["a"])).is_empty() || machine.capture().state.is_final());
+    };
+    again(&|_| {}, NOW);
+    again(&|machine| machine.status("a", status(State::Armed, 0), NOW), NOW);
+    let end = NOW + 11 * SECOND;
+    again(&|machine| machine.status("a", status(State::Completed, 0), end), end);
+    again(&|machine| machine.correlated(Ok(())), end);
+}

@@ -143,8 +143,7 @@ impl Publisher {
             "batch refused"
         );
         if let Some(handle) = self.context.jobs.board().get(&key.capture) {
-            let event = Event::Refused(key.node.clone(), key.point.clone());
-            let _ = handle.events.send(event).await;
+            let _ = handle.events.send(Event::Refused(key.clone())).await;
         }
     }
 }
