@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod ingest;
 pub mod jobs;
 pub mod limits;
+pub mod lock;
 pub mod metrics;
 pub mod model;
 pub mod server;

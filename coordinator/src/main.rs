@@ -1,22 +1,32 @@
 //! The coordinator's program.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use lastseen_coordinator::config::Config;
 use lastseen_coordinator::server::Coordinator;
 use lastseen_runtime::{config, shutdown, telemetry};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// At the end a correlation run may still be under way on a thread that nobody waits for: the next process repeats it.
+const ABANDON: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
     let config: Config = config::parse();
     telemetry::init(config.log_format, "info");
-    match run(&config).await {
+    match start(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn start(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let result = runtime.block_on(run(config));
+    runtime.shutdown_timeout(ABANDON);
+    result
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {

@@ -26,6 +26,7 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::jobs::{Board, Jobs, Services};
 use crate::limits;
+use crate::lock::DataLock;
 use crate::metrics::Metrics;
 use crate::services::{AgentApi, AnalysisApi, CaptureApi, Context, FleetApi};
 use crate::store::{SqliteStore, Store};
@@ -44,6 +45,7 @@ pub struct Coordinator {
     pki: Pki,
     context: Context,
     store: SqliteStore,
+    lock: DataLock,
     writer: JoinHandle<()>,
     registry: Arc<Registry>,
 }
@@ -82,13 +84,14 @@ impl Coordinator {
     ) -> anyhow::Result<Self> {
         let directory = files::prepare(&config.data_dir)
             .context("--data-dir: give a directory that this user may write to")?;
+        let lock = DataLock::take(&config.data_dir)?;
         let store = SqliteStore::open(config.database_url.as_deref(), &config.data_dir).await?;
         collect_garbage(&store, directory.clone()).await?;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let context = context(Arc::new(store.clone()), directory, metrics, stopping).await?;
         let (context, writer) = context;
-        Ok(Self { listener, admin, pki, context, store, writer, registry: Arc::new(registry) })
+        Ok(Self { listener, admin, pki, context, store, lock, writer, registry: Arc::new(registry) })
     }
 
     /// Where it listens.
@@ -125,6 +128,7 @@ impl Coordinator {
         // Streams that were cut off may still hold the way to the writer.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer).await;
         self.store.close().await;
+        drop(self.lock);
         if let Some(admin) = admin {
             admin.abort();
         }

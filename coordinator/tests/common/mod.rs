@@ -6,6 +6,7 @@ pub mod pki;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lastseen_coordinator::config::Config;
 use lastseen_coordinator::server::Coordinator;
@@ -60,7 +61,10 @@ impl Fabric {
 
     /// As SIGKILL does: nothing is finished, nothing is closed.
     pub fn kill(mut self) -> (Authority, TempDir) {
-        self.runtime.take().unwrap().shutdown_background();
+        // Until its last thread is gone it holds the data directory, as a process does.
+        let runtime = self.runtime.take().unwrap();
+        let killing = std::thread::spawn(|| runtime.shutdown_timeout(Duration::from_secs(60)));
+        killing.join().unwrap();
         (self.authority, self.data)
     }
 
