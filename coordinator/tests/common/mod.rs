@@ -63,7 +63,7 @@ impl Fabric {
     pub fn kill(mut self) -> (Authority, TempDir) {
         // Until its last thread is gone it holds the data directory, as a process does.
         let runtime = self.runtime.take().unwrap();
-        let killing = std::thread::spawn(|| runtime.shutdown_timeout(Duration::from_secs(60)));
+        let killing = std::thread::spawn(|| runtime.shutdown_timeout(Duration::from_mins(1)));
         killing.join().unwrap();
         (self.authority, self.data)
     }
