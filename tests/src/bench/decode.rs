@@ -50,17 +50,17 @@ pub fn measure(table: &mut Table, options: &Options) -> Result<()> {
     let tcpdump = Spread::of(options.rounds, || tcpdump(&file, packets))?;
     let tshark = Spread::of(options.rounds, || tshark(&short, few))?;
     let millions = packets / 1e6;
-    table.add(Row::new("decode alone, Mpps per core", format!("{decoding:.2}")));
+    table.add(Row::new("decode alone, Mpps per core", decoding));
     table.add(
         Row::new(format!("decode + identity, Mpps per core, {millions:.1} M overlay packets"), identifying)
             .aim("≥ 8")
             .beside(format!("`tcpdump -nr FILE -w /dev/null` {tcpdump}"))
-            .ratio(identifying / tcpdump.median),
+            .ratio(identifying.median / tcpdump.median),
     );
     table.add(
         Row::new(format!("decode + identity, beside tshark on {few:.0} of them"), identifying)
             .beside(format!("`tshark -T fields`, {} fields, {tshark:.3}", TSHARK_FIELDS.len()))
-            .ratio(identifying / tshark.median),
+            .ratio(identifying.median / tshark.median),
     );
     Ok(())
 }
@@ -92,14 +92,25 @@ fn write(templates: &[PathBuf], packets: u64, to: &Path) -> Result<f64> {
     number_before(&program::run(program::example("decode_rate")?, &arguments)?.stdout, " packets written")
 }
 
-/// Mpps of decoding, and of decoding with identity; medians within one process.
-fn ours(templates: &[PathBuf], options: &Options) -> Result<(f64, f64)> {
+/// Mpps of decoding, and of decoding with identity; all takes within one process.
+fn ours(templates: &[PathBuf], options: &Options) -> Result<(Spread, Spread)> {
     let flags = [format!("--packets={}", options.packets), format!("--runs={}", options.rounds)];
     let mut arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
     arguments.extend(templates.iter().map(|path| path.as_os_str()));
     let printed = program::run(program::example("decode_rate")?, &arguments)?.stdout;
-    let rate = |label| number_before(line_after(&printed, label)?, " Mpps");
-    Ok((rate("decode:")?, rate("decode + observe + k0:")?))
+    Ok((rates(&printed, "decode:")?, rates(&printed, "decode + observe + k0:")?))
+}
+
+/// `LABEL 8.2 Mpps per core, median of 3 (slowest 8.1, fastest 8.4)`.
+fn rates(printed: &str, label: &str) -> Result<Spread> {
+    let line = line_after(printed, label)?;
+    let (_, low) = line.split_once("slowest ").with_context(|| format!("no slowest in {line:?}"))?;
+    let (_, high) = low.split_once("fastest ").with_context(|| format!("no fastest in {line:?}"))?;
+    Ok(Spread {
+        median: number_before(line, " Mpps")?,
+        low: number_before(low, ",")?,
+        high: number_before(high, ")")?,
+    })
 }
 
 /// Mpps of copying packets without decoding them.

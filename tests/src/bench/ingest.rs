@@ -33,6 +33,9 @@ pub fn measure(table: &mut Table, options: &Options) -> Result<()> {
         written.push(observations / seconds / 1e3);
     }
     let (committed, written) = (Spread::from_takes(committed)?, Spread::from_takes(written)?);
+    let name =
+        "bytes per observation, batches of ingest: random times, acknowledgements, hashes and outer IP-IDs";
+    table.add(Row::new(name, format!("{bytes_each:.1}")).aim("≤ 16"));
     let name = format!("ingest over mTLS to committed, k observations/s of {bytes_each:.1} bytes");
     let beside = format!("the same bytes written and fsynced in groups of 16 MiB: {written:.0}");
     table.add(
