@@ -2,7 +2,9 @@
 //!
 //! The program is compiled for packets that start with the IP header, and run from there, so one expression means
 //! the same at a veth, behind VLAN tags and inside a tunnel. Terms about Ethernet, which differ from hop to hop, do
-//! not compile for such packets.
+//! not compile for such packets; terms about fields that routers and offloads change are refused.
+
+mod per_hop;
 
 use lastseen_packet::Decoded;
 use pcap::{BpfProgram, Capture, Linktype};
@@ -28,6 +30,17 @@ pub enum FilterError {
         /// As given.
         expression: String,
     },
+    /// It would match the same packet at one point and not at another.
+    #[error(
+        "filter: {expression:?} looks at {term}, which differs from hop to hop, so packets would seem lost; use \
+         addresses, protocols and ports instead, for example: host 10.244.2.10 and tcp port 80"
+    )]
+    PerHop {
+        /// What it looks at.
+        term: &'static str,
+        /// As given.
+        expression: String,
+    },
 }
 
 /// A compiled expression. Stays in the thread that compiled it.
@@ -46,7 +59,11 @@ impl Filter {
         }
         let program = Capture::dead(RAW).and_then(|handle| handle.compile(expression, true));
         let syntax = |error| FilterError::Syntax { reason: reason(error), expression: expression.to_owned() };
-        Ok(Self { program: Some(program.map_err(syntax)?) })
+        let program = program.map_err(syntax)?;
+        match per_hop::find(&program) {
+            Some(term) => Err(FilterError::PerHop { term, expression: expression.to_owned() }),
+            None => Ok(Self { program: Some(program) }),
+        }
     }
 
     /// Whether the innermost packet of a decoded `frame` matches. Fragments but the first always do: they carry no
@@ -84,5 +101,67 @@ mod tests {
     #[test]
     fn an_empty_expression_matches_everything() {
         assert!(Filter::compile("  ").unwrap().matches(&Decoded::default(), &[]));
+    }
+
+    #[test]
+    fn terms_that_differ_from_hop_to_hop_are_refused_by_name() {
+        let refused = [
+            ("less 100", "packet length"),
+            ("tcp and greater 1000", "packet length"),
+            ("host 10.0.0.1 and len > 5", "packet length"),
+            ("ip[8] < 5", "TTL"),
+            ("udp port 53 and ip[8] == 64", "TTL"),
+            ("ip6[7] = 3", "hop limit"),
+            ("ip[1] = 0", "TOS"),
+            ("ip[0:2] = 0x4500", "TOS"),
+            ("ip6[0:4] = 0x60000000", "traffic class"),
+            ("ip[10:2] = 1", "checksum"),
+            ("ip[11] = 1", "checksum"),
+            ("tcp[13] = 2", "TCP flags"),
+            ("tcp[12:2] = 2", "TCP flags"),
+            ("tcp[tcpflags] & tcp-push != 0", "TCP flags"),
+            ("ip6[53] & 8 != 0", "TCP flags"),
+        ];
+        for (expression, term) in refused {
+            let message = Filter::compile(expression).err().expect(expression).to_string();
+            assert!(message.contains(term) && message.contains(expression), "{expression}: {message}");
+        }
+    }
+
+    #[test]
+    fn addresses_protocols_and_ports_are_accepted() {
+        let accepted = [
+            "host 10.1.0.2",
+            "host fd00::1",
+            "src host 10.1.0.2 and dst host 10.1.0.3",
+            "net 10.1.0.0/16",
+            "ip6 net fd00::/8",
+            "net fd00:1:2:3::/64",
+            "port 80",
+            "tcp port 80 or udp port 53",
+            "portrange 80-90",
+            "ip6 and udp portrange 1000-2000",
+            "tcp",
+            "udp",
+            "sctp",
+            "icmp",
+            "icmp6",
+            "ip",
+            "ip6",
+            "ip proto 47",
+            "ip6 proto 17",
+            "not (host 10.1.0.2 and tcp port 22)",
+            "(host 10.1.0.2 or host fd00::1) and (tcp port 80 or icmp or icmp6)",
+            "icmp[icmptype] = 8",
+            "ip broadcast or ip multicast",
+            "ip[4:2] = 7",
+        ];
+        for expression in accepted {
+            assert!(
+                Filter::compile(expression).is_ok(),
+                "{expression}: {:?}",
+                Filter::compile(expression).err()
+            );
+        }
     }
 }
