@@ -1,4 +1,4 @@
-//! Cuts what one point sees into slices of time that meet without gaps, each with its own counters.
+//! Cuts what one point sees into slices of time that meet without gaps while it can see, each with its own counters.
 //!
 //! The kernel reports drops as a count since the last question, so the question is asked every [`TICK_NANOS`] and a
 //! tick with drops becomes a slice of its own: what was captured before it stays free of doubt.
@@ -60,7 +60,7 @@ impl<S: Sink> Slicer<S> {
         Self { sink, rows: ColumnsBuilder::new(256, key), counters, start_nanos: 0, ticked_nanos: 0, at_tick }
     }
 
-    /// The first slice begins.
+    /// The first slice begins, or the first after a [`Self::pause`].
     pub fn begin(&mut self, now_nanos: i64) {
         (self.start_nanos, self.ticked_nanos) = (now_nanos, now_nanos);
     }
@@ -86,6 +86,12 @@ impl<S: Sink> Slicer<S> {
         }
         self.ticked_nanos = now_nanos;
         self.at_tick = self.counters;
+    }
+
+    /// Ends the slice at `at_nanos`: what follows until the next [`Self::begin`] belongs to none.
+    pub fn pause(&mut self, at_nanos: i64, offset: i64, drops: u64) {
+        self.tick(at_nanos, offset, drops);
+        let _ = self.end(at_nanos, offset, false);
     }
 
     /// The last slice ends.
@@ -198,6 +204,19 @@ mod tests {
         let (start, end, counters, rows) = slices[0];
         assert_eq!((start / MS, end / MS, rows), (1000, 1400, 0));
         assert_eq!((counters.received, counters.agent_drops), (7, 7));
+    }
+
+    #[test]
+    fn a_pause_belongs_to_no_slice() {
+        let (mut slicer, sink) = started();
+        see(&mut slicer, 2);
+        slicer.pause(1100 * MS, 0, 0);
+        slicer.begin(1500 * MS);
+        see(&mut slicer, 3);
+        slicer.finish(1600 * MS, 0, 0);
+        let slices = sink.0.lock().unwrap().0.clone();
+        let slices: Vec<_> = slices.iter().map(|s| (s.0 / MS, s.1 / MS, s.3)).collect();
+        assert_eq!(slices, [(1000, 1100, 2), (1500, 1600, 3)]);
     }
 
     #[test]

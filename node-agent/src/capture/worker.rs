@@ -22,7 +22,9 @@ pub struct Point<S> {
     source: Box<dyn Source>,
     slicer: Slicer<S>,
     phase: Phase,
-    is_down: bool,
+    outage: Option<Outage>,
+    /// The handle is of no more use.
+    is_gone: bool,
     /// A packet from behind the window came: everything inside was read.
     saw_end: bool,
 }
@@ -34,6 +36,15 @@ enum Phase {
     Finished,
 }
 
+/// A time in which a point sees nothing, and so says nothing about what passed.
+#[derive(Clone, Copy)]
+struct Outage {
+    /// When it was noticed, on `CLOCK_REALTIME`. A packet stamped later ends the outage.
+    since: i64,
+    /// The slice before it has ended.
+    is_cut: bool,
+}
+
 impl<S: Sink> Point<S> {
     /// A point that waits for its window.
     pub fn new(source: Box<dyn Source>, sink: S, dictionary_key: [u8; 16]) -> Self {
@@ -41,7 +52,8 @@ impl<S: Sink> Point<S> {
             source,
             slicer: Slicer::new(sink, dictionary_key),
             phase: Phase::Waiting,
-            is_down: false,
+            outage: None,
+            is_gone: false,
             saw_end: false,
         }
     }
@@ -76,7 +88,7 @@ pub fn run<S: Sink>(mut points: Vec<Point<S>>, mut lens: Lens, window: &Arc<Wind
 }
 
 fn wait<S>(points: &[Point<S>]) {
-    let open = points.iter().filter(|p| p.phase != Phase::Finished && !p.is_down);
+    let open = points.iter().filter(|p| p.phase != Phase::Finished && !p.is_gone);
     let mut descriptors: Vec<_> = open.map(|p| PollFd::new(p.source.fd(), PollFlags::POLLIN)).collect();
     // An interrupted wait is a short one.
     let _ = poll(&mut descriptors, PollTimeout::from(WAIT_MILLIS));
@@ -93,7 +105,7 @@ impl<S: Sink> Point<S> {
             self.phase = Phase::Recording;
             self.slicer.begin(on_wall(from));
         }
-        let more = self.record(on_wall(from), on_wall(until), lens, window, news);
+        let more = self.record((on_wall(from), on_wall(until)), moment.offset, lens, window, news);
         self.cut(moment, until, more, news);
         more && self.phase != Phase::Finished
     }
@@ -101,7 +113,10 @@ impl<S: Sink> Point<S> {
     /// Before the window: packets are let go. So are drops, but for those since the last look, which may have happened
     /// inside.
     fn idle(&mut self, moment: &Moment, news: &Sender<String>) -> bool {
-        let more = self.read(&mut |_| {}, news);
+        let outage = &mut self.outage;
+        let result =
+            self.source.read(&mut |frame| *outage = outage.filter(|outage| frame.time_nanos <= outage.since));
+        let more = self.outcome(result, news);
         let _ = self.drops(news);
         // A window that was closed before it opened never comes.
         if moment.recording.is_some_and(|(from, until)| until <= from) {
@@ -112,20 +127,22 @@ impl<S: Sink> Point<S> {
 
     fn record(
         &mut self,
-        from: i64,
-        until: i64,
+        (from, until): (i64, i64),
+        offset: i64,
         lens: &mut Lens,
         window: &Window,
         news: &Sender<String>,
     ) -> bool {
-        let Self { source, slicer, saw_end, .. } = self;
+        let Self { source, slicer, saw_end, outage, .. } = self;
         let link = source.link();
         let (mut seen, mut recorded_bytes) = (Counters::default(), 0);
-        let rows = &mut slicer.rows;
         let result = source.read(&mut |frame| {
             *saw_end |= frame.time_nanos >= until;
             if (from..until).contains(&frame.time_nanos) {
-                let outcome = lens.look(link, frame, &mut |flow, row| rows.push(flow, row));
+                if outage.is_some_and(|outage| frame.time_nanos > outage.since) {
+                    resume(slicer, outage.take(), frame.time_nanos, offset);
+                }
+                let outcome = lens.look(link, frame, &mut |flow, row| slicer.rows.push(flow, row));
                 recorded_bytes += if outcome == Seen::Recorded { frame.bytes.len() as u64 } else { 0 };
                 count(&mut seen, frame, outcome);
             }
@@ -137,19 +154,32 @@ impl<S: Sink> Point<S> {
 
     fn cut(&mut self, moment: &Moment, until: i64, more: bool, news: &Sender<String>) {
         let (now, offset) = (moment.monotonic + moment.offset, moment.offset);
+        let end = until.saturating_add(offset);
         if moment.monotonic >= until.saturating_add(FLUSH_NANOS) && (self.saw_end || !more) {
             let drops = self.drops(news);
-            self.slicer.finish(until.saturating_add(offset), offset, drops);
+            let end = self.outage.map_or(end, |outage| end.min(outage.since));
+            self.slicer.finish(end, offset, drops);
             self.phase = Phase::Finished;
+        } else if self.outage.is_some() {
+            self.cut_outage(now, end, offset, news);
         } else if self.slicer.is_due(now) {
             let drops = self.drops(news);
-            self.slicer.tick(now.min(until.saturating_add(offset)), offset, drops);
+            // Asking may have shown that the handle is dead: then the time since the last tick is not vouched for.
+            match self.outage {
+                None => self.slicer.tick(now.min(end), offset, drops),
+                Some(_) => self.slicer.counters.kernel_drops += drops,
+            }
         }
     }
 
-    fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>), news: &Sender<String>) -> bool {
-        let result = self.source.read(each);
-        self.outcome(result, news)
+    /// Ends the slice where an outage began, once the block that was open then has been read.
+    fn cut_outage(&mut self, now: i64, end: i64, offset: i64, news: &Sender<String>) {
+        let due = |outage: &Outage| !outage.is_cut && now >= outage.since.saturating_add(FLUSH_NANOS);
+        if let Some(outage) = self.outage.filter(due) {
+            let drops = self.drops(news);
+            self.slicer.pause(outage.since.min(end), offset, drops);
+            self.outage = Some(Outage { is_cut: true, ..outage });
+        }
     }
 
     fn drops(&mut self, news: &Sender<String>) -> u64 {
@@ -167,14 +197,23 @@ impl<S: Sink> Point<S> {
         })
     }
 
-    /// Says once that a point is down; one that is gone is no longer waited for.
+    /// Begins an outage and says so; one that is gone is no longer waited for.
     fn note(&mut self, error: &SourceError, news: &Sender<String>) {
-        if !self.is_down {
+        if self.outage.is_none() {
             // Bounded: an interface that keeps going up and down needs no more notes than fit.
             let _ = news.try_send(error.to_string());
+            self.outage = Some(Outage { since: clock::realtime_nanos(), is_cut: false });
         }
-        self.is_down |= matches!(error, SourceError::Gone { .. });
+        self.is_gone |= matches!(error, SourceError::Gone { .. });
     }
+}
+
+/// A packet stamped `now` shows that the point sees again.
+fn resume<S: Sink>(slicer: &mut Slicer<S>, outage: Option<Outage>, now: i64, offset: i64) {
+    if let Some(outage) = outage.filter(|outage| !outage.is_cut) {
+        slicer.pause(outage.since, offset, 0);
+    }
+    slicer.begin(now);
 }
 
 #[inline]
