@@ -17,20 +17,6 @@ pub fn report() -> Vec<v1::Capability> {
         capability("capture", raw.clone()),
         capability("af_packet", ring.map(|reason| format!("{reason}; the pcap backend may still work"))),
         capability("pcap", raw),
-        capability(
-            "promiscuous",
-            missing(
-                Capability::CAP_NET_ADMIN,
-                "packets addressed to other machines stay invisible; everything of this node is captured",
-            ),
-        ),
-        capability(
-            "pod_namespaces",
-            missing(
-                Capability::CAP_SYS_ADMIN,
-                "interfaces inside pods cannot be captured; the host's ends of their veth pairs are",
-            ),
-        ),
     ]
 }
 
