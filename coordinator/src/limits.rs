@@ -89,6 +89,9 @@ pub const RECOVERY_NANOS: i64 = 30 * SECOND;
 /// Draining ends at the latest this long after the tail.
 pub const DRAIN_NANOS: i64 = 300 * SECOND;
 
+/// Correlation runs of one capture that may break off with the process.
+pub const BROKEN_RUNS: i64 = 2;
+
 /// How often an agent says that it lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// An agent silent for this long is offline.

@@ -4,7 +4,9 @@ mod common;
 
 use common::agent::Agent;
 use common::{Fabric, is_final, job};
+use lastseen_coordinator::model::State;
 use lastseen_coordinator::server::Coordinator;
+use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
 use tokio_util::sync::CancellationToken;
@@ -270,4 +272,34 @@ async fn a_data_directory_has_one_coordinator() {
     assert!(error.starts_with(&expected), "{error}");
     let (authority, data) = fabric.stop().await;
     Fabric::start_on(authority, data).await.stop().await;
+}
+
+/// A capture as it lies there after a process died `runs` times while it correlated; how its next process ends it.
+async fn after_broken_runs(runs: i64) -> v1::Capture {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let starting = start(&fabric, job(&["node-a"], 2_000)).await;
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    let (authority, data) = fabric.kill();
+    let store = SqliteStore::open(None, data.path()).await.unwrap();
+    let mut capture = store.capture(&id).await.unwrap().unwrap();
+    capture.state = State::Correlating;
+    capture.parts[0].state = State::Completed;
+    store.save_capture(&capture).await.unwrap();
+    assert_eq!(store.add_runs(&id, runs).await.unwrap(), runs);
+    store.close().await;
+    let fabric = Fabric::start_on(authority, data).await;
+    let done = fabric.follow(&id, is_final).await;
+    fabric.stop().await;
+    done
+}
+
+#[tokio::test]
+async fn a_correlation_run_that_kills_the_process_is_not_repeated_forever() {
+    assert_eq!(after_broken_runs(1).await.state(), Completed);
+    let broken = after_broken_runs(2).await;
+    assert_eq!(broken.state(), Failed);
+    assert!(broken.reason.starts_with("correlation did not finish twice; "), "{}", broken.reason);
 }

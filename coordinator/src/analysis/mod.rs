@@ -10,7 +10,8 @@ use lastseen_correlate::Outcome;
 use lastseen_correlate::report::FlowRecord;
 use lastseen_proto::{convert, v1};
 use prost::Message;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::limits;
@@ -23,6 +24,9 @@ use crate::time::Clock;
 const RUNS: usize = 1;
 /// Room that a response needs beside the report.
 const RESPONSE_OVERHEAD_BYTES: usize = 64 << 10;
+
+const BROKEN: &str = "correlation did not finish twice; give the coordinator more memory, or capture again with a \
+                      shorter window or a narrower filter";
 
 /// Makes correlation runs.
 #[derive(Clone)]
@@ -54,7 +58,30 @@ impl Analysis {
     /// Matches what is stored of `capture`. With `until_nanos` the capture still runs: only what was first seen before
     /// then is judged, and the report says that it is partial.
     pub async fn run(&self, capture: &Capture, until_nanos: Option<i64>) -> Result<Found, Error> {
-        let _one_of_few = self.runs.acquire().await.map_err(|_| Error::Stopping)?;
+        let _one_of_few = self.turn().await?;
+        self.matched(capture, until_nanos).await
+    }
+
+    /// The run that ends a capture. It counts as started until its result is there, so that one that kills the process,
+    /// say for want of memory, is not repeated forever; one that `stopping` calls off does not count.
+    pub async fn conclude(&self, capture: &Capture, stopping: &CancellationToken) -> Result<Found, Error> {
+        let turn = stopping.run_until_cancelled(self.turn()).await;
+        let _one_of_few = turn.ok_or(Error::Stopping)??;
+        if self.store.add_runs(&capture.id, 1).await? > limits::BROKEN_RUNS {
+            return Err(Error::Exhausted(BROKEN.to_owned()));
+        }
+        if let Some(found) = stopping.run_until_cancelled(self.matched(capture, None)).await {
+            return found;
+        }
+        self.store.add_runs(&capture.id, -1).await?;
+        Err(Error::Stopping)
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        self.runs.acquire().await.map_err(|_| Error::Stopping)
+    }
+
+    async fn matched(&self, capture: &Capture, until_nanos: Option<i64>) -> Result<Found, Error> {
         let started = self.clock.now();
         let topologies = self.store.topologies(&capture.id).await?;
         let batches = self.store.batches(&capture.id).await?;

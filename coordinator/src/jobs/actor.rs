@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Services;
@@ -37,6 +38,8 @@ pub(super) struct Actor {
     pub(super) itself: mpsc::WeakSender<Event>,
     pub(super) view: watch::Sender<Arc<Capture>>,
     pub(super) started: Option<Started>,
+    /// The correlation run, once there is one.
+    pub(super) run: Option<JoinHandle<()>>,
     pub(super) services: Services,
     pub(super) stopping: CancellationToken,
 }
@@ -48,7 +51,7 @@ impl Actor {
         while self.advance().await {
             let wake = self.sleep();
             tokio::select! {
-                () = self.stopping.cancelled() => return,
+                () = self.stopping.cancelled() => return self.call_off().await,
                 event = self.events.recv() => {
                     let Some(event) = event else { return };
                     self.take(event).await;
@@ -185,22 +188,36 @@ impl Actor {
             && capture.parts.iter().any(|part| part.state == State::Failed && part.incarnation.is_some())
     }
 
-    fn correlate(&self) {
+    /// Lets a run note that it was called off. Nobody listens to its result any more.
+    async fn call_off(mut self) {
+        self.events.close();
+        if let Some(run) = self.run.take() {
+            let _ = run.await;
+        }
+    }
+
+    fn correlate(&mut self) {
         self.publish();
         let (services, itself) = (self.services.clone(), self.itself.clone());
+        let stopping = self.stopping.clone();
         let capture = self.machine.capture().clone();
-        tokio::spawn(async move {
+        self.run = Some(tokio::spawn(async move {
             let result = async {
                 services.ingest.close_capture(&capture.id).await;
-                let results = services.analysis.run(&capture, None).await?;
+                let results = services.analysis.conclude(&capture, &stopping).await?;
                 services.store.save_results(&capture.id, &results.into_results()).await?;
                 Ok::<_, Error>(())
             };
-            let result = result.await.map_err(|error: Error| error.to_string());
+            let result = match result.await {
+                // The next process makes it again.
+                Err(Error::Stopping) => return,
+                Err(Error::Exhausted(reason)) => Err(reason),
+                other => other.map_err(|error| format!("correlation failed: {error}")),
+            };
             if let Some(itself) = itself.upgrade() {
                 // The actor waits for this and nothing else.
                 let _ = itself.send(Event::Correlated(result)).await;
             }
-        });
+        }));
     }
 }

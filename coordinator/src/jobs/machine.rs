@@ -223,7 +223,7 @@ impl Machine {
     pub fn correlated(&mut self, result: Result<(), String>) {
         match result {
             Ok(()) => self.capture.state = State::Completed,
-            Err(reason) => self.end(State::Failed, &format!("correlation failed: {reason}")),
+            Err(reason) => self.end(State::Failed, &reason),
         }
         if self.capture.state == State::Completed
             && self.capture.parts.iter().all(|part| part.state == State::Failed)

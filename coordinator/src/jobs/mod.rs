@@ -219,6 +219,7 @@ impl Jobs {
             itself: sender.downgrade(),
             view: view_sender,
             started,
+            run: None,
             services: self.services.clone(),
             stopping: self.stopping.clone(),
         };

@@ -135,6 +135,8 @@ pub trait Store: Send + Sync {
     async fn unfinished(&self) -> Result<Vec<Capture>, StoreError>;
     /// Removes a capture and all that hangs on it.
     async fn delete_capture(&self, id: &str) -> Result<(), StoreError>;
+    /// Changes how many correlation runs of the capture count as started; returns how many do.
+    async fn add_runs(&self, capture: &str, change: i64) -> Result<i64, StoreError>;
     /// Keeps the node's encoded topology with the capture.
     async fn save_topology(&self, capture: &str, node: &str, topology: &Bytes) -> Result<(), StoreError>;
     /// Node names and their topologies in a capture.

@@ -112,6 +112,10 @@ impl Store for SqliteStore {
         captures::delete(&self.writer, id).await
     }
 
+    async fn add_runs(&self, capture: &str, change: i64) -> Result<i64, StoreError> {
+        captures::add_runs(&self.writer, capture, change).await
+    }
+
     async fn save_topology(&self, capture: &str, node: &str, topology: &Bytes) -> Result<(), StoreError> {
         captures::save_topology(&self.writer, capture, node, topology).await
     }
