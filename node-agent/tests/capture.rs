@@ -185,13 +185,7 @@ fn snap_length_cuts_small_packets_and_keeps_udp_super_packets_whole() {
         open(&left, target(&left, "v0", Direction::Out), SETTINGS),
     ];
     let records = record(sources, "", || {
-        left.run(|| {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000).unwrap();
-            let payload: Vec<u8> = (0..12_000u32).map(|i| (i / 1000) as u8).collect();
-            socket.send_to(&payload, "10.9.0.2:9000").unwrap();
-            socket.send_to(&[1; 900], "10.9.0.2:9000").unwrap();
-        });
+        send_super_packet(&left);
     });
     for record in &records {
         let udp = record.udp();
@@ -206,6 +200,45 @@ fn snap_length_cuts_small_packets_and_keeps_udp_super_packets_whole() {
     // 64 bytes hold 22 of the payload: not enough for the hash.
     assert_ne!(records[0].udp()[12].1.marks & marks::HASH_TRUNCATED, 0);
     assert!(records[0].total().bytes < records[1].total().bytes);
+}
+
+/// Sends twelve datagrams of 1,000 bytes as one super-packet, then one of 900 bytes alone.
+fn send_super_packet(namespace: &Namespace) {
+    namespace.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::UdpGsoSegment, &1000).unwrap();
+        let payload: Vec<u8> = (0..12_000u32).map(|i| (i / 1000) as u8).collect();
+        socket.send_to(&payload, "10.9.0.2:9000").unwrap();
+        socket.send_to(&[1; 900], "10.9.0.2:9000").unwrap();
+    });
+}
+
+#[test]
+fn a_payload_term_is_answered_only_by_frames_that_hold_one_whole_datagram() {
+    let (left, _right) = pair();
+    let out = || target(&left, "v0", Direction::Out);
+    let open_pcap = |settings| {
+        let target = out();
+        left.run(move || Box::new(Pcap::open(&target, settings).unwrap()) as Box<dyn Source>)
+    };
+    let short = Settings { snap_length: 64, ..SETTINGS };
+    let cases = [
+        // The first datagram of the super-packet starts with 0, the eleven others do not.
+        ("udp[8] = 0", open(&left, out(), SETTINGS), (0, 1)),
+        ("udp[8] = 1", open(&left, out(), SETTINGS), (1, 1)),
+        ("udp[8] = 1", open_pcap(SETTINGS), (1, 1)),
+        ("udp[40] = 1", open(&left, out(), SETTINGS), (1, 1)),
+        // 64 bytes hold 22 of the payload.
+        ("udp[29] = 1", open(&left, out(), short), (1, 1)),
+        ("udp[30] = 1", open(&left, out(), short), (0, 2)),
+        ("udp[28:4] = 1", open(&left, out(), short), (0, 2)),
+        ("udp[2:2] = 9000", open(&left, out(), short), (13, 0)),
+    ];
+    for (filter, source, (rows, unreadable)) in cases {
+        let records = record(vec![source], filter, || send_super_packet(&left));
+        let found = (records[0].rows.len(), records[0].total().unreadable);
+        assert_eq!(found, (rows, unreadable), "{filter}: {:?}", records[0].total());
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct Counters {
     pub undecoded: u64,
     /// Captured bytes.
     pub bytes: u64,
-    /// Of the undecoded, those cut by the snap length or malformed.
+    /// Of the undecoded, those cut by the snap length, malformed, or without what the filter asks for.
     pub unreadable: u64,
 }
 

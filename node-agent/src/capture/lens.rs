@@ -45,7 +45,7 @@ pub enum Seen {
     Own,
     /// No IP packet.
     Undecoded,
-    /// Cut by the snap length, or malformed.
+    /// Cut by the snap length, malformed, or without what the filter asks for.
     Unreadable,
 }
 
@@ -83,8 +83,10 @@ impl Lens {
         if own.touches(decoded) {
             return Seen::Own;
         }
-        if !filter.matches(decoded, bytes) {
-            return Seen::Filtered;
+        match filter.matches(decoded, bytes, frame.gso) {
+            Some(true) => {}
+            Some(false) => return Seen::Filtered,
+            None => return Seen::Unreadable,
         }
         let capture = Capture { time_nanos: frame.time_nanos, gso: frame.gso };
         observe(decoded, bytes, capture, key, emit).map_or(Seen::Undecoded, |()| Seen::Recorded)
