@@ -25,6 +25,7 @@ const RUNS: usize = 1;
 /// Room that a response needs beside the report.
 const RESPONSE_OVERHEAD_BYTES: usize = 64 << 10;
 
+const BUSY: &str = "another correlation is running; try again in a moment";
 const BROKEN: &str = "correlation did not finish twice; give the coordinator more memory, or capture again with a \
                       shorter window or a narrower filter";
 
@@ -55,11 +56,13 @@ impl Analysis {
         Self { store, directory, clock, metrics, runs: Arc::new(Semaphore::new(RUNS)) }
     }
 
-    /// Matches what is stored of `capture`. With `until_nanos` the capture still runs: only what was first seen before
-    /// then is judged, and the report says that it is partial.
-    pub async fn run(&self, capture: &Capture, until_nanos: Option<i64>) -> Result<Found, Error> {
-        let _one_of_few = self.turn().await?;
-        self.matched(capture, until_nanos).await
+    /// Matches what is stored so far of a capture that still runs: only what was first seen before `until_nanos` is
+    /// judged, and the report says that it is partial. It takes what is free and does not queue: those who look on must
+    /// not hold up the runs that end captures.
+    pub async fn partial(&self, capture: &Capture, until_nanos: i64) -> Result<Found, Error> {
+        let free = self.runs.try_acquire();
+        let _one_of_few = free.map_err(|_| Error::Exhausted(BUSY.to_owned()))?;
+        self.matched(capture, Some(until_nanos)).await
     }
 
     /// The run that ends a capture. It counts as started until its result is there, so that one that kills the process,
@@ -121,5 +124,65 @@ impl Found {
             flows: self.flows,
             lost: self.lost.iter().map(Message::encode_to_vec).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::model::{IdentityKey, SECOND, Spec, State, Window};
+    use crate::store::SqliteStore;
+
+    fn capture() -> Capture {
+        let spec = Spec {
+            name: String::new(),
+            labels: std::collections::BTreeMap::new(),
+            all_nodes: true,
+            nodes: Vec::new(),
+            filter: String::new(),
+            interfaces: Vec::new(),
+            duration_nanos: 10 * SECOND,
+            max_packets: None,
+            max_bytes: None,
+            snap_length: 192,
+            start_at_nanos: None,
+        };
+        Capture {
+            id: "c-1".into(),
+            spec,
+            state: State::Running,
+            reason: String::new(),
+            created_at_nanos: 0,
+            created_by: "eve".into(),
+            window: Some(Window { start_nanos: 0, end_nanos: 10 * SECOND }),
+            parts: Vec::new(),
+            identity_key: IdentityKey([0; 16]),
+        }
+    }
+
+    async fn analysis(home: &std::path::Path) -> Analysis {
+        let store = SqliteStore::open(None, home).await.unwrap();
+        store.save_capture(&capture()).await.unwrap();
+        let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
+        Analysis::new(Arc::new(store), home.to_owned(), Clock::start(), metrics)
+    }
+
+    #[tokio::test]
+    async fn onlookers_do_not_hold_up_the_run_that_ends_a_capture() {
+        let home = tempfile::tempdir().unwrap();
+        let analysis = analysis(home.path()).await;
+        let (capture, stopping) = (capture(), CancellationToken::new());
+        let under_way = analysis.runs.acquire().await.unwrap();
+        let refused = analysis.partial(&capture, SECOND).await.unwrap_err();
+        assert!(matches!(refused, Error::Exhausted(_)), "{refused}");
+        let mut ending = std::pin::pin!(analysis.conclude(&capture, &stopping));
+        assert!(ending.as_mut().now_or_never().is_none(), "it waits for its turn");
+        drop(under_way);
+        let refused = analysis.partial(&capture, SECOND).await.unwrap_err();
+        assert!(matches!(refused, Error::Exhausted(_)), "the next turn is the ending capture's: {refused}");
+        assert!(!ending.await.unwrap().report.partial);
+        assert!(analysis.partial(&capture, SECOND).await.unwrap().report.partial);
     }
 }

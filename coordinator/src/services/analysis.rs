@@ -119,7 +119,7 @@ impl AnalysisApi {
                 capture.id
             )));
         }
-        Ok(self.0.analysis.run(capture, Some(until)).await?.report)
+        Ok(self.0.analysis.partial(capture, until).await?.report)
     }
 
     /// The id of the capture whose records are asked for, and which of them.

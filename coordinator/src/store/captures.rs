@@ -163,11 +163,15 @@ pub(super) async fn delete(pool: &SqlitePool, id: &str) -> Result<(), StoreError
     Ok(())
 }
 
-pub(super) async fn add_runs(pool: &SqlitePool, id: &str, change: i64) -> Result<i64, StoreError> {
+pub(super) async fn add_runs(
+    connection: &mut SqliteConnection,
+    id: &str,
+    change: i64,
+) -> Result<i64, StoreError> {
     Ok(sqlx::query_scalar("UPDATE captures SET runs = runs + $2 WHERE id = $1 RETURNING runs")
         .bind(id)
         .bind(change)
-        .fetch_one(pool)
+        .fetch_one(connection)
         .await?)
 }
 

@@ -113,7 +113,10 @@ impl Store for SqliteStore {
     }
 
     async fn add_runs(&self, capture: &str, change: i64) -> Result<i64, StoreError> {
-        captures::add_runs(&self.writer, capture, change).await
+        let mut transaction = self.writer.begin().await?;
+        let runs = captures::add_runs(&mut transaction, capture, change).await?;
+        transaction.commit().await?;
+        Ok(runs)
     }
 
     async fn save_topology(&self, capture: &str, node: &str, topology: &Bytes) -> Result<(), StoreError> {

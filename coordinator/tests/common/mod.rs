@@ -16,6 +16,8 @@ use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_runtime::client::connect;
 use lastseen_runtime::telemetry::LogFormat;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -74,6 +76,12 @@ impl Fabric {
         self.serving.await.unwrap().unwrap();
         self.runtime.take().unwrap().shutdown_background();
         (self.authority, self.data)
+    }
+
+    /// The test's own connection to the database, for faults and for what no call shows.
+    pub async fn sql(&self) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(self.data.path().join("lastseen.db"));
+        options.connect().await.unwrap()
     }
 
     pub async fn channel(&self, role: &str, name: &str) -> Channel {
@@ -135,6 +143,19 @@ pub fn config(data_dir: PathBuf) -> Config {
         log_format: LogFormat::Text,
         config: None,
     }
+}
+
+/// A capture on one node, with its window told.
+pub async fn running(fabric: &Fabric, agent: &mut agent::Agent, millis: i64) -> String {
+    let mut client = fabric.captures().await;
+    let request = job(&[&agent.node], millis);
+    let starting = tokio::spawn(async move { client.start_capture(request).await });
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, v1::CaptureState::Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    agent.commit().await;
+    agent.status(&id, v1::CaptureState::Running, "", 0).await;
+    id
 }
 
 /// A short job on these nodes.
