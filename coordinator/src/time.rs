@@ -2,6 +2,8 @@
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::fmt::friendly::{Direction, SpanPrinter};
+
 /// Unix time at one instant, carried on by the monotonic clock. A step of `CLOCK_REALTIME` (an operator, a first NTP
 /// fix) therefore moves no window; slewing is followed because it acts on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +31,19 @@ pub fn display(unix_nanos: i64) -> String {
         .map_or_else(|_| format!("{unix_nanos} ns"), |time| format!("{time:.3}"))
 }
 
-/// A length of time as a person writes it: `90s`, `1.5s`, `20ms`.
+/// A length of time as a person writes it: `25h`, `1m 30s`, `20ms`.
 pub fn display_span(nanos: i64) -> String {
-    match nanos {
-        n if n % 1_000_000_000 == 0 => format!("{}s", n / 1_000_000_000),
-        n if n % 1_000_000 == 0 && n.abs() < 1_000_000_000 => format!("{}ms", n / 1_000_000),
-        n => format!("{}s", n as f64 / 1e9),
+    let printer = SpanPrinter::new().direction(Direction::Sign);
+    printer.duration_to_string(&jiff::SignedDuration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_in_the_units_that_people_give() {
+        let shown = [90_000_000_000_000, 90_000_000_000, 20_000_000, 0, -5_000_000_000].map(display_span);
+        assert_eq!(shown, ["25h", "1m 30s", "20ms", "0s", "-5s"]);
     }
 }

@@ -1,5 +1,7 @@
-//! Values of flags, as people write them.
+//! Values of flags, as people write them. A refusal that begins with `is` goes on from the value.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -7,29 +9,46 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 /// A positive length of time with a unit: `30s`, `1m30s`, `500ms`, `90d` (days of 24 hours).
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let example = "give a number with a unit, for example 30s, 1m30s or 500ms";
-    let span: Span = text.trim().parse().map_err(|_| example.to_owned())?;
-    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| example.to_owned())?;
+    let refused = || "is not a duration; give a number with a unit, for example 30s or 5m".to_owned();
+    let span: Span = text.trim().parse().map_err(|_| refused())?;
+    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
     match Duration::try_from(signed) {
         Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        _ => Err(format!("must be longer than 0; {example}")),
+        _ => Err("is not longer than 0; give, for example, 30s or 5m".to_owned()),
     }
 }
 
 /// A number of bytes above 0, with a suffix or without: `1000000`, `64MiB`, `2GB`.
 pub fn bytes(text: &str) -> Result<u64, String> {
     match text.trim().parse::<ByteSize>() {
-        Ok(ByteSize(0)) => Err("must be above 0".to_owned()),
+        Ok(ByteSize(0)) => Err("is not above 0; give, for example, 64MiB".to_owned()),
         Ok(ByteSize(bytes)) => Ok(bytes),
-        Err(_) => Err("give a number of bytes, with a suffix if you like: 1000000, 64MiB, 2GB".to_owned()),
+        Err(_) => Err("is not a number of bytes; give, for example, 1000000, 64MiB or 2GB".to_owned()),
     }
+}
+
+/// A whole number from `least` to `most`.
+pub fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Copy,
+{
+    move |text| match text.trim().parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("is not a whole number from {least} to {most}")),
+    }
+}
+
+/// How many of something: 1 or more.
+pub fn positive<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+    let number = text.trim().parse().ok().filter(|number| *number >= T::from(1));
+    number.ok_or_else(|| "is not a whole number above 0; give, for example, 100".to_owned())
 }
 
 /// An instant, RFC 3339: `2026-03-01T14:03:20Z`.
 pub fn instant(text: &str) -> Result<Timestamp, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| "give an RFC 3339 time with an offset, for example 2026-03-01T14:03:20Z".to_owned())
+    text.trim().parse().map_err(|_| {
+        "is not a time; give RFC 3339 with an offset, for example 2026-03-01T14:03:20Z".to_owned()
+    })
 }
 
 /// A share: `0.1%`, or a number from 0 to 1.
@@ -41,7 +60,7 @@ pub fn ratio(text: &str) -> Result<f64, String> {
     };
     match number.parse::<f64>().map(|number| number / scale) {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-        _ => Err("give a share such as 0.1% or 0.001, from 0 to 100%".to_owned()),
+        _ => Err("is not a share from 0 to 100%; give, for example, 0.1% or 0.001".to_owned()),
     }
 }
 
@@ -49,13 +68,13 @@ pub fn ratio(text: &str) -> Result<f64, String> {
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("give key=value".to_owned()),
+        _ => Err("is not KEY=VALUE; give, for example, team=network".to_owned()),
     }
 }
 
 /// The instant `delay` from now, by this machine's clock.
 pub fn from_now(delay: Duration) -> Result<Timestamp, String> {
-    let too_far = |_| "is too far ahead".to_owned();
+    let too_far = |_| "is too far ahead; give a time within the next days".to_owned();
     let delay = SignedDuration::try_from(delay).map_err(too_far)?;
     Timestamp::now().checked_add(delay).map_err(too_far)
 }
@@ -81,6 +100,17 @@ mod tests {
         assert_eq!(bytes("64MiB"), Ok(64 << 20));
         assert_eq!(bytes("2GB"), Ok(2_000_000_000));
         assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("many").is_err());
+    }
+
+    #[test]
+    fn numbers_name_their_range() {
+        let snaplen = whole(64_u32, 65_535);
+        assert_eq!((snaplen("64"), snaplen("65535")), (Ok(64), Ok(65_535)));
+        for bad in ["63", "65536", "-64", "x", "", "99999999999"] {
+            assert_eq!(snaplen(bad), Err("is not a whole number from 64 to 65535".to_owned()), "{bad}");
+        }
+        assert_eq!(positive::<u64>("1"), Ok(1));
+        assert!(["0", "-5", "1.5", "many"].into_iter().all(|bad| positive::<u64>(bad).is_err()));
     }
 
     #[test]

@@ -58,9 +58,39 @@ fn every_command_has_help_with_examples() {
 }
 
 #[test]
-fn usage_errors_exit_with_2() {
-    for args in [&[][..], &["no-such-command"], &["show-capture"], &["list-nodes", "-o", "xml"], &["pki"]] {
-        assert_eq!(ctl(args, &[]).status.code(), Some(2), "{args:?}");
+fn a_usage_error_is_one_line_and_exits_with_2() {
+    for (args, expected) in [
+        (&["list-node"][..], "error: \"list-node\": there is no such command; did you mean list-nodes?\n"),
+        (&["show-capture"], "error: <ID>: missing; see `ctl show-capture --help`\n"),
+        (
+            &["list-nodes", "-o", "xml"],
+            "error: --output: \"xml\" is not one of table, wide, json, yaml, name\n",
+        ),
+        (
+            &["list-lost", "--limit", "-5"],
+            "error: --limit: \"-5\" is not a whole number above 0; give, for example, 100\n",
+        ),
+        (
+            &["pki", "issue", "ca", "agent", "a", "--out", "x", "--valid-for", "-1d"],
+            "error: --valid-for: \"-1d\" is not longer than 0; give, for example, 30s or 5m\n",
+        ),
+        (
+            &["diff-nodes", "--min-loss", "-1%"],
+            "error: --min-loss: \"-1%\" is not a share from 0 to 100%; give, for example, 0.1% or 0.001\n",
+        ),
+        (&["pki", "isue"], "error: \"isue\": there is no such command; did you mean issue?\n"),
+    ] {
+        let output = ctl(args, &[]);
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(2), expected), "{args:?}");
+    }
+}
+
+#[test]
+fn without_a_command_the_help_is_short_and_the_exit_code_2() {
+    for args in [&[][..], &["pki"]] {
+        let output = ctl(args, &[]);
+        assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{args:?}");
+        assert!(err(&output).contains("Usage: ctl") && err(&output).contains("Examples:"), "{args:?}");
     }
 }
 
@@ -87,7 +117,7 @@ fn flags_beat_the_environment_which_beats_the_file() {
 #[test]
 fn every_flag_of_a_command_has_a_variable() {
     let output = ctl(&["start-capture"], &[("LASTSEEN_ALL_NODES", "true"), ("LASTSEEN_SNAPLEN", "9")]);
-    assert!(err(&output).contains("invalid value '9' for '--snaplen"), "{output:?}");
+    assert!(err(&output).contains("--snaplen: \"9\" is not a whole number from 64"), "{output:?}");
     let output = ctl(&["start-capture"], &[("LASTSEEN_NODES", "a,a")]);
     assert!(err(&output).contains("nodes: \"a\" is named twice"), "{output:?}");
 }
@@ -98,7 +128,8 @@ fn unknown_keys_of_the_file_are_all_named() {
     writeln!(file, "sever = 'x'\noutput = 'json'\nverbos = true").unwrap();
     let output = ctl(&["list-nodes", "--config", file.path().to_str().unwrap()], &[]);
     let err = err(&output);
-    assert!(output.status.code() == Some(2) && err.contains("sever") && err.contains("verbos"), "{err}");
+    assert_eq!((output.status.code(), err.lines().count()), (Some(2), 1), "{err}");
+    assert!(err.contains("sever: unknown key; verbos: unknown key; known keys: server, pki-dir"), "{err}");
 }
 
 #[test]

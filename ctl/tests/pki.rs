@@ -161,7 +161,11 @@ fn mistakes_change_nothing_and_name_the_way_out() {
     fail(dir, "pki issue ca agent a --valid-for 5000d --out x", "after the authority itself");
     fail(dir, "pki issue ca agent a --out ca", "take another directory");
     fail(dir, "pki issue nowhere agent a --out x", "ctl pki init nowhere");
-    fail(dir, "pki issue ca king a --out x", "invalid value 'king'");
+    fail(
+        dir,
+        "pki issue ca king a --out x",
+        "<ROLE>: \"king\" is not one of agent, operator, viewer, coordinator",
+    );
     assert!(!dir.join("x").exists() && !dir.join("other").exists());
     assert_eq!(fs::read(dir.join("ca/ca.key")).unwrap(), key);
     succeed(dir, "pki init other");

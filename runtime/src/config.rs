@@ -3,52 +3,79 @@
 //! A program describes its flags once, with clap. The keys of the TOML file are the long flags; the file fills in
 //! what neither the command line nor the environment gives.
 
+use std::any::TypeId;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
-/// Parses this process's command line. Prints every mistake and exits with 2, or prints help and exits with 0.
+use crate::usage;
+
+/// Parses this process's command line. Prints what is wrong in one line and exits with 2, or prints help and exits
+/// with 0.
 pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
-    resolve(std::env::args_os().collect()).unwrap_or_else(|error| error.exit())
+    resolve(std::env::args_os().collect()).unwrap_or_else(|error| usage::exit(&error))
 }
 
 /// As [`parse`], from given arguments, the first of which is the program's name.
 pub fn resolve<T: CommandFactory + FromArgMatches>(mut args: Vec<OsString>) -> Result<T, clap::Error> {
-    let mut command = T::command();
+    let mut command = takes_negative(T::command());
     // A value that the file provides must not be missed on the first pass.
     let lenient = command.clone().mut_args(|arg| arg.required(false));
     if let Ok(matches) = lenient.try_get_matches_from(&args)
-        && let Some(path) = matches.try_get_one::<std::path::PathBuf>("config").ok().flatten()
+        && let Some(path) = matches.try_get_one::<PathBuf>("config").ok().flatten()
     {
         let from_file = read(&command, &matches, path)
             // Without the usage that clap would add: the mistakes are in the file.
-            .map_err(|errors| clap::Error::raw(ErrorKind::InvalidValue, errors.join("\n       ") + "\n"))?;
+            .map_err(|mistakes| clap::Error::raw(ErrorKind::Io, format!("--config: {mistakes}")))?;
         args.splice(1..1, from_file);
     }
     T::from_arg_matches(&command.try_get_matches_from_mut(args)?)
 }
 
+/// Lets a value that is no text begin with a hyphen: `--duration -1s` is a bad duration, not an unknown flag `-1`.
+/// Text stays as it is, or a forgotten value would swallow the flag that follows.
+pub(crate) fn takes_negative(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let parser = arg.get_value_parser().type_id();
+        let is_text = [TypeId::of::<String>(), TypeId::of::<OsString>(), TypeId::of::<PathBuf>()]
+            .iter()
+            .any(|text| parser == *text);
+        let is_typed = arg.get_long().is_some() && arg.get_action().takes_values() && !is_text;
+        if is_typed { arg.allow_hyphen_values(true) } else { arg }
+    });
+    command.mut_subcommands(takes_negative)
+}
+
 /// The file's keys as arguments, without those that are given elsewhere; or every mistake in it.
-fn read(command: &Command, given: &ArgMatches, path: &Path) -> Result<Vec<OsString>, Vec<String>> {
+fn read(command: &Command, given: &ArgMatches, path: &Path) -> Result<Vec<OsString>, String> {
     let place = path.display();
-    let text =
-        std::fs::read_to_string(path).map_err(|e| vec![format!("--config: cannot read {place}: {e}")])?;
-    let table: toml::Table = text.parse().map_err(|e| vec![format!("--config: {place}: {e}")])?;
-    let (mut args, mut errors) = (Vec::new(), Vec::new());
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {place}: {e}"))?;
+    let table: toml::Table = text.parse().map_err(|e| format!("{place}: {}", unreadable(&text, &e)))?;
+    let (mut args, mut errors, mut is_unknown) = (Vec::new(), Vec::new(), false);
     for (key, value) in &table {
-        let known = command.get_arguments().find(|arg| arg.get_long() == Some(key) && key != "config");
-        match known
-            .ok_or_else(|| format!("unknown key; known keys: {}", keys(command)))
-            .and_then(|arg| Ok(if is_given(given, arg) { Vec::new() } else { arguments(arg, key, value)? }))
-        {
-            Ok(more) => args.extend(more),
-            Err(reason) => errors.push(format!("--config: {place}: {key}: {reason}")),
+        match command.get_arguments().find(|arg| arg.get_long() == Some(key) && key != "config") {
+            Some(arg) if is_given(given, arg) => {}
+            Some(arg) => match arguments(arg, key, value) {
+                Ok(more) => args.extend(more),
+                Err(reason) => errors.push(format!("{key}: {reason}")),
+            },
+            None => {
+                is_unknown = true;
+                errors.push(format!("{}: unknown key", key.escape_debug()));
+            }
         }
     }
-    if errors.is_empty() { Ok(args) } else { Err(errors) }
+    errors.extend(is_unknown.then(|| format!("known keys: {}", keys(command))));
+    if errors.is_empty() { Ok(args) } else { Err(format!("{place}: {}", errors.join("; "))) }
+}
+
+/// The parser's message with its line, without the picture of the place.
+fn unreadable(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 fn keys(command: &Command) -> String {
@@ -84,7 +111,6 @@ fn arguments(arg: &Arg, key: &str, value: &toml::Value) -> Result<Vec<OsString>,
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -109,7 +135,7 @@ mod tests {
         config.write_all(file.as_bytes()).unwrap();
         let mut all: Vec<OsString> = vec!["program".into(), "--config".into(), config.path().into()];
         all.extend(args.iter().map(Into::into));
-        resolve(all).map_err(|e| e.to_string())
+        resolve(all).map_err(|e| usage::line(&e))
     }
 
     #[test]
@@ -125,7 +151,21 @@ mod tests {
     fn every_unknown_key_is_named() {
         let error = flags("lisen = 'a:1'\nsiez = 1\nlisten = 'b:1'", &[]).unwrap_err();
         assert!(error.contains("lisen: unknown key") && error.contains("siez: unknown key"), "{error}");
-        assert!(error.contains("known keys: listen, size, place, quiet, peer"), "{error}");
+        assert!(error.ends_with("; known keys: listen, size, place, quiet, peer"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_gives_one_line_with_its_place() {
+        let error = flags("listen = 'a:1'\n\nsize = = 9", &[]).unwrap_err();
+        assert!(error.starts_with("--config: /") && error.contains(": line 3: "), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    #[test]
+    fn a_forgotten_text_swallows_no_flag_and_a_negative_number_is_a_value() {
+        let (text, number) = (flags("", &["--listen", "--quiet"]), flags("", &["--size", "-4"]));
+        assert_eq!(text.unwrap_err(), "--listen: needs a value; give --listen <LISTEN>");
+        assert_eq!(number.unwrap_err(), "--size: \"-4\" is out of range; give 0 to 4294967295");
     }
 
     #[test]

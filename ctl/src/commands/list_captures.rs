@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Args;
 use lastseen_proto::v1::{Capture, ListCapturesRequest, ListCapturesResponse};
 
+use super::listing::Limit;
 use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -20,21 +21,22 @@ Examples:
   ctl list-captures --limit 5 -o wide
   ctl list-captures -o name | head -1")]
 pub struct Arguments {
-    /// At most this many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 pub(super) async fn run(arguments: &Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let fabric = Fabric::connect(&context.global).await?;
-    let limit = arguments.limit.map(|limit| limit as usize);
-    let captures = rpc::all_pages(limit, async |page_size, page_token| {
-        let request = rpc::request(ListCapturesRequest { page_size, page_token });
-        let page = fabric.captures().list_captures(request).await.map_err(|status| fabric.failed(&status))?;
-        let page = page.into_inner();
-        Ok((page.captures, page.next_page_token))
-    })
-    .await?;
+    let captures = arguments
+        .limit
+        .pages(async |page_size, page_token| {
+            let request = rpc::request(ListCapturesRequest { page_size, page_token });
+            let page =
+                fabric.captures().list_captures(request).await.map_err(|status| fabric.failed(&status))?;
+            let page = page.into_inner();
+            Ok((page.captures, page.next_page_token))
+        })
+        .await?;
     output::print(&ListCapturesResponse { captures, next_page_token: String::new() }, context, out)?;
     Ok(Exit::Done)
 }

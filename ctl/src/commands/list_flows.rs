@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Args;
 use lastseen_proto::v1::{FlowRecord, ListFlowsRequest, ListFlowsResponse};
 
+use super::listing::Listing;
 use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -20,25 +21,24 @@ Examples:
   ctl list-flows -o wide          # of the newest capture, with IPFIX details
   ctl list-flows c-7f3k -o json | jq '.flows[] | select(.retransmissions != \"0\")'")]
 pub struct Arguments {
-    /// Capture id; the newest capture without it.
-    #[arg(default_value = "", hide_default_value = true)]
-    id: String,
-    /// At most this many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    #[command(flatten)]
+    listing: Listing,
 }
 
 pub(super) async fn run(arguments: &Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let fabric = Fabric::connect(&context.global).await?;
-    let limit = arguments.limit.map(|limit| limit as usize);
-    let flows = rpc::all_pages(limit, async |page_size, page_token| {
-        let capture_id = arguments.id.clone();
-        let request = rpc::analysis_request(ListFlowsRequest { capture_id, page_size, page_token });
-        let page = fabric.analysis().list_flows(request).await.map_err(|status| fabric.failed(&status))?;
-        let page = page.into_inner();
-        Ok((page.flows, page.next_page_token))
-    })
-    .await?;
+    let flows = arguments
+        .listing
+        .limit
+        .pages(async |page_size, page_token| {
+            let capture_id = arguments.listing.id.clone();
+            let request = rpc::analysis_request(ListFlowsRequest { capture_id, page_size, page_token });
+            let page =
+                fabric.analysis().list_flows(request).await.map_err(|status| fabric.failed(&status))?;
+            let page = page.into_inner();
+            Ok((page.flows, page.next_page_token))
+        })
+        .await?;
     output::print(&ListFlowsResponse { flows, next_page_token: String::new() }, context, out)?;
     Ok(Exit::Done)
 }

@@ -9,6 +9,7 @@ pub mod list_captures;
 pub mod list_flows;
 pub mod list_lost;
 pub mod list_nodes;
+mod listing;
 pub mod pki;
 pub mod show_capture;
 pub mod show_file;

@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long, value_parser = parse::duration, value_name = "DURATION")]
     duration: Option<Duration>,
     /// Stop a node after this many packets.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = parse::positive::<u64>)]
     max_packets: Option<u64>,
     /// Stop a node after this many captured bytes, for example 64MiB.
     #[arg(long, value_name = "N", value_parser = parse::bytes)]
@@ -63,7 +63,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, conflicts_with = "start_at")]
     start_in: Option<Duration>,
     /// Bytes of each packet that are looked at; 192 unless given.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=65_535))]
+    #[arg(long, value_name = "N", value_parser = parse::whole(64_u32, 65_535))]
     snaplen: Option<u32>,
     /// A name to find it by; need not be unique.
     #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
@@ -212,13 +212,16 @@ fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use lastseen_runtime::usage;
+
     use super::*;
     use crate::commands::Command;
 
     fn parsed(line: &str) -> anyhow::Result<CaptureSpec> {
         let args =
             ["ctl", "start-capture"].into_iter().chain(line.split_whitespace()).map(Into::into).collect();
-        match crate::cli::resolve(args)?.command {
+        let cli = crate::cli::resolve(args).map_err(|error| anyhow::anyhow!(usage::line(&error)))?;
+        match cli.command {
             Command::StartCapture(arguments) => spec(arguments),
             other => panic!("{other:?}"),
         }
@@ -262,23 +265,54 @@ mod tests {
     #[test]
     fn mistakes_name_the_field_and_the_way_out() {
         for (line, expected) in [
-            ("", "--all-nodes"),
-            ("--all-nodes --nodes a", "cannot be used with"),
-            ("--nodes a,b,a", "nodes: \"a\" is named twice"),
-            ("--nodes a,,b", "nodes: an empty name"),
-            ("--all-nodes --duration 0s", "must be longer than 0"),
-            ("--all-nodes --duration 30", "number with a unit"),
-            ("--all-nodes --snaplen 10", "64..=65535"),
-            ("--all-nodes --max-packets 0", "--max-packets"),
-            ("--all-nodes --interfaces any", "interfaces: \"any\" sees one packet many times"),
-            ("--all-nodes --interfaces auto,eth0", "\"auto\" stands alone"),
-            ("--all-nodes --start-at yesterday", "RFC 3339"),
-            ("--all-nodes --start-in 1s --start-at 2026-03-01T14:03:20Z", "cannot be used with"),
-            ("--all-nodes --label x", "key=value"),
-            ("--all-nodes --sample 1/2", "unexpected argument"),
+            ("", "--all-nodes or --nodes <NODE>: missing; see `ctl start-capture --help`"),
+            ("--all-nodes --nodes a", "--all-nodes: does not go with --nodes; leave one out"),
+            ("--nodes a,b,a", "nodes: \"a\" is named twice; leave one out"),
+            ("--nodes a,,b", "nodes: an empty name; look for a stray comma"),
+            (
+                "--all-nodes --duration 0s",
+                "--duration: \"0s\" is not longer than 0; give, for example, 30s or 5m",
+            ),
+            (
+                "--all-nodes --duration -1s",
+                "--duration: \"-1s\" is not longer than 0; give, for example, 30s or 5m",
+            ),
+            (
+                "--all-nodes --duration 30",
+                "--duration: \"30\" is not a duration; give a number with a unit, for example 30s or 5m",
+            ),
+            ("--all-nodes --snaplen 10", "--snaplen: \"10\" is not a whole number from 64 to 65535"),
+            ("--all-nodes --snaplen x", "--snaplen: \"x\" is not a whole number from 64 to 65535"),
+            (
+                "--all-nodes --max-packets -5",
+                "--max-packets: \"-5\" is not a whole number above 0; give, for example, 100",
+            ),
+            (
+                "--all-nodes --max-bytes -5",
+                "--max-bytes: \"-5\" is not a number of bytes; give, for example, 1000000, 64MiB or 2GB",
+            ),
+            (
+                "--all-nodes --interfaces any",
+                "interfaces: \"any\" sees one packet many times; name interfaces, or leave it out for auto",
+            ),
+            (
+                "--all-nodes --interfaces auto,eth0",
+                "interfaces: \"auto\" stands alone; leave out the other names, or auto",
+            ),
+            (
+                "--all-nodes --start-at yesterday",
+                "--start-at: \"yesterday\" is not a time; give RFC 3339 with an offset, for example \
+                 2026-03-01T14:03:20Z",
+            ),
+            (
+                "--all-nodes --start-in 1s --start-at 2026-03-01T14:03:20Z",
+                "--start-in: does not go with --start-at; leave one out",
+            ),
+            ("--all-nodes --label x", "--label: \"x\" is not KEY=VALUE; give, for example, team=network"),
+            ("--all-nodes --zap 1/2", "--zap: there is no such flag; see `ctl start-capture --help`"),
+            ("--all-node", "--all-node: there is no such flag; did you mean --all-nodes?"),
         ] {
-            let error = parsed(line).expect_err(line).to_string();
-            assert!(error.contains(expected), "{line}: {error}");
+            assert_eq!(parsed(line).expect_err(line).to_string(), expected);
         }
         let long = format!("--all-nodes --name {}", "x".repeat(64));
         assert!(parsed(&long).unwrap_err().to_string().contains("has 64 bytes; give at most 63"));

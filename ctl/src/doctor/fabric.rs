@@ -154,7 +154,7 @@ mod tests {
             }],
             ..ready()
         };
-        assert_eq!(statuses(lacks("pod_namespaces")), [Status::Warn]);
+        assert_eq!(statuses(lacks("af_packet")), [Status::Warn]);
         assert_eq!(statuses(lacks("capture")), [Status::Fail]);
         assert_eq!(nodes(&[])[0].status, Status::Fail);
     }
