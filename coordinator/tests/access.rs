@@ -132,7 +132,7 @@ async fn bad_jobs_are_refused_with_field_value_and_next_step() {
     let past = Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 });
     let cases: [(&str, Change); 10] = [
         ("duration: 0s is not above 0; give 1s to 1h", Box::new(move |s| s.duration = span(0))),
-        ("duration: 3601s is above the limit of 1h", Box::new(move |s| s.duration = span(3_601))),
+        ("duration: 1h 1s is above the limit of 1h", Box::new(move |s| s.duration = span(3_601))),
         ("duration: ", Box::new(move |s| s.duration = span(i64::MAX))),
         ("start_at: 2001-09-09T01:46:40.000Z is in the past", Box::new(move |s| s.start_at = past)),
         (
@@ -188,5 +188,28 @@ async fn a_node_takes_no_more_captures_than_the_limit() {
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.message().starts_with("nodes: node-a works on 4 captures, the limit"), "{status}");
     assert!(ids.iter().all(|id| status.message().contains(id)), "{status}");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn agents_that_share_a_certificate_hear_of_each_other_and_the_node_shows_it() {
+    let fabric = Fabric::start().await;
+    let mut last = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    for incarnation in [2, 1, 2, 1] {
+        let mut old = std::mem::replace(&mut last, Agent::connect(&fabric, "node-a", incarnation, &[]).await);
+        let status = loop {
+            match old.told().await {
+                Ok(_) => {}
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(status.code(), Code::Aborted);
+        let text = status.message();
+        assert!(text.starts_with("node node-a connected again from 127.0.0.1:"), "{text}");
+        assert!(text.ends_with("one certificate serves one agent, so give each agent its own"), "{text}");
+    }
+    let request = v1::GetNodeRequest { name: "node-a".into() };
+    let node = fabric.nodes().await.get_node(request).await.unwrap().into_inner().node.unwrap();
+    assert!(node.notes[0].contains("another agent connected with this certificate"), "{:?}", node.notes);
     fabric.stop().await;
 }
