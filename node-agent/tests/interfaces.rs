@@ -3,6 +3,7 @@
 mod common;
 
 use common::Namespace;
+use lastseen_node_agent::interfaces::select::select;
 use lastseen_node_agent::interfaces::{Snapshot, snapshot};
 use lastseen_proto::v1::{
     Interface,
@@ -71,4 +72,32 @@ fn a_flannel_node_is_classified_with_its_tunnel_routes_and_entries() {
     assert_eq!((entry.index, entry.remote.as_str()), (find("flannel.1").index, "192.168.7.2"));
     let port = topology.forwarding.iter().find(|e| e.index == veth.index);
     assert!(port.is_some(), "the bridge knows its port's address");
+}
+
+#[test]
+fn auto_leaves_out_a_management_interface_until_something_leaves_by_it() {
+    let (node, _pod, switch) = node();
+    node.ip(&format!("link add mgmt0 type veth peer name port2 netns {}", switch.id()));
+    node.ip("addr add 172.16.9.1/24 dev mgmt0");
+    node.ip("link set mgmt0 up");
+    switch.ip("link set port2 up");
+    let auto = |snapshot: &Snapshot| {
+        let selection = select(snapshot, &[], "node-a").unwrap();
+        let names: Vec<_> = selection.links.iter().map(|link| link.interface.name.clone()).collect();
+        (names.join(" "), selection.off_path.join(" "), selection.coverage)
+    };
+    let on_path = "eth0 cni0 flannel.1 veth1".to_owned();
+    assert_eq!(auto(&look(&node)), (on_path.clone(), "mgmt0".into(), vec![]));
+
+    // Without a device of its own the tunnel shows the way by where it leads.
+    node.ip("link del flannel.1");
+    node.ip("link add flannel.1 type vxlan id 1 dstport 8472 nolearning");
+    node.ip("link set flannel.1 up");
+    node.command("bridge fdb append 02:00:00:00:02:00 dev flannel.1 dst 192.168.7.2");
+    let (names, off_path, _) = auto(&look(&node));
+    assert_eq!((names.contains("flannel.1"), off_path.as_str()), (true, "mgmt0"));
+
+    node.ip("route add 10.99.0.0/16 via 172.16.9.254");
+    let (names, off_path, _) = auto(&look(&node));
+    assert_eq!((names.contains("mgmt0"), off_path.as_str()), (true, ""));
 }

@@ -6,6 +6,7 @@ mod links;
 mod overlay;
 mod routes;
 pub mod select;
+mod underlay;
 pub mod watch;
 
 use std::fmt::Display;

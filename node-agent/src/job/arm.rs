@@ -55,7 +55,15 @@ pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String>
 
 fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed, String> {
     Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
-    let mut selection = select(&snapshot.links, &spec.interfaces, &context.node)?;
+    let mut selection = select(snapshot, &spec.interfaces, &context.node)?;
+    if !selection.off_path.is_empty() {
+        let interfaces = selection.off_path.join(", ");
+        tracing::info!(
+            capture = spec.capture,
+            interfaces,
+            "not captured: no tunnel and no route with a gateway leaves by them; name them if they matter"
+        );
+    }
     let (mut points, mut readers) = (Vec::new(), Vec::new());
     for link in &selection.links {
         match open_points(context, spec, link) {
