@@ -497,8 +497,12 @@ fn bad_settings_are_one_line_and_exit_code_2() {
         (viewer, &[], "pki-dir: the certificate is for spiffe://test/viewer/ann, not for an agent"),
         (PathBuf::from("/nonexistent"), &[], "pki-dir: cannot read /nonexistent/ca.crt"),
         (lab.agent_pki.clone(), &["--coordinator", "nowhere"], "coordinator: \"nowhere\" is not HOST:PORT"),
-        (lab.agent_pki.clone(), &["--ring-bytes", "5"], "'5' for '--ring-bytes <BYTES>': 5 is not in 8192"),
-        (lab.agent_pki.clone(), &["--backend", "ebpf"], "[possible values: auto, af_packet, pcap]"),
+        (lab.agent_pki.clone(), &["--ring-bytes", "5"], "--ring-bytes: \"5\" is out of range; give 8192 to"),
+        (
+            lab.agent_pki.clone(),
+            &["--backend", "ebpf"],
+            "--backend: \"ebpf\" is not one of auto, af_packet, pcap",
+        ),
     ];
     for (pki, more, expected) in cases {
         let (code, text) = fails(&lab, pki, more);
