@@ -61,6 +61,11 @@ pub const FILE_BYTES: u64 = 64 << 20;
 
 /// Calls and streams open at once on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 64;
+/// Times in [`TAKEOVER_NANOS`] that another process may take over a node's live control stream before the node says that
+/// its certificate serves several agents.
+pub const TAKEOVERS: usize = 3;
+/// See [`TAKEOVERS`].
+pub const TAKEOVER_NANOS: i64 = 60 * SECOND;
 /// Messages to one agent that may wait.
 pub const AGENT_QUEUE: usize = 64;
 /// Events of one capture that may wait.

@@ -239,6 +239,37 @@ impl Capture {
     }
 }
 
+#[cfg(test)]
+impl Capture {
+    /// A capture of ten seconds on these nodes that was just stored.
+    pub(crate) fn sample(nodes: &[&str]) -> Self {
+        let names: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
+        Self {
+            id: "c-1".into(),
+            parts: names.iter().map(|node| Part::new(node)).collect(),
+            spec: Spec {
+                name: String::new(),
+                labels: BTreeMap::new(),
+                all_nodes: false,
+                nodes: names,
+                filter: String::new(),
+                interfaces: Vec::new(),
+                duration_nanos: 10 * SECOND,
+                max_packets: None,
+                max_bytes: None,
+                snap_length: 192,
+                start_at_nanos: None,
+            },
+            state: State::Pending,
+            reason: String::new(),
+            created_at_nanos: 1_000 * SECOND,
+            created_by: "eve".into(),
+            window: None,
+            identity_key: IdentityKey([0; 16]),
+        }
+    }
+}
+
 /// 16 secret bytes; never printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct IdentityKey(pub [u8; 16]);

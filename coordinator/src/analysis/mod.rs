@@ -132,34 +132,12 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::model::{IdentityKey, SECOND, Spec, State, Window};
+    use crate::model::{SECOND, Window};
     use crate::store::SqliteStore;
 
     fn capture() -> Capture {
-        let spec = Spec {
-            name: String::new(),
-            labels: std::collections::BTreeMap::new(),
-            all_nodes: true,
-            nodes: Vec::new(),
-            filter: String::new(),
-            interfaces: Vec::new(),
-            duration_nanos: 10 * SECOND,
-            max_packets: None,
-            max_bytes: None,
-            snap_length: 192,
-            start_at_nanos: None,
-        };
-        Capture {
-            id: "c-1".into(),
-            spec,
-            state: State::Running,
-            reason: String::new(),
-            created_at_nanos: 0,
-            created_by: "eve".into(),
-            window: Some(Window { start_nanos: 0, end_nanos: 10 * SECOND }),
-            parts: Vec::new(),
-            identity_key: IdentityKey([0; 16]),
-        }
+        let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
+        Capture { window, ..Capture::sample(&["node-a"]) }
     }
 
     async fn analysis(home: &std::path::Path) -> Analysis {

@@ -56,12 +56,14 @@ impl Board {
         }
     }
 
-    /// Every capture should look at the nodes again.
+    /// The captures that `node` is part of should look at it again.
+    pub fn wake_node(&self, node: &str) {
+        self.wake_where(|capture| capture.part(node).is_some());
+    }
+
+    /// Every capture should look at its nodes again.
     pub fn wake_all(&self) {
-        for handle in self.lock().values() {
-            // A full queue means it is going to wake anyway.
-            let _ = handle.events.try_send(Event::Fleet);
-        }
+        self.wake_where(|_| true);
     }
 
     pub(super) fn insert(&self, id: &str, handle: Handle) {
@@ -78,7 +80,40 @@ impl Board {
         }
     }
 
+    fn wake_where(&self, is_concerned: impl Fn(&Capture) -> bool) {
+        for handle in self.lock().values().filter(|handle| is_concerned(&handle.view.borrow())) {
+            // A full queue means it is going to wake anyway.
+            let _ = handle.events.try_send(Event::Fleet);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_wakes_the_captures_it_is_part_of() {
+        let board = Board::default();
+        let mut queues = Vec::new();
+        for (id, nodes) in [("c-1", &["node-a", "node-b"][..]), ("c-2", &["node-b"])] {
+            let (events, queue) = mpsc::channel(4);
+            let (sender, view) = watch::channel(Arc::new(Capture::sample(nodes)));
+            board.insert(id, Handle { events, view });
+            queues.push((queue, sender));
+        }
+        let mut woken = || queues.iter_mut().map(|(queue, _)| queue.try_recv().is_ok()).collect::<Vec<_>>();
+        board.wake_node("node-a");
+        assert_eq!(woken(), [true, false]);
+        board.wake_node("node-b");
+        assert_eq!(woken(), [true, true]);
+        board.wake_node("node-c");
+        assert_eq!(woken(), [false, false]);
+        board.wake_all();
+        assert_eq!(woken(), [true, true]);
     }
 }

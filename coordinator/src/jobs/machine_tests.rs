@@ -1,35 +1,14 @@
 //! The parts of a capture's life that take longer than a test may wait.
 
 use super::*;
-use crate::model::{ClockFix, Counters, IdentityKey, Point, PointKey, SECOND, Spec};
+use crate::model::{ClockFix, Counters, Point, PointKey, SECOND};
 
 const NOW: i64 = 1_000 * SECOND;
 
 fn capture(nodes: &[&str], start_at_nanos: Option<i64>) -> Capture {
-    let names: Vec<String> = nodes.iter().map(|&node| node.to_owned()).collect();
-    Capture {
-        id: "c-1".into(),
-        parts: names.iter().map(|node| Part::new(node)).collect(),
-        spec: Spec {
-            name: String::new(),
-            labels: BTreeMap::new(),
-            all_nodes: false,
-            nodes: names,
-            filter: String::new(),
-            interfaces: Vec::new(),
-            duration_nanos: 10 * SECOND,
-            max_packets: None,
-            max_bytes: None,
-            snap_length: 192,
-            start_at_nanos,
-        },
-        state: State::Pending,
-        reason: String::new(),
-        created_at_nanos: NOW,
-        created_by: "eve".into(),
-        window: None,
-        identity_key: IdentityKey([0; 16]),
-    }
+    let mut capture = Capture::sample(nodes);
+    capture.spec.start_at_nanos = start_at_nanos;
+    capture
 }
 
 fn links(nodes: &[&str]) -> Links {

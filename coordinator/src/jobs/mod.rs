@@ -70,7 +70,7 @@ impl Jobs {
             jobs.spawn(Machine::recover(capture, jobs.services.clock.now()), None);
         }
         jobs.actors.spawn(watch_fleet(
-            jobs.services.fleet.changes(),
+            jobs.services.fleet.links(),
             jobs.board.clone(),
             jobs.stopping.clone(),
         ));
@@ -234,14 +234,15 @@ impl Jobs {
     }
 }
 
-/// Wakes every job when a node comes or goes.
-async fn watch_fleet(mut changes: broadcast::Receiver<String>, board: Board, stopping: CancellationToken) {
+/// Wakes the jobs of a node that comes or goes.
+async fn watch_fleet(mut links: broadcast::Receiver<String>, board: Board, stopping: CancellationToken) {
     loop {
         tokio::select! {
             () = stopping.cancelled() => return,
-            change = changes.recv() => match change {
+            link = links.recv() => match link {
                 Err(broadcast::error::RecvError::Closed) => return,
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => board.wake_all(),
+                Err(broadcast::error::RecvError::Lagged(_)) => board.wake_all(),
+                Ok(node) => board.wake_node(&node),
             }
         }
     }

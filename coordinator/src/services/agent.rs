@@ -4,6 +4,7 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::agent_service_server::AgentService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::session::Ends;
 use super::{Context, Responses, publish, session};
 use crate::access::caller;
 
@@ -21,8 +22,13 @@ impl AgentService for AgentApi {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let node = caller(&request)?.name;
         // What agents must not capture is the address they reach the coordinator at.
-        let endpoints = request.local_addr().map(|address| address.to_string()).into_iter().collect();
-        Ok(Response::new(session::open(self.0.clone(), node, endpoints, request.into_inner())))
+        let ends = Ends {
+            coordinator: request.local_addr().map(|address| address.to_string()).into_iter().collect(),
+            peer: request
+                .remote_addr()
+                .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string()),
+        };
+        Ok(Response::new(session::open(self.0.clone(), node, ends, request.into_inner())))
     }
 
     async fn publish_observations(

@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 
 use super::{Context, Responses};
 use crate::error::Error;
-use crate::fleet;
+use crate::fleet::{self, CutOff};
 use crate::limits;
 use crate::model::NodeRecord;
 use crate::wire::agent as wire;
@@ -21,16 +21,24 @@ const PINGS: usize = 16;
 
 type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
 
+/// Addresses of a control stream, as text for messages.
+pub(super) struct Ends {
+    /// Those of the coordinator, which agents must not capture.
+    pub(super) coordinator: Vec<String>,
+    /// The agent's.
+    pub(super) peer: String,
+}
+
 /// Starts a session; its end closes the stream.
 pub(super) fn open(
     context: Context,
     node: String,
-    endpoints: Vec<String>,
+    ends: Ends,
     inbox: Streaming<v1::AgentMessage>,
 ) -> Responses<v1::CoordinatorMessage> {
     let (outbox, stream) = mpsc::channel(limits::AGENT_QUEUE);
     tokio::spawn(async move {
-        if let Err(status) = serve(context, &node, endpoints, inbox, &outbox).await {
+        if let Err(status) = serve(context, &node, ends, inbox, &outbox).await {
             tracing::info!(node, reason = status.message(), "control stream ended");
             let _ = outbox.try_send(Err(status));
         }
@@ -41,7 +49,7 @@ pub(super) fn open(
 async fn serve(
     context: Context,
     node: &str,
-    endpoints: Vec<String>,
+    ends: Ends,
     mut inbox: Streaming<v1::AgentMessage>,
     outbox: &Outbox,
 ) -> Result<(), Status> {
@@ -54,14 +62,14 @@ async fn serve(
     for over in works_on.iter().filter(|id| context.jobs.board().get(id).is_none()) {
         send(outbox, wire::forget(over.clone())).await?;
     }
-    let session = context.fleet.connect(record, works_on);
+    let session = context.fleet.connect(record, works_on, &ends.peer);
     let id = session.id;
     context.metrics.agents.inc();
     let mut stream = Session {
         context: context.clone(),
         node,
         incarnation,
-        endpoints,
+        endpoints: ends.coordinator,
         id,
         pings: VecDeque::new(),
         pinged: 0,
@@ -122,9 +130,7 @@ impl Session<'_> {
         loop {
             tokio::select! {
                 () = self.context.stopping.cancelled() => return Err(Error::Stopping.into()),
-                () = session.replaced.cancelled() => {
-                    return Err(Status::aborted("a newer stream of this node took over, or this one does not read"));
-                }
+                why = &mut session.cut_off => return Err(self.cut_off(why.ok())),
                 message = inbox.message() => {
                     let now = self.context.clock.now();
                     let Some(message) = message? else { return Ok(()) };
@@ -145,6 +151,16 @@ impl Session<'_> {
                 }
             }
         }
+    }
+
+    fn cut_off(&self, why: Option<CutOff>) -> Status {
+        let node = self.node;
+        Status::aborted(match why {
+            Some(CutOff::Replaced(peer)) => format!(
+                "node {node} connected again from {peer}; one certificate serves one agent, so give each agent its own"
+            ),
+            Some(CutOff::Stuck) | None => format!("the agent of node {node} does not take its commands"),
+        })
     }
 
     fn ping_interval(&self) -> std::time::Duration {

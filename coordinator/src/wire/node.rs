@@ -24,6 +24,7 @@ pub fn message(view: &NodeView, with_topology: bool) -> v1::Node {
         capabilities: record.capabilities.iter().map(capability).collect(),
         topology,
         resident_bytes: view.resident_bytes,
+        notes: view.notes.clone(),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The nodes: what each agent said of itself, how to reach it now, and how its clock stands to ours.
 
+mod takeovers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{broadcast, mpsc};
-use tokio_util::sync::CancellationToken;
+use takeovers::Takeovers;
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::clock::{ClockFilter, Exchange};
 use crate::limits;
@@ -62,6 +64,17 @@ pub struct NodeView {
     pub round_trip_nanos: Option<i64>,
     /// Memory of the agent's process.
     pub resident_bytes: Option<u64>,
+    /// What is wrong with it, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Why a control stream is cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CutOff {
+    /// The node connected again, from this address.
+    Replaced(String),
+    /// The agent does not take its commands.
+    Stuck,
 }
 
 /// The agent's end of a new control stream.
@@ -71,15 +84,16 @@ pub struct Session {
     pub id: u64,
     /// What to tell the agent.
     pub commands: mpsc::Receiver<Command>,
-    /// A newer stream of the same node took over.
-    pub replaced: CancellationToken,
+    /// Resolves when the stream is to end.
+    pub cut_off: oneshot::Receiver<CutOff>,
 }
 
 #[derive(Debug)]
 struct Live {
     session: u64,
     commands: mpsc::Sender<Command>,
-    replaced: CancellationToken,
+    /// Absent once used.
+    cut_off: Option<oneshot::Sender<CutOff>>,
     works_on: BTreeSet<String>,
 }
 
@@ -89,6 +103,7 @@ struct Entry {
     live: Option<Live>,
     clock: ClockFilter,
     resident_bytes: Option<u64>,
+    takeovers: Takeovers,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +117,7 @@ struct State {
 pub struct Fleet {
     state: Mutex<State>,
     changes: broadcast::Sender<String>,
+    links: broadcast::Sender<String>,
 }
 
 impl Fleet {
@@ -109,41 +125,42 @@ impl Fleet {
     pub fn new(records: Vec<NodeRecord>) -> Self {
         let entry = |record: NodeRecord| {
             let name = record.name.clone();
-            (name, Entry { record, live: None, clock: ClockFilter::default(), resident_bytes: None })
+            (name, Entry::new(record))
         };
         let nodes = records.into_iter().map(entry).collect();
         let (changes, _) = broadcast::channel(limits::WATCH_QUEUE);
-        Self { state: Mutex::new(State { nodes, sessions: 0 }), changes }
+        let (links, _) = broadcast::channel(limits::WATCH_QUEUE);
+        Self { state: Mutex::new(State { nodes, sessions: 0 }), changes, links }
     }
 
-    /// Names of nodes that changed, from now on.
+    /// Names of nodes that changed in any way, from now on.
     pub fn changes(&self) -> broadcast::Receiver<String> {
         self.changes.subscribe()
     }
 
-    /// An agent registered. An older stream of the node is cut off. A new process starts a new clock, because the
-    /// machine may have been started anew.
-    pub fn connect(&self, record: NodeRecord, works_on: BTreeSet<String>) -> Session {
+    /// Names of nodes whose [`Link`] came or went, from now on.
+    pub fn links(&self) -> broadcast::Receiver<String> {
+        self.links.subscribe()
+    }
+
+    /// An agent registered from the address `peer`. An older stream of the node is cut off. A new process starts a new
+    /// clock, because the machine may have been started anew.
+    pub fn connect(&self, record: NodeRecord, works_on: BTreeSet<String>, peer: &str) -> Session {
         let (sender, commands) = mpsc::channel(limits::AGENT_QUEUE);
-        let replaced = CancellationToken::new();
+        let (end, cut_off) = oneshot::channel();
         let name = record.name.clone();
         let mut state = self.lock();
         state.sessions += 1;
         let id = state.sessions;
-        let live = Live { session: id, commands: sender, replaced: replaced.clone(), works_on };
-        let mut clock = ClockFilter::default();
+        let mut entry = Entry::new(record);
         if let Some(old) = state.nodes.remove(&name) {
-            if let Some(live) = old.live {
-                live.replaced.cancel();
-            }
-            if old.record.incarnation == record.incarnation {
-                clock = old.clock;
-            }
+            entry.follow(old, peer);
         }
-        state.nodes.insert(name.clone(), Entry { record, live: Some(live), clock, resident_bytes: None });
+        entry.live = Some(Live { session: id, commands: sender, cut_off: Some(end), works_on });
+        state.nodes.insert(name.clone(), entry);
         drop(state);
-        self.changed(&name);
-        Session { id, commands, replaced }
+        self.relinked(&name);
+        Session { id, commands, cut_off }
     }
 
     /// A control stream ended. Returns what is to be remembered of the node, unless a newer stream took over.
@@ -154,7 +171,7 @@ impl Fleet {
             entry.live = None;
             entry.record.clone()
         };
-        self.changed(name);
+        self.relinked(name);
         Some(record)
     }
 
@@ -185,7 +202,7 @@ impl Fleet {
             !was_ready
         };
         if first {
-            self.changed(name);
+            self.relinked(name);
         }
     }
 
@@ -203,15 +220,17 @@ impl Fleet {
 
     /// Hands a command to the agent. False when it is not connected, or so far behind that its stream was cut off.
     pub fn send(&self, name: &str, command: Command) -> bool {
-        let state = self.lock();
-        let Some(live) = state.nodes.get(name).and_then(|entry| entry.live.as_ref()) else { return false };
+        let mut state = self.lock();
+        let Some(live) = state.nodes.get_mut(name).and_then(|entry| entry.live.as_mut()) else {
+            return false;
+        };
         let sent = live.commands.try_send(command).is_ok();
         if !sent {
             tracing::warn!(
                 node = name,
                 "the agent does not take its commands; its control stream is cut off"
             );
-            live.replaced.cancel();
+            live.cut_off(CutOff::Stuck);
         }
         sent
     }
@@ -239,6 +258,11 @@ impl Fleet {
         self.lock().nodes.values().map(|entry| entry.view(now_nanos)).collect()
     }
 
+    fn relinked(&self, name: &str) {
+        let _ = self.links.send(name.to_owned());
+        self.changed(name);
+    }
+
     fn changed(&self, name: &str) {
         // Without a watcher there is no one to tell.
         let _ = self.changes.send(name.to_owned());
@@ -258,7 +282,36 @@ impl State {
     }
 }
 
+impl Live {
+    fn cut_off(&mut self, why: CutOff) {
+        if let Some(end) = self.cut_off.take() {
+            // It may be about to end by itself.
+            let _ = end.send(why);
+        }
+    }
+}
+
 impl Entry {
+    fn new(record: NodeRecord) -> Self {
+        let (clock, takeovers) = (ClockFilter::default(), Takeovers::default());
+        Self { record, live: None, clock, resident_bytes: None, takeovers }
+    }
+
+    /// Takes the place of `old`: its stream is cut off, and what is still true is kept.
+    fn follow(&mut self, old: Self, peer: &str) {
+        let is_same_process = old.record.incarnation == self.record.incarnation;
+        self.takeovers = old.takeovers;
+        if let Some(mut live) = old.live {
+            live.cut_off(CutOff::Replaced(peer.to_owned()));
+            if !is_same_process {
+                self.takeovers.add(&self.record.name, peer, self.record.last_seen_nanos);
+            }
+        }
+        if is_same_process {
+            self.clock = old.clock;
+        }
+    }
+
     fn view(&self, now_nanos: i64) -> NodeView {
         let clock = self.clock.best(now_nanos);
         NodeView {
@@ -267,71 +320,10 @@ impl Entry {
             clock,
             round_trip_nanos: self.clock.round_trip_nanos(),
             resident_bytes: self.resident_bytes.filter(|_| self.live.is_some()),
+            notes: self.takeovers.note(now_nanos).into_iter().collect(),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::SECOND;
-
-    fn record(incarnation: u64) -> NodeRecord {
-        NodeRecord {
-            name: "node-a".into(),
-            agent_version: "0.1.0".into(),
-            kernel: "6.1".into(),
-            incarnation,
-            last_seen_nanos: 0,
-            capabilities: Vec::new(),
-            topology: Bytes::new(),
-        }
-    }
-
-    fn exchange() -> Exchange {
-        Exchange {
-            sent_nanos: 10 * SECOND,
-            node_received_nanos: SECOND,
-            node_sent_nanos: SECOND,
-            received_nanos: 10 * SECOND + 200,
-            realtime_minus_monotonic_nanos: 0,
-        }
-    }
-
-    #[test]
-    fn a_node_is_ready_once_its_clock_is_measured() {
-        let fleet = Fleet::new(Vec::new());
-        let session = fleet.connect(record(1), BTreeSet::new());
-        assert!(fleet.link("node-a", "c-1", 0).is_none());
-        fleet.measured("node-a", session.id, &exchange());
-        assert_eq!(
-            fleet.link("node-a", "c-1", 0).unwrap().clock.coordinator_minus_monotonic_nanos,
-            9 * SECOND + 100
-        );
-        fleet.disconnect("node-a", session.id);
-        assert!(!fleet.node("node-a", 0).unwrap().is_ready);
-    }
-
-    #[test]
-    fn a_newer_stream_replaces_the_older_and_its_end_is_ignored() {
-        let fleet = Fleet::new(Vec::new());
-        let old = fleet.connect(record(1), BTreeSet::new());
-        fleet.measured("node-a", old.id, &exchange());
-        let new = fleet.connect(record(1), BTreeSet::from(["c-1".to_owned()]));
-        assert!(old.replaced.is_cancelled() && !new.replaced.is_cancelled());
-        assert!(fleet.disconnect("node-a", old.id).is_none());
-        let link = fleet.link("node-a", "c-1", 0).unwrap();
-        assert!(link.works_on_it && link.session == new.id);
-        fleet.connect(record(2), BTreeSet::new());
-        assert!(fleet.link("node-a", "c-1", 0).is_none(), "a new process has a clock of its own");
-    }
-
-    #[test]
-    fn an_agent_that_takes_no_commands_is_cut_off() {
-        let fleet = Fleet::new(Vec::new());
-        let session = fleet.connect(record(1), BTreeSet::new());
-        let end = || Command::End { capture: "c-1".into(), end_monotonic_nanos: None };
-        assert!((0..limits::AGENT_QUEUE).all(|_| fleet.send("node-a", end())));
-        assert!(!fleet.send("node-a", end()) && session.replaced.is_cancelled());
-    }
-}
+mod tests;
