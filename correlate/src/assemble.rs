@@ -1,11 +1,13 @@
 //! Puts the report together.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use lastseen_packet::observation::Overlay;
 
 use crate::cause::{self, Leg};
 use crate::coverage::Coverage;
-use crate::flows::{Flow, Flows, view};
+use crate::flows::{Flows, view};
 use crate::input::Job;
 use crate::losses::{LegLoss, first_witness, settle};
 use crate::network::{Network, Role};
@@ -23,6 +25,8 @@ use crate::view::verdict;
 
 /// Most paths of a report.
 pub const PATH_LIMIT: usize = 1_000;
+
+static NO_CARRIERS: BTreeSet<Overlay> = BTreeSet::new();
 
 /// Everything a report is made of.
 pub(crate) struct Assembler<'r, 'a> {
@@ -42,8 +46,8 @@ struct Settled {
 
 /// Per leg, as a pair of points, and protocol: segments lost and passed.
 type LegUse = BTreeMap<(usize, usize), BTreeMap<u8, Others>>;
-/// Flows in tunnels of the conversations that are listed, by conversation and point.
-type Tunnels<'f> = BTreeMap<(u32, usize), &'f Flow>;
+/// Tunnels of the conversations that are listed, by conversation and point.
+type Carriers = BTreeMap<(u32, usize), BTreeSet<Overlay>>;
 
 impl Assembler<'_, '_> {
     pub(crate) fn outcome(&self, findings: Findings) -> Outcome {
@@ -62,8 +66,8 @@ impl Assembler<'_, '_> {
         settled.sort_by_key(|one| self.badness(one));
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
         settled.truncate(PATH_LIMIT);
-        let tunnels = self.tunnels(&settled);
-        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &leg_use, &tunnels)).collect();
+        let carriers = self.carriers(&settled);
+        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &leg_use, &carriers)).collect();
         let mut report = Report {
             capture_id: self.job.capture_id.clone(),
             name: self.job.name.clone(),
@@ -131,17 +135,18 @@ impl Assembler<'_, '_> {
         legs
     }
 
-    fn tunnels(&self, settled: &[Settled]) -> Tunnels<'_> {
+    fn carriers(&self, settled: &[Settled]) -> Carriers {
         let mut listed: Vec<_> = settled.iter().map(|one| one.conversation).collect();
         listed.sort_unstable();
-        let mut tunnels = Tunnels::new();
-        for flow in self.flows.all.iter().filter(|flow| flow.key.overlay.is_some()) {
+        let mut carriers = Carriers::new();
+        for flow in &self.flows.all {
+            let Some(overlay) = flow.key.overlay else { continue };
             if listed.binary_search(&flow.conversation).is_ok() {
-                let known = tunnels.entry((flow.conversation, usize::from(flow.point))).or_insert(flow);
-                *known = if flow.key < known.key { flow } else { known };
+                let point = usize::from(flow.point);
+                carriers.entry((flow.conversation, point)).or_default().insert(overlay);
             }
         }
-        tunnels
+        carriers
     }
 
     fn name(&self, point: usize) -> PointName {
@@ -149,12 +154,12 @@ impl Assembler<'_, '_> {
         PointName { node: self.job.nodes[known.node].name.clone(), interface: known.interface.clone() }
     }
 
-    fn path(&self, one: &Settled, leg_use: &LegUse, tunnels: &Tunnels<'_>) -> PathReport {
+    fn path(&self, one: &Settled, leg_use: &LegUse, carriers: &Carriers) -> PathReport {
         let (_, plan) = self.course(one.conversation);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
         let (source, destination) = ends(&tuple);
-        let seen = plan.path.points.iter().find_map(|&point| tunnels.get(&(one.conversation, point)));
-        let overlay = seen.and_then(|flow| flow.overlay()).or_else(|| self.expected_tunnel(plan));
+        let seen = plan.path.points.iter().find_map(|&point| carriers.get(&(one.conversation, point)));
+        let overlay = seen.and_then(first).or_else(|| self.expected_tunnel(plan));
         PathReport {
             source,
             destination,
@@ -162,8 +167,8 @@ impl Assembler<'_, '_> {
             overlay,
             translations: Vec::new(),
             totals: one.tally.totals,
-            hops: self.hops(one, overlay, tunnels),
-            losses: one.losses.iter().map(|loss| self.loss(one, loss, leg_use, tunnels)).collect(),
+            hops: self.hops(one, overlay, carriers),
+            losses: one.losses.iter().map(|loss| self.loss(one, loss, leg_use, carriers)).collect(),
         }
     }
 
@@ -172,14 +177,14 @@ impl Assembler<'_, '_> {
         device.overlay.map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
     }
 
-    fn hops(&self, one: &Settled, overlay: Option<OverlayReport>, tunnels: &Tunnels<'_>) -> Vec<Hop> {
+    fn hops(&self, one: &Settled, overlay: Option<OverlayReport>, carriers: &Carriers) -> Vec<Hop> {
         let (course, plan) = self.course(one.conversation);
         let hops = plan.path.points.iter().zip(&one.tally.hops).enumerate().map(|(at, (&point, tally))| {
             let known = &self.job.points[point];
             let is_carrier =
                 matches!(self.network.stations[point].role, Role::PhysicalIn | Role::PhysicalOut);
             let expected = overlay.filter(|_| is_carrier && plan.path.overlay.is_some());
-            let seen = tunnels.get(&(one.conversation, point)).and_then(|flow| flow.overlay());
+            let seen = carriers.get(&(one.conversation, point)).and_then(first);
             let PointName { node, interface } = self.name(point);
             Hop {
                 node,
@@ -203,7 +208,7 @@ impl Assembler<'_, '_> {
         hops.collect()
     }
 
-    fn loss(&self, one: &Settled, loss: &LegLoss, leg_use: &LegUse, tunnels: &Tunnels<'_>) -> Loss {
+    fn loss(&self, one: &Settled, loss: &LegLoss, leg_use: &LegUse, carriers: &Carriers) -> Loss {
         let (_, plan) = self.course(one.conversation);
         let (from, to) = points(plan, loss);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
@@ -217,15 +222,14 @@ impl Assembler<'_, '_> {
             lost: sum.lost + one.lost,
         });
         let mut before = plan.path.points.iter().take(loss.from as usize + 1).rev();
-        let carrier = before.find_map(|&point| tunnels.get(&(one.conversation, point)));
+        let carriers = before.find_map(|&point| carriers.get(&(one.conversation, point)));
         let leg = Leg {
             job: self.job,
             network: self.network,
             path: &plan.path,
             loss,
             destination: tuple.destination,
-            overlay: carrier.and_then(|flow| flow.overlay()),
-            tunnel_port: carrier.and_then(|flow| flow.key.overlay).map(|overlay| overlay.port),
+            carriers: carriers.unwrap_or(&NO_CARRIERS),
         };
         Loss {
             from: self.name(from),
@@ -309,6 +313,11 @@ fn add_passed(legs: &mut LegUse, points: &[usize], protocol: u8, ended: &[u64]) 
             }
         }
     }
+}
+
+/// The tunnel a report names where there are several.
+fn first(carriers: &BTreeSet<Overlay>) -> Option<OverlayReport> {
+    carriers.first().map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
 }
 
 fn points(plan: &Plan, loss: &LegLoss) -> (usize, usize) {

@@ -4,14 +4,17 @@
 //! Ingress taps sit after XDP and before netfilter, egress taps after netfilter and the queueing discipline, so the
 //! gap between two points bounds the mechanism.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use lastseen_packet::observation::{Overlay, OverlayKind};
 
 use crate::input::Job;
 use crate::losses::LegLoss;
 use crate::network::{Network, Role};
 use crate::path::Path;
 use crate::pattern;
-use crate::report::{Cause, OverlayReport};
+use crate::report::Cause;
 use crate::text::grouped;
 use crate::topology::{Interface, RouteType};
 
@@ -22,10 +25,8 @@ pub(crate) struct Leg<'l, 'a> {
     pub(crate) path: &'l Path,
     pub(crate) loss: &'l LegLoss,
     pub(crate) destination: IpAddr,
-    /// The tunnel the packets were seen in at or before the leg.
-    pub(crate) overlay: Option<OverlayReport>,
-    /// UDP destination port of that tunnel.
-    pub(crate) tunnel_port: Option<u16>,
+    /// The tunnels the packets were seen in at or before the leg.
+    pub(crate) carriers: &'l BTreeSet<Overlay>,
 }
 
 /// The cause the evidence supports best.
@@ -36,7 +37,9 @@ pub(crate) fn find(leg: &Leg<'_, '_>) -> Option<Cause> {
         (PodIn | BridgeIn, OverlayOut) => Some(leg.tunnel_entry()),
         (OverlayOut, PhysicalOut) => Some(leg.sending_tunnel()),
         (PhysicalIn, OverlayIn) => Some(leg.receiving_tunnel()),
-        (OverlayIn | PhysicalIn, BridgeOut | PodOut) => Some(leg.forwarding_in()),
+        (PhysicalOut, OverlayIn) => leg.id_mismatch(),
+        (OverlayIn, BridgeOut | PodOut) => Some(leg.forwarding_in()),
+        (PhysicalIn, BridgeOut | PodOut) => leg.id_mismatch().or_else(|| Some(leg.forwarding_in())),
         (BridgeIn | PodIn, PhysicalOut) => Some(leg.forwarding_out()),
         (PodIn, BridgeIn) => Some(leg.before_routing()),
         (BridgeOut, PodOut) => Some(leg.bridge()),
@@ -188,46 +191,69 @@ impl<'a> Leg<'_, 'a> {
 
     fn receiving_tunnel(&self) -> Cause {
         let node = self.node_name(self.loss.to);
+        if let Some(mismatch) = self.id_mismatch() {
+            return mismatch;
+        }
         let tables = &self.network.tables[self.node(self.loss.to)];
-        let devices: Vec<_> = tables.overlays().filter_map(|device| device.overlay).collect();
-        let Some(seen) = self.overlay else {
-            return cause(
-                "not_decapsulated",
-                format!("the tunnel packets reached {node} and were not decapsulated"),
-                Vec::new(),
-            );
+        let ports = |kind| {
+            let devices = tables.overlays().filter_map(|device| device.overlay);
+            devices.filter(|o| o.kind == kind).map(|o| o.port).collect::<BTreeSet<_>>()
         };
-        let same_kind = devices.iter().filter(|device| device.kind == seen.kind);
-        let ids: Vec<_> = same_kind.clone().map(|device| device.id.to_string()).collect();
-        if !devices.iter().any(|device| device.kind == seen.kind && (device.id == seen.id || device.id == 0))
-        {
-            let evidence = vec![format!("the packets carry id {}; {node} has {}", seen.id, list(&ids))];
-            return cause(
-                "vni_mismatch",
-                format!("{node} has no tunnel device with id {}", seen.id),
-                evidence,
-            );
+        let is_unheard = |seen: &&Overlay| {
+            let ports = ports(seen.kind);
+            seen.port != 0 && !ports.is_empty() && !ports.contains(&seen.port)
+        };
+        if let Some(Overlay { port, kind, .. }) = self.carriers.iter().find(is_unheard) {
+            let evidence = vec![format!(
+                "the packets go to UDP port {port}; {node} listens on {}",
+                list(ports(*kind).iter())
+            )];
+            let text = format!("{node} does not listen on UDP port {port}");
+            return cause("tunnel_port_mismatch", text, evidence);
         }
-        let ports: Vec<_> = same_kind.map(|device| device.port).collect();
-        if let Some(port) = self.tunnel_port.filter(|port| *port != 0 && !ports.contains(port)) {
-            let listening: Vec<_> = ports.iter().map(u16::to_string).collect();
-            let evidence =
-                vec![format!("the packets go to UDP port {port}; {node} listens on {}", list(&listening))];
-            return cause(
-                "tunnel_port_mismatch",
-                format!("{node} does not listen on UDP port {port}"),
-                evidence,
-            );
+        let text = format!("the tunnel packets reached {node} and were not decapsulated");
+        match self.carriers.first() {
+            None => cause("not_decapsulated", text, Vec::new()),
+            Some(Overlay { port: 0, .. }) => cause("tunnel_input_dropped", text, Vec::new()),
+            Some(Overlay { port, .. }) => cause(
+                "tunnel_input_dropped",
+                format!("{text}: UDP port {port} filtered in INPUT"),
+                Vec::new(),
+            ),
         }
-        let port = self
-            .tunnel_port
-            .filter(|port| *port != 0)
-            .map_or(String::new(), |port| format!(": UDP port {port} filtered in INPUT"));
-        cause(
-            "tunnel_input_dropped",
-            format!("the tunnel packets reached {node} and were not decapsulated{port}"),
-            Vec::new(),
-        )
+    }
+
+    /// The packets carry an id that the receiving node does not have.
+    fn id_mismatch(&self) -> Option<Cause> {
+        let node = self.node_name(self.loss.to);
+        let mut carriers = self.carriers.iter();
+        let (seen, word, theirs) =
+            carriers.find_map(|seen| Some((seen, id_word(seen.kind)?, self.other_ids(seen)?)))?;
+        let text = format!("sent with {word} {}, {node} has {word} {}", seen.id, list(theirs.iter()));
+        let kind = seen.kind.name();
+        let evidence = vec![
+            format!("{kind} packets from {} to {} carry {word} {}", seen.source, seen.destination, seen.id),
+            format!("{kind} {word} on {node}: {}", list(theirs.iter())),
+        ];
+        Some(cause("vni_mismatch", text, evidence))
+    }
+
+    /// The ids the receiving node has instead of that of `seen`; absent if it has that one, or may have.
+    ///
+    /// What it sends with itself tells more than its snapshot: an id that is not in there was changed since.
+    fn other_ids(&self, seen: &Overlay) -> Option<BTreeSet<u32>> {
+        let node = self.node(self.loss.to);
+        let devices = self.network.tables[node].overlays().filter_map(|device| device.overlay);
+        let known: BTreeSet<u32> = devices.filter(|o| o.kind == seen.kind).map(|o| o.id).collect();
+        let sent: BTreeSet<u32> = self.network.tunnels.sent(node, seen.kind).collect();
+        let is_outdated = !sent.is_subset(&known);
+        let has = if known.contains(&seen.id) {
+            !is_outdated || known.len() > 1 && sent.contains(&seen.id)
+        } else {
+            known.contains(&0) || known.is_empty() && (sent.is_empty() || sent.contains(&seen.id))
+        };
+        let others = if is_outdated && known.len() < 2 { sent } else { &known | &sent };
+        (!has).then(|| others.into_iter().filter(|id| *id != seen.id).collect())
     }
 
     /// A route that drops on purpose.
@@ -324,6 +350,16 @@ impl<'a> Leg<'_, 'a> {
     }
 }
 
-fn list(items: &[String]) -> String {
+fn list(items: impl Iterator<Item = impl ToString>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+/// What a protocol calls the id that both ends must share; absent for those without one.
+fn id_word(kind: OverlayKind) -> Option<&'static str> {
+    match kind {
+        OverlayKind::Vxlan | OverlayKind::VxlanGpe | OverlayKind::Geneve => Some("vni"),
+        OverlayKind::Gre => Some("key"),
+        _ => None,
+    }
 }

@@ -120,7 +120,7 @@ impl Correlator {
     /// Judges everything that was added.
     pub fn finish(self) -> Outcome {
         let Self { job, mut flows, mut coverage, mut sightings, fragments, .. } = self;
-        let mut network = Network::new(&job);
+        let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
         coverage.iter_mut().for_each(Coverage::seal);
         let fragmented = Fragmented::new(&fragments, &flows, job.key);

@@ -11,7 +11,9 @@ use std::net::IpAddr;
 use lastseen_packet::observation::{FlowKey, OverlayKind};
 
 use crate::tables::NodeTables;
+use crate::tenants::{only, tenants};
 use crate::topology::{Interface, InterfaceKind};
+use crate::tunnels::Tunnels;
 
 /// A set of packets among which addresses are unique. 0 is the underlay, and everything where there is one tenant.
 pub(crate) type Domain = u32;
@@ -35,8 +37,8 @@ const FOREIGN: Domain = 1 << 30;
 const LOCAL: Domain = 1 << 31;
 
 impl Domains {
-    pub(crate) fn new(nodes: &[NodeTables<'_>]) -> Self {
-        let tenants = tenants(nodes);
+    pub(crate) fn new(nodes: &[NodeTables<'_>], tunnels: &Tunnels) -> Self {
+        let tenants = tenants(nodes, tunnels);
         let on_node = nodes.iter().map(|node| devices(node, &tenants)).collect();
         let is_single = tenants.values().all(|&tenant| tenant <= 1);
         Self { tenants, is_single, on_node, local: HashMap::new(), foreign: HashMap::new() }
@@ -151,76 +153,7 @@ pub(crate) fn is_opaque(kind: OverlayKind) -> bool {
     matches!(kind, OverlayKind::WireGuard | OverlayKind::Esp)
 }
 
-/// The value all items share.
-fn only(mut items: impl Iterator<Item = Domain>) -> Option<Domain> {
-    let first = items.next()?;
-    items.all(|item| item == first).then_some(first)
-}
-
 fn devices(node: &NodeTables<'_>, tenants: &HashMap<(OverlayKind, u32), Domain>) -> Vec<(u32, Domain)> {
     let tenant = |i: &Interface| i.overlay.and_then(|o| tenants.get(&(o.kind, o.id)).copied());
     node.overlays().filter_map(|i| Some((i.index, tenant(i)?))).collect()
-}
-
-/// Tunnel ids of the fabric, numbered from 1. Tunnels without an id separate nobody and belong to the first tenant.
-fn tenants(nodes: &[NodeTables<'_>]) -> HashMap<(OverlayKind, u32), Domain> {
-    let devices = nodes.iter().flat_map(NodeTables::overlays).filter_map(|i| i.overlay);
-    let mut ids: Vec<_> = devices.map(|overlay| (overlay.kind, overlay.id)).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let mut tenants = HashMap::new();
-    let mut next = 1;
-    for (kind, id) in ids {
-        let separates = id != 0 && !is_opaque(kind);
-        tenants.insert((kind, id), if separates { next } else { 1 });
-        next += u32::from(separates);
-    }
-    join_mismatched(nodes, &mut tenants);
-    renumber(&mut tenants);
-    tenants
-}
-
-/// Two ids are one tenant if a tunnel is aimed at a node that lacks its id but has one other tunnel of its kind: a
-/// configuration error must not look like two tenants.
-fn join_mismatched(nodes: &[NodeTables<'_>], tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
-    for node in nodes {
-        for device in node.overlays() {
-            for target in targets(node, nodes, device) {
-                join(device, target, tenants);
-            }
-        }
-    }
-}
-
-fn targets<'n, 'a>(
-    node: &NodeTables<'_>,
-    nodes: &'n [NodeTables<'a>],
-    device: &Interface,
-) -> Vec<&'n NodeTables<'a>> {
-    let aimed = node.topology.forwarding.iter().filter(|entry| entry.index == device.index);
-    let remotes = aimed.filter_map(|entry| entry.remote).chain(device.overlay.and_then(|o| o.remote));
-    remotes.filter_map(|remote| nodes.iter().find(|other| other.holder_of(remote).is_some())).collect()
-}
-
-fn join(device: &Interface, target: &NodeTables<'_>, tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
-    let Some(own) = device.overlay else { return };
-    let theirs: Vec<_> = target.overlays().filter_map(|i| i.overlay).filter(|o| o.kind == own.kind).collect();
-    let [other] = theirs[..] else { return };
-    let (Some(&kept), Some(&gone)) = (tenants.get(&(own.kind, own.id)), tenants.get(&(other.kind, other.id)))
-    else {
-        return;
-    };
-    for tenant in tenants.values_mut().filter(|tenant| **tenant == gone) {
-        *tenant = kept;
-    }
-}
-
-/// Numbers without gaps, so that a single tenant is 1.
-fn renumber(tenants: &mut HashMap<(OverlayKind, u32), Domain>) {
-    let mut used: Vec<_> = tenants.values().copied().collect();
-    used.sort_unstable();
-    used.dedup();
-    for tenant in tenants.values_mut() {
-        *tenant = used.partition_point(|&other| other < *tenant) as Domain + 1;
-    }
 }

@@ -32,9 +32,11 @@ mod run;
 mod sighting;
 mod tables;
 mod tally;
+mod tenants;
 mod text;
 pub mod topology;
 mod trajectory;
+mod tunnels;
 mod view;
 
 pub use assemble::PATH_LIMIT;

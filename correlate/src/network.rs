@@ -6,10 +6,12 @@ use std::net::IpAddr;
 use lastseen_packet::observation::FlowKey;
 
 use crate::domain::{Domain, Domains};
+use crate::flows::Flows;
 use crate::input::{Job, Point};
 use crate::locate::{Locator, Owner, Place};
 use crate::tables::NodeTables;
 use crate::topology::{Direction, Interface, InterfaceKind};
+use crate::tunnels::Tunnels;
 
 /// What a point is to a path, in the order in which a packet from pod to pod meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +75,8 @@ pub(crate) struct Station {
     pub(crate) kind: InterfaceKind,
     /// Interface index, absent where the topology does not have it.
     pub(crate) index: Option<u32>,
+    /// Interface index as the topology has it, else as the point itself gave it.
+    pub(crate) slot: u32,
 }
 
 /// The fabric.
@@ -81,6 +85,7 @@ pub(crate) struct Network<'a> {
     pub(crate) tables: Vec<NodeTables<'a>>,
     pub(crate) domains: Domains,
     pub(crate) stations: Vec<Station>,
+    pub(crate) tunnels: Tunnels,
     locator: Locator,
     /// Node and interface by address; the first node where several hold one.
     holders: HashMap<IpAddr, (usize, &'a Interface)>,
@@ -88,20 +93,20 @@ pub(crate) struct Network<'a> {
 }
 
 impl<'a> Network<'a> {
-    pub(crate) fn new(job: &'a Job) -> Self {
+    pub(crate) fn new(job: &'a Job, flows: &Flows) -> Self {
         let tables: Vec<_> = job.nodes.iter().map(|node| NodeTables::new(&node.topology)).collect();
         let stations: Vec<_> = job.points.iter().map(|point| station(&tables, point)).collect();
-        let named = job.points.iter().zip(&stations).enumerate();
-        let points = named.filter_map(|(at, (point, station))| {
-            Some(((point.node, point.netns.as_str(), station.index?, point.direction), at))
-        });
+        let holders = holders(&tables);
+        let nodes = holders.iter().map(|(&address, &(node, _))| (address, node)).collect();
+        let tunnels = Tunnels::new(flows, &stations, &nodes);
         Self {
-            points: points.collect(),
-            domains: Domains::new(&tables),
+            points: points(job, &stations),
+            domains: Domains::new(&tables, &tunnels),
             locator: Locator::new(&tables),
-            holders: holders(&tables),
+            holders,
             tables,
             stations,
+            tunnels,
         }
     }
 
@@ -137,12 +142,32 @@ impl<'a> Network<'a> {
         self.holders.get(&address).copied()
     }
 
+    /// The interface of `node` whose point has `role`, if it is the only one and the topology does not know it.
+    pub(crate) fn unknown_interface(&self, node: usize, role: Role) -> Option<u32> {
+        let mut there = self.stations.iter().filter(|station| station.node == node && station.role == role);
+        let station = there.next().filter(|station| station.index.is_none())?;
+        there.next().is_none().then_some(station.slot)
+    }
+
     /// The tunnel device of `node` for packets of `domain`, preferring one that is up.
     pub(crate) fn overlay_of(&self, node: usize, domain: Domain) -> Option<&'a Interface> {
         let devices = self.tables[node].overlays();
         let fitting = devices.filter(|device| self.domains.of_device(node, device.index) == Some(domain));
         fitting.max_by_key(|device| (device.up, std::cmp::Reverse(device.index)))
     }
+}
+
+/// Points by interface. One whose interface the topology does not know goes by its own index, unless that is taken.
+fn points<'a>(job: &'a Job, stations: &[Station]) -> HashMap<(usize, &'a str, u32, Direction), usize> {
+    let mut points = HashMap::new();
+    for is_known in [true, false] {
+        for (at, (point, station)) in job.points.iter().zip(stations).enumerate() {
+            if station.index.is_some() == is_known {
+                points.entry((point.node, point.netns.as_str(), station.slot, point.direction)).or_insert(at);
+            }
+        }
+    }
+    points
 }
 
 fn holders<'a>(tables: &[NodeTables<'a>]) -> HashMap<IpAddr, (usize, &'a Interface)> {
@@ -167,5 +192,6 @@ fn station(tables: &[NodeTables<'_>], point: &Point) -> Station {
         kind,
         role: Role::of(kind, !point.netns.is_empty(), point.direction),
         index: interface.map(|interface| interface.index),
+        slot: interface.map_or(point.index, |interface| interface.index),
     }
 }

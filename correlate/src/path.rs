@@ -1,7 +1,12 @@
 //! The points a packet should meet: from routes, neighbours, forwarding entries and bridges, so that a packet that
 //! got nowhere still has a next point; completed by the points that saw it.
 
+mod tunnel;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use lastseen_packet::observation::{Overlay, OverlayKind};
 
 use crate::domain::Domain;
 use crate::locate::{Owner, Place, Pod};
@@ -26,13 +31,31 @@ pub(crate) struct Path {
     pub(crate) is_unordered: bool,
 }
 
+/// What was seen of the packets between two addresses.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Points that saw them, ascending.
+    pub(crate) points: Vec<usize>,
+    /// Tunnels they were seen in.
+    pub(crate) carriers: BTreeSet<Overlay>,
+}
+
 /// How packets leave a node.
 struct Exit<'a> {
     device: Option<&'a Interface>,
-    overlay: Option<&'a Interface>,
+    tunnel: Option<Tunnel>,
     next_hop: IpAddr,
     /// The tunnel is a port of the pod's bridge: the frame never reaches the bridge device.
     is_bridged: bool,
+}
+
+/// The tunnel packets leave a node in.
+#[derive(Clone, Copy)]
+struct Tunnel {
+    kind: OverlayKind,
+    port: u16,
+    /// Index of its device.
+    device: Option<u32>,
 }
 
 struct Builder<'n, 'a> {
@@ -40,19 +63,22 @@ struct Builder<'n, 'a> {
     domain: Domain,
     ends: (IpAddr, IpAddr),
     seen: &'n [usize],
+    carriers: &'n BTreeSet<Overlay>,
     path: Path,
 }
 
-/// The path from `source` to `destination` in `domain`; `seen` are the points that saw such packets, ascending.
+/// The path from `source` to `destination` in `domain`, where so much of their packets was seen.
 pub(crate) fn find(
     network: &Network<'_>,
     domain: Domain,
     source: IpAddr,
     destination: IpAddr,
-    seen: &[usize],
+    seen: &Seen,
 ) -> Path {
-    let mut builder = Builder { network, domain, ends: (source, destination), seen, path: Path::default() };
-    let from = builder.end(source, Role::is_sending);
+    let Seen { points, carriers } = seen;
+    let ends = (source, destination);
+    let mut builder = Builder { network, domain, ends, seen: points, carriers, path: Path::default() };
+    let from = builder.end(source, Role::is_sending).or_else(|| builder.encapsulator());
     let to = builder.end(destination, |role| !role.is_sending());
     builder.path.source_node = from.as_ref().map(|owner| owner.node);
     builder.path.destination_node = to.as_ref().map(|owner| owner.node);
@@ -133,8 +159,9 @@ impl<'a> Builder<'_, 'a> {
         if let (Some(bridge), false) = (bridge, exit.is_bridged) {
             self.push(from.node, bridge, Direction::In);
         }
-        match exit.overlay {
-            Some(overlay) => self.tunnel(from.node, overlay, &exit, to, destination),
+        let carried = || self.carrier(from.node).map(|carrier| self.carried_by(from.node, carrier));
+        match exit.tunnel.or_else(carried) {
+            Some(tunnel) => self.tunnel(from.node, tunnel, &exit, to, destination),
             None => self.route_bare(from, &exit, to),
         }
     }
@@ -152,7 +179,7 @@ impl<'a> Builder<'_, 'a> {
         let to_pod = to.is_some_and(|to| pod_of(to).is_some());
         let port = bridge.and_then(|bridge| tables.overlay_port(bridge)).filter(|_| to_pod);
         if let Some(port) = port {
-            return Exit { device: None, overlay: Some(port), next_hop: destination, is_bridged: true };
+            return Exit { device: None, tunnel: Tunnel::of(port), next_hop: destination, is_bridged: true };
         }
         let is_own =
             |device: &&Interface| self.network.domains.of_device(node, device.index) == Some(self.domain);
@@ -161,80 +188,8 @@ impl<'a> Builder<'_, 'a> {
         let overlay = overlay.filter(is_own);
         let meant =
             || self.network.overlay_of(node, self.domain).filter(|_| is_foreign || to_pod && is_default);
-        Exit { device, overlay: overlay.or_else(meant), next_hop, is_bridged: false }
-    }
-
-    /// Through the tunnel: out of its device and the underlay's, into those of the node it leads to.
-    fn tunnel(
-        &mut self,
-        node: usize,
-        device: &'a Interface,
-        exit: &Exit<'a>,
-        to: Option<&Owner>,
-        destination: IpAddr,
-    ) {
-        let tables = &self.network.tables[node];
-        self.path.overlay = Some(device.index);
-        self.push(node, device.index, Direction::Out);
-        let remote = self.remote(node, device, exit, destination);
-        let way = remote.and_then(|remote| tables.route(remote)?.output_index);
-        if let Some(underlay) = tables.underlay_of(device).or(way) {
-            self.push(node, underlay, Direction::Out);
-        }
-        let end = remote.and_then(|remote| self.network.holder(remote));
-        let Some(arrival) = end.map(|(node, _)| node).or(to.map(|to| to.node)) else { return };
-        self.path.destination_node = Some(arrival);
-        self.arrive(arrival, device, end.map(|(_, interface)| interface.index));
-        if let Some(to) = to.filter(|to| to.node == arrival) {
-            let port = self.arrival_device(arrival, device).and_then(|device| device.master_index);
-            self.deliver(to, port);
-        }
-    }
-
-    /// The underlay address the tunnel packet goes to: forwarding entry of the next hop's MAC address, the device's
-    /// fixed remote, or the next hop itself where tunnels have no MAC addresses.
-    fn remote(
-        &self,
-        node: usize,
-        device: &Interface,
-        exit: &Exit<'_>,
-        destination: IpAddr,
-    ) -> Option<IpAddr> {
-        let tables = &self.network.tables[node];
-        let neighbor = tables.neighbor(exit.next_hop, device.index).and_then(|neighbor| neighbor.mac);
-        let mac = if exit.is_bridged { self.mac_of(destination) } else { neighbor };
-        let learned = mac.and_then(|mac| tables.remote_of(mac, device.index));
-        let fixed = device.overlay.and_then(|overlay| overlay.remote);
-        let is_underlay = self.network.holder(exit.next_hop).is_some_and(|(holder, _)| holder != node);
-        learned.or(fixed).or((device.mac.is_none() && is_underlay).then_some(exit.next_hop))
-    }
-
-    /// The MAC address of a pod, from whichever node can see its interface.
-    fn mac_of(&self, address: IpAddr) -> Option<crate::topology::MacAddress> {
-        let owners = self.network.owners(address, self.ends, self.domain);
-        let inside = owners.iter().find_map(|owner| Some((owner.node, pod_of(owner)?.inside.as_ref()?)));
-        let (node, (netns, index)) = inside?;
-        let interfaces = &self.network.tables[node].topology.interfaces;
-        interfaces.iter().find(|i| i.netns == *netns && i.index == *index)?.mac
-    }
-
-    /// The receiving node's counterpart of the sending node's tunnel device.
-    fn arrival_device(&self, node: usize, sender: &Interface) -> Option<&'a Interface> {
-        let kind = sender.overlay.map(|overlay| overlay.kind);
-        let same_kind = |device: &&Interface| device.overlay.map(|overlay| overlay.kind) == kind;
-        let of_domain = self.network.overlay_of(node, self.domain).filter(same_kind);
-        of_domain.or_else(|| self.network.tables[node].overlays().find(same_kind))
-    }
-
-    fn arrive(&mut self, node: usize, sender: &Interface, holder: Option<u32>) {
-        let device = self.arrival_device(node, sender);
-        let underlay = device.and_then(|device| self.network.tables[node].underlay_of(device));
-        if let Some(underlay) = underlay.or(holder) {
-            self.push(node, underlay, Direction::In);
-        }
-        if let Some(device) = device {
-            self.push(node, device.index, Direction::In);
-        }
+        let tunnel = overlay.or_else(meant).and_then(Tunnel::of);
+        Exit { device, tunnel, next_hop, is_bridged: false }
     }
 
     /// Without a tunnel. A pod's packets to anything but a pod may be translated on the way out, and then they are no

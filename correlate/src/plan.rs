@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use lastseen_packet::observation::protocol;
 
 use crate::coverage::Coverage;
-use crate::domain::Domain;
+use crate::domain::{Domain, is_opaque};
 use crate::flows::Flows;
 use crate::input::Job;
 use crate::network::Network;
-use crate::path::{self, Path};
+use crate::path::{self, Path, Seen};
 
 /// Disorder between stamps of one node, nanoseconds: taps of one node share or reuse them.
 const STAMP_SLACK_NANOS: i64 = 1_000_000;
@@ -113,22 +113,23 @@ impl Plans {
 
 type Ends = (Domain, IpAddr, IpAddr);
 
-/// Points that saw packets between two addresses, ascending.
-fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Vec<usize>> {
-    let mut seen: BTreeMap<Ends, Vec<usize>> = BTreeMap::new();
+/// What was seen of the packets between two addresses.
+fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Seen> {
+    let mut by_ends: BTreeMap<Ends, Seen> = BTreeMap::new();
     for flow in &flows.all {
         let conversation = &flows.conversations[flow.conversation as usize];
         let ends = (conversation.domain, conversation.tuple.source, conversation.tuple.destination);
-        let points = seen.entry(ends).or_default();
+        let seen = by_ends.entry(ends).or_default();
         if flow.segments > 0 {
-            points.push(usize::from(flow.point));
+            seen.points.push(usize::from(flow.point));
+            seen.carriers.extend(flow.key.overlay.filter(|overlay| !is_opaque(overlay.kind)));
         }
     }
-    for points in seen.values_mut() {
-        points.sort_unstable();
-        points.dedup();
+    for seen in by_ends.values_mut() {
+        seen.points.sort_unstable();
+        seen.points.dedup();
     }
-    seen
+    by_ends
 }
 
 /// Points that saw each conversation.

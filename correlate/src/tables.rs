@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use lastseen_packet::observation::OverlayKind;
+
 use crate::prefix_table::PrefixTable;
 use crate::topology::{
     ForwardingEntry, Interface, InterfaceKind, MacAddress, Neighbor, Route, RouteType, Topology,
@@ -80,6 +82,12 @@ impl<'a> NodeTables<'a> {
     /// Tunnel devices of the host's namespace.
     pub(crate) fn overlays(&self) -> impl Iterator<Item = &'a Interface> + use<'_, 'a> {
         self.overlays.iter().copied()
+    }
+
+    /// True if a tunnel device of the host's namespace has that id.
+    pub(crate) fn has_tunnel(&self, kind: OverlayKind, id: u32) -> bool {
+        let mut devices = self.overlays().filter_map(|device| device.overlay);
+        devices.any(|device| (device.kind, device.id) == (kind, id))
     }
 
     /// The device that carries the packets of tunnel device `device`: the one it is bound to, the one that holds its
