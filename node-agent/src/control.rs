@@ -6,23 +6,40 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
-use lastseen_runtime::backoff::Backoff;
 use lastseen_runtime::client::{connect, explain_status};
 use lastseen_runtime::tls::Pki;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
 use crate::job::{Context, Jobs};
 use crate::publish::stream::publish;
+use crate::retry::{Retry, Trouble};
 use crate::session::{Ended, Session};
 
-const FIRST_DELAY: Duration = Duration::from_millis(200);
-const LONGEST_DELAY: Duration = Duration::from_secs(10);
-/// A coordinator that refused us changes its mind only when someone acts.
-const REFUSED_DELAY: Duration = Duration::from_secs(15);
-/// What can be finished is finished within this time after the request to stop.
-const GRACE: Duration = Duration::from_secs(8);
+/// How patient an agent is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Delay before the first new try.
+    pub first: Duration,
+    /// Delays between tries grow up to this, and a random share on top.
+    pub longest: Duration,
+    /// A coordinator that refused us changes its mind only when someone acts.
+    pub refused: Duration,
+    /// What can be finished is finished within this time after the request to stop, whatever it is.
+    pub grace: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(10),
+            refused: Duration::from_secs(15),
+            // Of the ten seconds a user is promised, one is for the end of the process itself.
+            grace: Duration::from_secs(9),
+        }
+    }
+}
+
 /// How often a stopping agent without a connection looks whether its jobs have ended.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 /// Largest message either way, in bytes.
@@ -38,38 +55,44 @@ pub struct Control {
     pub coordinators: Vec<String>,
     /// True while registered with a coordinator.
     pub connected: Arc<AtomicBool>,
+    /// When it tries again and when it gives up.
+    pub pace: Pace,
 }
 
 impl Control {
     /// Runs until `shutdown`, and then until everything is delivered or the grace time has passed.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut jobs = Jobs::new(self.context.clone());
-        let mut backoff = Backoff::new(FIRST_DELAY, LONGEST_DELAY);
+        let out_of_time = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(self.pace.grace).await;
+        };
+        tokio::select! {
+            () = self.serve(&mut jobs, &shutdown) => {}
+            () = out_of_time => tracing::warn!(after = ?self.pace.grace, "not everything was finished in time"),
+        }
+        let (batches, bytes) = self.context.outbox.waiting();
+        if batches > 0 {
+            tracing::warn!(batches, bytes, "observations were not acknowledged and are lost");
+        }
+    }
+
+    /// One session after the other until `shutdown`, then the end of the jobs.
+    async fn serve(&self, jobs: &mut Jobs, shutdown: &CancellationToken) {
+        let mut retry = Retry::new(self.pace);
         while !shutdown.is_cancelled() {
             for server in &self.coordinators {
-                let delay = match self.session(server, &mut jobs, &shutdown).await {
-                    Ok(()) => {
-                        backoff.reset();
-                        backoff.next_delay()
-                    }
-                    Err(Trouble::Unreachable(reason)) => {
-                        let delay = backoff.next_delay();
-                        tracing::warn!(server, reason, retry_in = ?delay, "not connected");
-                        delay
-                    }
-                    Err(Trouble::Refused(reason)) => {
-                        let delay = REFUSED_DELAY.max(backoff.next_delay());
-                        tracing::error!(server, reason, retry_in = ?delay, "the coordinator refuses this agent");
-                        delay
-                    }
-                };
-                let woken = shutdown.run_until_cancelled(tokio::time::sleep(delay)).await.is_none();
-                if woken {
+                let outcome = self.session(server, jobs, shutdown).await;
+                let delay = retry.delay(server, &self.context.node, outcome);
+                if shutdown.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                     break;
                 }
             }
         }
-        self.wind_up(jobs).await;
+        jobs.shutdown();
+        while !jobs.is_idle() {
+            tokio::time::sleep(IDLE_CHECK).await;
+        }
     }
 
     /// One connection from beginning to end.
@@ -94,13 +117,14 @@ impl Control {
         self.set_connected(true);
         let publishing = publish(client, self.context.outbox.clone(), self.context.metrics.clone());
         let ended = tokio::select! {
-            ended = session.run(jobs, shutdown, GRACE) => ended,
+            ended = session.run(jobs, shutdown) => ended,
             Err(status) = publishing => Ended::Lost(explain_status(&status)),
         };
         self.set_connected(false);
         match ended {
             Ended::Stopped => tracing::info!(server, "disconnected"),
             Ended::Lost(reason) => tracing::warn!(server, reason, "connection lost; captures go on"),
+            Ended::Replaced(reason) => return Err(Trouble::Replaced(reason)),
         }
         Ok(())
     }
@@ -108,38 +132,5 @@ impl Control {
     fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
         self.context.metrics.connected.set(i64::from(connected));
-    }
-
-    async fn wind_up(&self, mut jobs: Jobs) {
-        let deadline = Instant::now() + GRACE;
-        jobs.shutdown();
-        while !jobs.is_idle() && Instant::now() < deadline {
-            tokio::time::sleep(IDLE_CHECK).await;
-        }
-        let (batches, bytes) = self.context.outbox.waiting();
-        if batches > 0 {
-            tracing::warn!(batches, bytes, "observations were not acknowledged and are lost");
-        }
-    }
-}
-
-/// No session.
-pub(crate) enum Trouble {
-    /// Try again soon.
-    Unreachable(String),
-    /// Someone must act first.
-    Refused(String),
-}
-
-impl From<tonic::Status> for Trouble {
-    fn from(status: tonic::Status) -> Self {
-        let reason = explain_status(&status);
-        match status.code() {
-            Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::InvalidArgument => Self::Refused(reason),
-            _ => Self::Unreachable(reason),
-        }
     }
 }

@@ -18,6 +18,7 @@ pub mod job;
 pub mod metrics;
 pub mod privileges;
 pub mod publish;
+mod retry;
 pub mod run;
 mod session;
 mod wire;

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Pace};
 use crate::interfaces::NetlinkError;
 use crate::interfaces::watch::Network;
 use crate::job::Context;
@@ -94,7 +94,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         board: Board::default(),
         metrics,
     };
-    Control { context, pki, coordinators: config.coordinator, connected }.run(shutdown).await;
+    let pace = Pace::default();
+    Control { context, pki, coordinators: config.coordinator, connected, pace }.run(shutdown).await;
     background.cancel();
     Ok(())
 }

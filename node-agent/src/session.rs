@@ -12,16 +12,16 @@ use lastseen_proto::v1::{
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::explain_status;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
-use crate::control::Trouble;
 use crate::interfaces::Snapshot;
 use crate::job::board::Posted;
 use crate::job::{Command, Context, Jobs};
+use crate::retry::Trouble;
 use crate::{clock, privileges, wire};
 
 /// Messages on their way out. A full queue holds the session back, and nothing else.
@@ -41,6 +41,21 @@ pub(crate) enum Ended {
     Stopped,
     /// The connection broke.
     Lost(String),
+    /// The coordinator ended it in favour of another agent that came as this node.
+    Replaced(String),
+}
+
+impl From<String> for Ended {
+    fn from(reason: String) -> Self {
+        Self::Lost(reason)
+    }
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        let reason = explain_status(&status);
+        if status.code() == Code::Aborted { Self::Replaced(reason) } else { Self::Lost(reason) }
+    }
 }
 
 /// A stream on which the agent is registered.
@@ -87,40 +102,35 @@ impl Session {
         &self.registered.coordinator_version
     }
 
-    /// Serves the stream. After `shutdown` it ends the jobs and waits up to `grace` for their data to be delivered.
-    pub(crate) async fn run(
-        mut self,
-        jobs: &mut Jobs,
-        shutdown: &CancellationToken,
-        grace: Duration,
-    ) -> Ended {
+    /// Serves the stream. After `shutdown` it ends the jobs and stops when their data is delivered, however long that
+    /// takes.
+    pub(crate) async fn run(mut self, jobs: &mut Jobs, shutdown: &CancellationToken) -> Ended {
         // What happened while we were away.
         self.board.mark_changed();
         let mut heartbeat = self.heartbeats();
         let mut idle = interval(IDLE_CHECK);
-        let mut stop_at = None;
+        let mut stopping = false;
         loop {
             let served = tokio::select! {
                 message = self.incoming.message() => self.receive(message, jobs).await,
-                Ok(()) = self.network.changed() => self.tell_network().await,
-                Ok(()) = self.board.changed() => self.tell_statuses().await,
-                _ = heartbeat.tick() => self.beat().await,
-                () = shutdown.cancelled(), if stop_at.is_none() => {
+                Ok(()) = self.network.changed() => self.tell_network().await.map_err(Ended::from),
+                Ok(()) = self.board.changed() => self.tell_statuses().await.map_err(Ended::from),
+                _ = heartbeat.tick() => self.beat().await.map_err(Ended::from),
+                () = shutdown.cancelled(), if !stopping => {
                     jobs.shutdown();
-                    stop_at = Some(Instant::now() + grace);
+                    stopping = true;
                     Ok(())
                 }
-                _ = idle.tick(), if stop_at.is_some() => {
-                    let delivered = jobs.is_idle() && self.context.outbox.waiting().0 == 0 && !self.has_news();
-                    if delivered || stop_at.is_some_and(|at| Instant::now() >= at) {
+                _ = idle.tick(), if stopping => {
+                    if jobs.is_idle() && self.context.outbox.waiting().0 == 0 && !self.has_news() {
                         self.close().await;
                         return Ended::Stopped;
                     }
                     Ok(())
                 }
             };
-            if let Err(reason) = served {
-                return Ended::Lost(reason);
+            if let Err(ended) = served {
+                return ended;
             }
         }
     }
@@ -140,12 +150,11 @@ impl Session {
         &mut self,
         message: Result<Option<CoordinatorMessage>, Status>,
         jobs: &mut Jobs,
-    ) -> Result<(), String> {
+    ) -> Result<(), Ended> {
         let arrived = clock::monotonic_nanos();
-        let message = message.map_err(|status| explain_status(&status))?;
-        let message = message.ok_or("the coordinator closed the connection")?;
+        let message = message?.ok_or_else(|| "the coordinator closed the connection".to_owned())?;
         match message.kind {
-            Some(Down::ClockPing(ping)) => return self.send(clock_reply(&ping, arrived)).await,
+            Some(Down::ClockPing(ping)) => self.send(clock_reply(&ping, arrived)).await?,
             Some(Down::ArmCapture(arm)) => self.arm(arm, jobs),
             Some(Down::CommitWindow(commit)) => {
                 let (start, end) = (commit.start_monotonic_nanos, commit.end_monotonic_nanos);

@@ -40,6 +40,10 @@ pub struct State {
     pub acking: AtomicBool,
     /// Refuse this sequence of every point.
     pub refuse: Mutex<Option<u64>>,
+    /// Leave registrations without an answer.
+    pub mute: AtomicBool,
+    /// Registrations that came.
+    pub registrations: AtomicU64,
     /// Answer a registration with this error.
     pub deny: Mutex<Option<Status>>,
 }
@@ -67,10 +71,13 @@ impl AgentService for Service {
         let (down, stream) = mpsc::channel(64);
         *self.state.down.lock().unwrap() = Some(down.clone());
         let (mut messages, up) = (request.into_inner(), self.up.clone());
+        let state = self.state.clone();
         tokio::spawn(async move {
             while let Ok(Some(message)) = messages.message().await {
                 let kind = message.kind.unwrap();
-                if matches!(kind, Up::Register(_)) {
+                let is_registration = matches!(kind, Up::Register(_));
+                state.registrations.fetch_add(u64::from(is_registration), Ordering::Relaxed);
+                if is_registration && !state.mute.load(Ordering::Relaxed) {
                     let registered = Registered {
                         coordinator_version: "test".into(),
                         heartbeat_interval_millis: 200,
@@ -183,6 +190,12 @@ impl Coordinator {
     pub async fn send(&self, kind: Down) {
         let down = self.state.down.lock().unwrap().clone().expect("an agent is connected");
         down.send(Ok(CoordinatorMessage { kind: Some(kind) })).await.unwrap();
+    }
+
+    /// Ends the control stream with an error.
+    pub async fn end(&self, status: Status) {
+        let down = self.state.down.lock().unwrap().take().expect("an agent is connected");
+        down.send(Err(status)).await.unwrap();
     }
 
     /// The next message that `pick` wants; others are passed over.

@@ -1,0 +1,120 @@
+//! When to connect again, by how the last session went.
+
+use std::time::Duration;
+
+use lastseen_runtime::backoff::Backoff;
+use lastseen_runtime::client::explain_status;
+use tonic::{Code, Status};
+
+use crate::control::Pace;
+
+/// What to do about it comes with it: the other agent will not go away by itself.
+const REPLACED: &str = "the coordinator took another agent in place of this one; run one agent per node, each with a \
+                        certificate of its own";
+
+/// No session, or none any more.
+pub(crate) enum Trouble {
+    /// Try again soon.
+    Unreachable(String),
+    /// Someone must act first.
+    Refused(String),
+    /// The coordinator prefers another agent that came as this node.
+    Replaced(String),
+}
+
+impl From<Status> for Trouble {
+    fn from(status: Status) -> Self {
+        let reason = explain_status(&status);
+        match status.code() {
+            Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::InvalidArgument => Self::Refused(reason),
+            Code::Aborted => Self::Replaced(reason),
+            _ => Self::Unreachable(reason),
+        }
+    }
+}
+
+/// The delays between sessions.
+pub(crate) struct Retry {
+    pace: Pace,
+    backoff: Backoff,
+    /// Of two agents with one certificate each replaces the other for ever; saying so once is enough.
+    told_replaced: bool,
+}
+
+impl Retry {
+    pub(crate) fn new(pace: Pace) -> Self {
+        Self { pace, backoff: Backoff::new(pace.first, pace.longest), told_replaced: false }
+    }
+
+    /// Says what happened and how long to wait before the next try.
+    pub(crate) fn delay(&mut self, server: &str, node: &str, outcome: Result<(), Trouble>) -> Duration {
+        let next = self.backoff.next_delay();
+        match outcome {
+            Ok(()) => {
+                self.told_replaced = false;
+                self.backoff.reset();
+                self.backoff.next_delay()
+            }
+            Err(Trouble::Unreachable(reason)) => {
+                tracing::warn!(server, reason, retry_in = ?next, "not connected");
+                next
+            }
+            Err(Trouble::Refused(reason)) => {
+                let delay = self.pace.refused.max(next);
+                tracing::error!(server, reason, retry_in = ?delay, "the coordinator refuses this agent");
+                delay
+            }
+            Err(Trouble::Replaced(reason)) => {
+                let delay = self.pace.longest.max(next);
+                if !self.told_replaced {
+                    self.told_replaced = true;
+                    tracing::error!(server, node, reason, retry_in = ?delay, "{REPLACED}");
+                }
+                delay
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        first: Duration::from_millis(100),
+        longest: Duration::from_secs(10),
+        refused: Duration::from_secs(15),
+        grace: Duration::ZERO,
+    };
+
+    fn of(status: Status) -> Result<(), Trouble> {
+        Err(status.into())
+    }
+
+    #[test]
+    fn a_replaced_agent_waits_longest_and_says_so_once() {
+        let mut retry = Retry::new(PACE);
+        let mut delay = |outcome| retry.delay("c:1", "node-a", outcome);
+        assert!(delay(of(Status::unavailable("away"))) <= 2 * PACE.first);
+        assert!(delay(of(Status::aborted("another came"))) >= PACE.longest);
+        assert!(delay(of(Status::aborted("another came"))) >= PACE.longest);
+        assert!(delay(of(Status::permission_denied("no"))) >= PACE.refused);
+        assert!(delay(Ok(())) <= 2 * PACE.first);
+    }
+
+    #[test]
+    fn being_replaced_is_told_again_only_after_a_good_session() {
+        let mut retry = Retry::new(PACE);
+        let mut told = |outcome| {
+            retry.delay("c:1", "node-a", outcome);
+            retry.told_replaced
+        };
+        assert!(!told(of(Status::unavailable("away"))));
+        assert!(told(of(Status::aborted("another came"))));
+        assert!(told(of(Status::unavailable("away"))));
+        assert!(!told(Ok(())));
+    }
+}

@@ -1,0 +1,144 @@
+//! How an agent ends and tries again, whatever its coordinator does.
+
+#[path = "common/coordinator.rs"]
+mod coordinator;
+#[path = "common/pki.rs"]
+mod pki;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use coordinator::Coordinator;
+use lastseen_node_agent::control::{Control, Pace};
+use lastseen_node_agent::interfaces::watch::Network;
+use lastseen_node_agent::job::Context;
+use lastseen_node_agent::job::board::Board;
+use lastseen_node_agent::job::spec::Backend;
+use lastseen_node_agent::metrics::Metrics;
+use lastseen_node_agent::publish::outbox::Outbox;
+use lastseen_proto::v1::{BatchKey, ObservationBatch, ObservationPoint};
+use lastseen_runtime::tls::Pki;
+use pki::Authority;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Far longer than a test waits.
+const NEVER: Duration = Duration::from_hours(1);
+const SOON: Duration = Duration::from_millis(100);
+/// Many times [`SOON`], and shorter than any wait of the agent's own: 10 s for an answer to its registration.
+const HELD: Duration = Duration::from_secs(8);
+
+struct Agent {
+    outbox: Arc<Outbox>,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Agent {
+    async fn start(authority: &Authority, port: u16, pace: Pace) -> Self {
+        let (metrics, _) = Metrics::registered();
+        let outbox = Arc::new(Outbox::new(9, 1 << 20));
+        let context = Context {
+            node: "node-a".into(),
+            backend: Backend::Auto,
+            ring_bytes: 8192,
+            network: Network::open().await.unwrap(),
+            outbox: outbox.clone(),
+            board: Board::default(),
+            metrics,
+        };
+        let shutdown = CancellationToken::new();
+        let control = Control {
+            context,
+            pki: Pki::open(&authority.issue("agent/node-a")).unwrap(),
+            coordinators: vec![format!("127.0.0.1:{port}")],
+            connected: Arc::default(),
+            pace,
+        };
+        let running = tokio::spawn(control.run(shutdown.clone()));
+        Self { outbox, shutdown, running }
+    }
+
+    /// Leaves it something to deliver.
+    fn fill(&self) {
+        let point = Some(ObservationPoint { index: 1, ..Default::default() });
+        let key = BatchKey { capture_id: "c-1".into(), point, incarnation: 9, sequence: 0 };
+        assert!(self.outbox.offer(ObservationBatch { key: Some(key), ..Default::default() }, true));
+    }
+
+    /// Asks it to stop, waits for its end and returns how many batches it kept.
+    async fn stop(self) -> usize {
+        self.shutdown.cancel();
+        timeout(HELD, self.running).await.expect("the agent does not end").unwrap();
+        self.outbox.waiting().0
+    }
+}
+
+fn pace(grace: Duration) -> Pace {
+    Pace { first: Duration::from_millis(1), longest: NEVER, refused: NEVER, grace }
+}
+
+#[tokio::test]
+async fn what_can_be_delivered_is_delivered_before_the_end() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    coordinator.state.acking.store(true, Ordering::Relaxed);
+    let agent = Agent::start(&authority, coordinator.port, pace(NEVER)).await;
+    coordinator.register().await;
+    agent.fill();
+    assert_eq!(agent.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_acknowledges_nothing_does_not_hold_the_agent() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    let agent = Agent::start(&authority, coordinator.port, pace(SOON)).await;
+    coordinator.register().await;
+    agent.fill();
+    coordinator.until("the batch", |state| !state.batches.lock().unwrap().is_empty()).await;
+    assert_eq!(agent.stop().await, 1);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_answers_no_registration_does_not_hold_the_agent() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    coordinator.state.mute.store(true, Ordering::Relaxed);
+    let agent = Agent::start(&authority, coordinator.port, pace(SOON)).await;
+    agent.fill();
+    coordinator.register().await;
+    assert_eq!(agent.stop().await, 1);
+    // It waited for an answer until the very end: nothing made it try again meanwhile.
+    assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_port_that_accepts_and_says_nothing_does_not_hold_the_agent() {
+    let authority = Authority::new();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let agent = Agent::start(&authority, silent.local_addr().unwrap().port(), pace(NEVER)).await;
+    agent.fill();
+    let _connection = silent.accept().await.unwrap();
+    assert_eq!(agent.stop().await, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_was_replaced_does_not_come_back_at_once() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    let agent = Agent::start(&authority, coordinator.port, pace(SOON)).await;
+    coordinator.register().await;
+    // Another reason to end: it comes back after a millisecond or two.
+    coordinator.end(Status::unavailable("restarting")).await;
+    coordinator.register().await;
+    coordinator.end(Status::aborted("node node-a connected again from 10.0.0.9:4")).await;
+    // Long enough for many tries.
+    tokio::time::sleep(SOON).await;
+    assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 2);
+    agent.stop().await;
+}
