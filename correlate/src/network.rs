@@ -44,6 +44,11 @@ impl Role {
         self <= Self::PhysicalOut
     }
 
+    /// True for both ends of a pod's veth.
+    pub(crate) fn is_of_pod(self) -> bool {
+        matches!(self, Self::InsideOut | Self::PodIn | Self::PodOut | Self::InsideIn)
+    }
+
     fn of(kind: InterfaceKind, is_inside: bool, direction: Direction) -> Self {
         use Direction::{In, Out};
         match (kind, direction) {
@@ -140,6 +145,21 @@ impl<'a> Network<'a> {
     /// The node whose own interface holds `address`, and that interface.
     pub(crate) fn holder(&self, address: IpAddr) -> Option<(usize, &'a Interface)> {
         self.holders.get(&address).copied()
+    }
+
+    /// True if the interfaces of pods were meant to be captured on `node`: one of them was, or everything else was that
+    /// is up while no pod had an interface yet. Otherwise somebody named the interfaces and wanted no more.
+    pub(crate) fn captures_pods(&self, node: usize) -> bool {
+        let here = || self.stations.iter().filter(|station| station.node == node);
+        let tables = &self.tables[node];
+        let is_left_out = |interface: &Interface| {
+            use InterfaceKind::{Bridge, Overlay, Physical, PodVeth};
+            matches!(tables.kind(interface), Bridge | Overlay | Physical | PodVeth)
+                && !here().any(|station| station.index == Some(interface.index))
+        };
+        let mut up =
+            tables.topology.interfaces.iter().filter(|interface| interface.is_host() && interface.up);
+        here().any(|station| station.role.is_of_pod()) || !up.any(is_left_out)
     }
 
     /// The interface of `node` whose point has `role`, if it is the only one and the topology does not know it.

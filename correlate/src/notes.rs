@@ -1,5 +1,7 @@
 //! The notes of a report: what the verdict rests on and what was missing.
 
+use std::collections::BTreeSet;
+
 use crate::assemble::Assembler;
 use crate::input::CaptureState;
 use crate::report::Report;
@@ -23,6 +25,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     if more > 0 {
         notes.push(format!("{} more points were blind at times", grouped(more as u64)));
     }
+    notes.extend(cut_short(found));
     notes.extend(limits(found, report));
     notes
 }
@@ -102,6 +105,28 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
         ));
     }
     notes
+}
+
+/// Where paths end before the pod they lead to.
+fn cut_short(found: &Assembler<'_, '_>) -> Vec<String> {
+    let paths = found.plans.plans.iter().map(|plan| &plan.path).filter(|path| path.is_cut_short);
+    let ends: BTreeSet<_> = paths
+        .filter_map(|path| {
+            let last = &found.job.points[*path.points.last()?];
+            Some((
+                &found.job.nodes[path.destination_node?].name,
+                &found.job.nodes[last.node].name,
+                &last.interface,
+            ))
+        })
+        .collect();
+    let note = |(node, last, interface): (&String, &String, &String)| {
+        format!(
+            "{node}: some pods' interfaces are not captured; what passed {last} {interface} on its way to them is not \
+             observable; name those interfaces with --interfaces"
+        )
+    };
+    ends.into_iter().take(POINT_NOTES).map(note).collect()
 }
 
 fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {

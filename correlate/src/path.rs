@@ -27,6 +27,8 @@ pub(crate) struct Path {
     pub(crate) destination_node: Option<usize>,
     /// Tunnel device on the sending node: its index.
     pub(crate) overlay: Option<u32>,
+    /// The destination's own interface was meant to be captured and is not: the last point is not the end.
+    pub(crate) is_cut_short: bool,
     /// Several points saw the packets and nothing tells their order.
     pub(crate) is_unordered: bool,
 }
@@ -89,6 +91,7 @@ pub(crate) fn find(
     }
     builder.complete(from.as_ref(), to.as_ref());
     builder.ensure_seen();
+    builder.path.is_cut_short = builder.is_cut_short(to.as_ref());
     builder.path
 }
 
@@ -282,6 +285,23 @@ impl<'a> Builder<'_, 'a> {
         points.truncate(if self.path.is_unordered { 1 } else { MAX_HOPS });
         self.path.points = points;
     }
+
+    /// True if a pod's interface lies beyond the last point: the pod is on a node whose pods are captured, and no point
+    /// of the path is an interface of a pod. A node without a snapshot has its pods somewhere.
+    fn is_cut_short(&self, to: Option<&Owner>) -> bool {
+        let Some(node) = self.path.destination_node else { return false };
+        let is_pod = match to.map(pod_of) {
+            Some(pod) => pod.is_some_and(|pod| pod.veth.is_some() || pod.inside.is_none()),
+            None => self.network.tables[node].topology.interfaces.is_empty(),
+        };
+        let mut roles = self.path.points.iter().map(|&point| self.network.stations[point].role);
+        is_pod && !roles.any(is_pod_end) && self.network.captures_pods(node)
+    }
+}
+
+/// True where a path to a pod ends.
+fn is_pod_end(role: Role) -> bool {
+    matches!(role, Role::PodOut | Role::InsideIn)
 }
 
 fn is_veth(role: Role) -> bool {

@@ -30,8 +30,8 @@ pub(crate) struct Plan {
     pub(crate) dirty: Vec<(u8, usize)>,
     /// A point cannot tell the segments of a TCP super-packet apart.
     is_coarse: bool,
-    /// The destination's node was asked for and none of its points is on the path: whether packets arrive there is not
-    /// known.
+    /// The last point of the path is not its end: none is on the destination's node, which was asked for, or none on
+    /// the destination pod's interface. Whether packets arrive there is not known.
     pub(crate) is_end_unseen: bool,
 }
 
@@ -61,7 +61,8 @@ impl Plan {
             slack: STAMP_SLACK_NANOS.saturating_add(worst.saturating_mul(2)),
             dirty: dirty.map(|(at, &point)| (at as u8, point)).collect(),
             is_coarse: path.points.iter().any(|&point| !job.points[point].gso_known),
-            is_end_unseen: path.destination_node.is_some_and(|end| !nodes().any(|node| node == end)),
+            is_end_unseen: path.is_cut_short
+                || path.destination_node.is_some_and(|end| !nodes().any(|node| node == end)),
             path,
         }
     }
