@@ -1,21 +1,17 @@
-//! The columns of a batch, as differences.
+//! The columns of a batch: what each is predicted from.
 //!
 //! Packets of one flow resemble each other, so most values are told by their difference from the flow's last one; a
-//! TCP sequence number by its difference from where the flow's last segment ended.
+//! TCP sequence number by its difference from where the flow's last segment ended, and the length of a payload by what
+//! the headers leave of the packet's length.
 
 use lastseen_packet::observation::Columns;
 
 use super::BatchError;
-use super::wire::{Reader, put_varint, unzigzag, zigzag};
-
-const ZERO: u8 = 0;
-const PRESENT: u8 = 1;
+use super::planes::{Columnar, Planes, RowBefore, SameFlow, SegmentEnd};
 
 /// Calls `$each!(column, name)` for every column that is coded against the flow's last value.
 macro_rules! per_flow_columns {
     ($each:ident) => {
-        $each!(ip_length, "ip_length");
-        $each!(payload_length, "payload_length");
         $each!(fragment_offset, "fragment_offset");
         $each!(ip_id, "ip_id");
         $each!(gso_size, "gso_size");
@@ -33,204 +29,83 @@ macro_rules! per_flow_columns {
     };
 }
 
-pub(super) fn encode(columns: &Columns, context: &mut Vec<u32>, out: &mut Vec<u8>) {
-    let mut last = 0_i64;
-    for &time in &columns.time_nanos {
-        put_varint(zigzag(time.wrapping_sub(last)), out);
-        last = time;
-    }
-    for &flow in &columns.flow {
-        put_varint(flow.into(), out);
-    }
+pub(super) fn encode(columns: &Columns, headers: &mut Vec<u32>, out: &mut Planes) {
+    let (flow, flows) = (&columns.flow, columns.flows.len());
+    out.put(&columns.time_nanos, 1, &RowBefore);
+    out.put_plain(flow);
+    out.put(&columns.ip_length, flows, &SameFlow(flow));
+    headers.clear();
+    headers
+        .extend(columns.ip_length.iter().zip(&columns.payload_length).map(|(ip, own)| ip.wrapping_sub(*own)));
+    out.put(headers, flows, &SameFlow(flow));
     macro_rules! put {
         ($column:ident, $name:literal) => {
-            put_per_flow(&columns.$column, &columns.flow, columns.flows.len(), context, out)
+            out.put(&columns.$column, flows, &SameFlow(flow))
         };
     }
     per_flow_columns!(put);
-    put_outer_ip_id(&columns.outer_ip_id, out);
-    put_tcp_seq(columns, context, out);
+    // The carrier's identification counts per host pair and not per inner flow, so the row before is the better guess.
+    out.put(&columns.outer_ip_id, 1, &RowBefore);
+    out.put(&columns.tcp_seq, flows, &SegmentEnd { flow, payload_length: &columns.payload_length });
     put_sparse(&columns.transport_hash, out);
 }
 
-pub(super) fn decode(reader: &mut Reader<'_>, rows: usize, columns: &mut Columns) -> Result<(), BatchError> {
-    // Time and flow take a byte a row at least, so a lying count ends here before anything large is made.
-    if reader.remaining() < 2 * rows {
-        return Err(BatchError::Truncated("time_nanos"));
+pub(super) fn decode(input: &mut Columnar<'_, '_>, columns: &mut Columns) -> Result<(), BatchError> {
+    let flows = columns.flows.len();
+    columns.time_nanos = input.get(1, &RowBefore, "time_nanos")?;
+    columns.flow = input.plain("flow")?;
+    if columns.flow.iter().any(|&flow| flow as usize >= flows) {
+        return Err(BatchError::Value("flow"));
     }
-    columns.time_nanos.reserve_exact(rows);
-    let mut last = 0_i64;
-    for _ in 0..rows {
-        last = last.wrapping_add(unzigzag(reader.varint("time_nanos")?));
-        columns.time_nanos.push(last);
+    columns.ip_length = input.get(flows, &SameFlow(&columns.flow), "ip_length")?;
+    columns.payload_length = input.get(flows, &SameFlow(&columns.flow), "payload_length")?;
+    for (own, ip) in columns.payload_length.iter_mut().zip(&columns.ip_length) {
+        *own = ip.wrapping_sub(*own);
     }
-    columns.flow.reserve_exact(rows);
-    for _ in 0..rows {
-        let flow = reader.varint_u32("flow")?;
-        if flow as usize >= columns.flows.len() {
-            return Err(BatchError::Value("flow"));
-        }
-        columns.flow.push(flow);
-    }
-    let mut context = Vec::new();
     macro_rules! get {
         ($column:ident, $name:literal) => {
-            columns.$column = per_flow(reader, &columns.flow, columns.flows.len(), &mut context, $name)?
+            columns.$column = input.get(flows, &SameFlow(&columns.flow), $name)?
         };
     }
     per_flow_columns!(get);
-    columns.outer_ip_id = outer_ip_id(reader, rows)?;
-    columns.tcp_seq = tcp_seq(reader, columns, &mut context)?;
-    columns.transport_hash = sparse(reader, rows)?;
+    columns.outer_ip_id = input.get(1, &RowBefore, "outer_ip_id")?;
+    let segment_end = SegmentEnd { flow: &columns.flow, payload_length: &columns.payload_length };
+    columns.tcp_seq = input.get(flows, &segment_end, "tcp_seq")?;
+    columns.transport_hash = sparse(input)?;
     Ok(())
 }
 
-/// Writes the tag; true if values must follow.
-fn put_tag<T: Copy + Default + PartialEq>(column: &[T], out: &mut Vec<u8>) -> bool {
-    let present = column.iter().any(|value| *value != T::default());
-    out.push(if present { PRESENT } else { ZERO });
-    present
-}
-
-fn tag(reader: &mut Reader<'_>, what: &'static str) -> Result<bool, BatchError> {
-    match reader.byte(what)? {
-        ZERO => Ok(false),
-        PRESENT => Ok(true),
-        _ => Err(BatchError::Value(what)),
-    }
-}
-
-fn reset(context: &mut Vec<u32>, flows: usize) {
-    context.clear();
-    context.resize(flows, 0);
-}
-
-fn put_per_flow<T>(column: &[T], flow: &[u32], flows: usize, context: &mut Vec<u32>, out: &mut Vec<u8>)
-where
-    T: Copy + Default + PartialEq + Into<u32>,
-{
-    if !put_tag(column, out) {
-        return;
-    }
-    reset(context, flows);
-    for (&value, &flow) in column.iter().zip(flow) {
-        let (value, last) = (value.into(), &mut context[flow as usize]);
-        put_varint(zigzag((value.wrapping_sub(*last) as i32).into()), out);
-        *last = value;
-    }
-}
-
-fn per_flow<T>(
-    reader: &mut Reader<'_>,
-    flow: &[u32],
-    flows: usize,
-    context: &mut Vec<u32>,
-    what: &'static str,
-) -> Result<Vec<T>, BatchError>
-where
-    T: Copy + Default + TryFrom<u32>,
-{
-    if !tag(reader, what)? {
-        return Ok(vec![T::default(); flow.len()]);
-    }
-    reset(context, flows);
-    let mut column = Vec::with_capacity(flow.len());
-    for &flow in flow {
-        let last = &mut context[flow as usize];
-        *last = last.wrapping_add(difference(reader, what)?);
-        column.push(T::try_from(*last).map_err(|_| BatchError::Value(what))?);
-    }
-    Ok(column)
-}
-
-/// A difference modulo 2^32.
-fn difference(reader: &mut Reader<'_>, what: &'static str) -> Result<u32, BatchError> {
-    i32::try_from(unzigzag(reader.varint(what)?)).map(|d| d as u32).map_err(|_| BatchError::Value(what))
-}
-
-/// The carrier's identification counts per host pair and not per inner flow, so the row before is the better guess.
-fn put_outer_ip_id(column: &[u16], out: &mut Vec<u8>) {
-    if !put_tag(column, out) {
-        return;
-    }
-    let mut last = 0_u16;
-    for &value in column {
-        put_varint(zigzag((value.wrapping_sub(last) as i16).into()), out);
-        last = value;
-    }
-}
-
-fn outer_ip_id(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<u16>, BatchError> {
-    const WHAT: &str = "outer_ip_id";
-    if !tag(reader, WHAT)? {
-        return Ok(vec![0; rows]);
-    }
-    let mut last = 0_u16;
-    let mut column = Vec::with_capacity(rows);
-    for _ in 0..rows {
-        let step = i16::try_from(unzigzag(reader.varint(WHAT)?)).map_err(|_| BatchError::Value(WHAT))?;
-        last = last.wrapping_add(step as u16);
-        column.push(last);
-    }
-    Ok(column)
-}
-
-fn put_tcp_seq(columns: &Columns, context: &mut Vec<u32>, out: &mut Vec<u8>) {
-    if !put_tag(&columns.tcp_seq, out) {
-        return;
-    }
-    reset(context, columns.flows.len());
-    for (row, &seq) in columns.tcp_seq.iter().enumerate() {
-        let expected = &mut context[columns.flow[row] as usize];
-        put_varint(zigzag((seq.wrapping_sub(*expected) as i32).into()), out);
-        *expected = seq.wrapping_add(columns.payload_length[row]);
-    }
-}
-
-fn tcp_seq(
-    reader: &mut Reader<'_>,
-    columns: &Columns,
-    context: &mut Vec<u32>,
-) -> Result<Vec<u32>, BatchError> {
-    const WHAT: &str = "tcp_seq";
-    let rows = columns.flow.len();
-    if !tag(reader, WHAT)? {
-        return Ok(vec![0; rows]);
-    }
-    reset(context, columns.flows.len());
-    let mut column = Vec::with_capacity(rows);
-    for row in 0..rows {
-        let expected = &mut context[columns.flow[row] as usize];
-        let seq = expected.wrapping_add(difference(reader, WHAT)?);
-        *expected = seq.wrapping_add(columns.payload_length[row]);
-        column.push(seq);
-    }
-    Ok(column)
-}
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
 
 /// Hashes do not compress: a bit a row says whether there is one, then the ones there are.
-fn put_sparse(column: &[u64], out: &mut Vec<u8>) {
-    if !put_tag(column, out) {
+fn put_sparse(column: &[u64], out: &mut Planes) {
+    if column.iter().all(|value| *value == 0) {
+        out.bytes.push(ABSENT);
         return;
     }
-    for chunk in column.chunks(8) {
-        out.push(chunk.iter().enumerate().fold(0, |bits, (i, value)| bits | (u8::from(*value != 0) << i)));
-    }
+    out.bytes.push(PRESENT);
+    let bits = |rows: &[u64]| rows.iter().rev().fold(0, |bits, value| bits << 1 | u8::from(*value != 0));
+    out.bytes.extend(column.chunks(8).map(bits));
+    // Even a short block of bits pays when a long one of hashes follows, which would end up stored as it is.
+    out.cut_after(64);
     for value in column.iter().filter(|value| **value != 0) {
-        out.extend_from_slice(&value.to_le_bytes());
+        out.bytes.extend_from_slice(&value.to_le_bytes());
     }
 }
 
-fn sparse(reader: &mut Reader<'_>, rows: usize) -> Result<Vec<u64>, BatchError> {
+fn sparse(input: &mut Columnar<'_, '_>) -> Result<Vec<u64>, BatchError> {
     const WHAT: &str = "transport_hash";
-    let mut column = vec![0; rows];
-    if !tag(reader, WHAT)? {
-        return Ok(column);
+    let mut column = vec![0; input.rows];
+    match input.reader.byte(WHAT)? {
+        ABSENT => return Ok(column),
+        PRESENT => {}
+        _ => return Err(BatchError::Value(WHAT)),
     }
-    let bits = reader.take(rows.div_ceil(8), WHAT)?;
+    let bits = input.reader.take(input.rows.div_ceil(8), WHAT)?;
     for (row, value) in column.iter_mut().enumerate() {
         if bits[row / 8] >> (row % 8) & 1 == 1 {
-            *value = u64::from_le_bytes(reader.bytes(WHAT)?);
+            *value = u64::from_le_bytes(input.reader.bytes(WHAT)?);
         }
     }
     Ok(column)

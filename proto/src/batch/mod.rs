@@ -1,25 +1,27 @@
 //! The `columns` field of an observation batch.
 //!
 //! ```text
-//! version u8 = 1 │ rows u32 │ flows u32 │ raw length u32 │ CRC-32 u32 │ zstd( dictionary, column, column, … )
+//! version u8 = 2 │ rows u32 │ flows u32 │ raw length u32 │ CRC-32 u32 │ zstd( dictionary, column, column, … )
 //! ```
-//! Integers are little-endian. The checksum covers everything but itself. A column is a tag byte, 0 for "all zero",
-//! and its values as variable-length differences. Encoded once, in the agent; stored and forwarded as it is.
+//! Integers are little-endian. The checksum covers everything but itself. A column is its rows' differences from what
+//! was to be expected, in byte planes. Encoded once, in the agent; stored and forwarded as it is.
 
+mod blocks;
 mod columns;
 mod flows;
+mod planes;
 mod wire;
 
 use lastseen_packet::observation::Columns;
 
+use blocks::Compressor;
+use planes::{Columnar, Planes};
 use wire::Reader;
 
 /// The format this module writes and the only one it reads.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER_BYTES: usize = 17;
 const CHECKSUM_AT: usize = 13;
-/// zstd's fastest regular level: the differences leave little for a higher one to find.
-const LEVEL: i32 = 1;
 
 /// What a decoder accepts. Everything above is refused before memory is set aside for it.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +49,10 @@ pub enum BatchError {
     /// Bytes remain after the last column.
     #[error("{0} bytes too many")]
     Trailing(usize),
-    /// Written by a newer agent.
-    #[error("format {0} is unknown; this program reads format {VERSION}")]
+    /// Written by an older or a newer agent.
+    #[error(
+        "batch format {0}, but this program reads format {VERSION}: use agents and a coordinator of one version"
+    )]
     Version(u8),
     /// Damaged on the way or on disk.
     #[error("checksum mismatch: the bytes were damaged")]
@@ -80,9 +84,9 @@ impl From<std::io::Error> for BatchError {
 
 /// Encodes batches and keeps its buffers from one to the next.
 pub struct Encoder {
-    raw: Vec<u8>,
-    context: Vec<u32>,
-    compressor: zstd::bulk::Compressor<'static>,
+    raw: Planes,
+    headers: Vec<u32>,
+    compressor: Compressor,
 }
 
 impl Encoder {
@@ -91,7 +95,7 @@ impl Encoder {
     /// # Errors
     /// If zstd cannot get its memory.
     pub fn new() -> Result<Self, BatchError> {
-        Ok(Self { raw: Vec::new(), context: Vec::new(), compressor: zstd::bulk::Compressor::new(LEVEL)? })
+        Ok(Self { raw: Planes::default(), headers: Vec::new(), compressor: Compressor::new()? })
     }
 
     /// Encodes `columns`, which must be consistent ([`Columns::is_consistent`]).
@@ -100,16 +104,16 @@ impl Encoder {
     /// If zstd fails, which it does only without memory.
     pub fn encode(&mut self, columns: &Columns) -> Result<Vec<u8>, BatchError> {
         self.raw.clear();
-        flows::encode(&columns.flows, &mut self.raw);
-        columns::encode(columns, &mut self.context, &mut self.raw);
-        let mut out = Vec::with_capacity(HEADER_BYTES + zstd::zstd_safe::compress_bound(self.raw.len()));
+        flows::encode(&columns.flows, &mut self.raw.bytes);
+        self.raw.cut();
+        columns::encode(columns, &mut self.headers, &mut self.raw);
+        let raw = &self.raw.bytes;
+        let mut out = Vec::with_capacity(HEADER_BYTES);
         out.push(VERSION);
-        for count in [columns.len(), columns.flows.len(), self.raw.len(), 0] {
+        for count in [columns.len(), columns.flows.len(), raw.len(), 0] {
             out.extend_from_slice(&(count as u32).to_le_bytes());
         }
-        let mut body = std::io::Cursor::new(&mut out);
-        body.set_position(HEADER_BYTES as u64);
-        self.compressor.compress_to_buffer(&self.raw, &mut body)?;
+        self.compressor.append(raw, &self.raw.cuts, &mut out)?;
         let checksum = checksum(&out);
         out[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
         out.shrink_to_fit();
@@ -135,7 +139,7 @@ pub fn decode(encoded: &[u8], limits: &Limits) -> Result<Columns, BatchError> {
     let raw = zstd::bulk::decompress(&encoded[HEADER_BYTES..], raw_bytes as usize)?;
     let mut reader = Reader::new(&raw);
     let mut columns = Columns { flows: flows::decode(&mut reader, flows)?, ..Columns::default() };
-    columns::decode(&mut reader, rows as usize, &mut columns)?;
+    columns::decode(&mut Columnar::new(&mut reader, rows as usize), &mut columns)?;
     match reader.remaining() {
         0 => Ok(columns),
         extra => Err(BatchError::Trailing(extra)),

@@ -135,6 +135,85 @@ fn limits_and_versions_are_named() {
     let mut bytes = encode(&columns);
     let error = decode(&bytes, &Limits { rows: 2, ..Limits::default() }).unwrap_err();
     assert_eq!(error.to_string(), "3 rows, above the limit of 2");
-    bytes[0] = 9;
-    assert_eq!(decode(&bytes, &Limits::default()).unwrap_err(), BatchError::Version(9));
+    bytes[0] = 1;
+    let error = decode(&bytes, &Limits::default()).unwrap_err();
+    assert_eq!(error, BatchError::Version(1));
+    assert_eq!(
+        error.to_string(),
+        "batch format 1, but this program reads format 2: use agents and a coordinator of one version"
+    );
+}
+
+/// A batch of one row with `ip_length` said to have `planes` planes and to start at `start`.
+fn ip_length_of(planes: u8, start: u64) -> Result<Columns, BatchError> {
+    let mut raw = Vec::new();
+    flows::encode(&[FlowKey::UNSPECIFIED], &mut raw);
+    raw.extend_from_slice(&[0, 0, 0, 0, planes]);
+    wire::put_varint(start, &mut raw);
+    raw.resize(raw.len() + 100, 0);
+    let mut bytes = vec![VERSION];
+    for count in [1, 1, raw.len() as u32, 0] {
+        bytes.extend_from_slice(&count.to_le_bytes());
+    }
+    bytes.extend(zstd::bulk::compress(&raw, 1).unwrap());
+    decode(&sealed(bytes), &Limits::default())
+}
+
+#[test]
+fn a_column_has_no_more_planes_than_its_width_and_starts_within_it() {
+    let past_ip_length = |result| !matches!(result, Err(BatchError::Value("ip_length")));
+    assert!(past_ip_length(ip_length_of(4, u32::MAX.into())));
+    assert!(!past_ip_length(ip_length_of(5, 0)));
+    assert!(!past_ip_length(ip_length_of(0, 1 << 32)));
+}
+
+/// `SplitMix64`.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Datagrams of 400 flows in no order, with random times, sizes and outer identifications, beside the hash of each.
+fn random_datagrams(rows: usize) -> Columns {
+    let mut state = 7;
+    let mut below = |limit: u64| random(&mut state) % limit;
+    let mut columns = Columns { flows: vec![FlowKey::UNSPECIFIED; rows.min(400)], ..Columns::default() };
+    let mut time_nanos = 1_790_000_000_000_000_000;
+    for _ in 0..rows {
+        time_nanos += 200 + below(6_000) as i64;
+        let payload_length = 40 + below(1_160) as u32;
+        columns.push(&Observation {
+            time_nanos,
+            flow: below(rows.min(400) as u64) as u32,
+            payload_length,
+            ip_length: payload_length + 28,
+            outer_ip_id: below(1 << 16) as u16,
+            ttl: 63,
+            transport_hash: below(u64::MAX),
+            ..Observation::default()
+        });
+    }
+    columns
+}
+
+/// Times are about 13 bits, flows 9, sizes 11, identifications 16 and hashes 64: 113 bits or 14.1 bytes.
+#[test]
+fn random_columns_take_little_more_than_their_randomness() {
+    let columns = random_datagrams(4_096);
+    let bytes = encode(&columns).len();
+    assert!(bytes < 4_096 * 15, "{} bytes a row", bytes as f64 / 4_096.0);
+}
+
+#[test]
+fn an_encoder_starts_afresh_with_every_batch() {
+    let mut encoder = Encoder::new().unwrap();
+    for rows in [4_096, 3, 0, 1_000] {
+        let columns = random_datagrams(rows);
+        let encoded = encoder.encode(&columns).unwrap();
+        assert_eq!(encoded, encode(&columns));
+        assert_eq!(decode(&encoded, &Limits::default()), Ok(columns));
+    }
 }
