@@ -14,4 +14,4 @@ pub mod v1 {
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Version of the protocol, major * 1000 + minor. Agents and coordinators with the same major work together.
-pub const PROTOCOL_VERSION: u32 = 2000;
+pub const PROTOCOL_VERSION: u32 = 1000;
