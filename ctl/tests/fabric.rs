@@ -76,7 +76,56 @@ async fn start_capture_in_the_forms_for_programs() {
     assert_eq!((json["capture"]["state"].as_str(), run.code), (Some("COMPLETED"), Some(0)));
     assert_eq!(json["capture"]["nodes"][0]["packets"], "1234");
     let run = fabric.ctl("start-capture --all-nodes --no-wait").await;
-    assert_eq!((run.code, run.out.lines().last(), run.err.as_str()), (Some(0), Some("c-7f3k"), ""));
+    assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (Some(0), "c-7f3k\n", ""));
+}
+
+#[tokio::test]
+async fn a_dry_run_says_that_nothing_was_started() {
+    let started = Capture { id: String::new(), ..running() };
+    let fabric = Fabric::serve(Script { started, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes --dry-run").await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.out.starts_with("dry run: nothing was started\n"), "{run:?}");
+    assert!(run.out.ends_with("nodes        a,b\n") && !run.out.contains("running"), "{run:?}");
+}
+
+#[tokio::test]
+async fn wide_shows_more_than_the_table() {
+    let node =
+        Node { notes: vec!["two agents share its certificate; give each its own".into()], ..ready("a") };
+    let mut capture = completed();
+    capture.nodes[0].interfaces = vec!["eth0".into(), "cni0".into()];
+    capture.nodes[0].undecoded = 4_321;
+    let packet = LostPacket { ip_id: Some(4_711), tcp_seq: Some(815), ..Default::default() };
+    let topology =
+        NodeTopology { routes: vec![Route { table: 254, ..Default::default() }], ..Default::default() };
+    let script = Script {
+        nodes: vec![Node { topology: Some(topology), ..node }],
+        captures: vec![capture],
+        lost: vec![packet],
+        flows: vec![FlowRecord { retransmissions: 987, ..Default::default() }],
+        ..Default::default()
+    };
+    let fabric = Fabric::serve(script).await;
+    for (command, detail) in [
+        ("list-nodes", "KERNEL"),
+        ("show-node a", "main"),
+        ("list-captures", "CREATED BY"),
+        ("show-capture c-7f3k", "4,321"),
+        ("show-capture c-7f3k", "eth0,cni0"),
+        ("list-flows", "987"),
+        ("list-lost", "4711"),
+        ("list-lost", "815"),
+    ] {
+        let (table, wide) =
+            (fabric.ctl(command).await.out, fabric.ctl(&format!("{command} -o wide")).await.out);
+        assert!(wide.contains(detail) && !table.contains(detail), "{command}:\n{table}\n{wide}");
+    }
+    let shown = fabric.ctl("show-node a").await.out;
+    assert!(
+        shown.contains("needs attention\n  two agents share its certificate; give each its own\n"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]
@@ -187,7 +236,7 @@ async fn lists_follow_the_pages_to_the_end() {
         ..Default::default()
     };
     let fabric = Fabric::serve(script).await;
-    let run = fabric.ctl("list-lost").await;
+    let run = fabric.ctl("list-lost -o wide").await;
     assert_eq!((run.code, run.out.lines().count()), (Some(0), 6), "{run:?}");
     assert!(run.out.contains("104") && run.out.contains("a eth0 → unknown") && run.out.contains("a veth1"));
     assert_eq!(fabric.ctl("list-lost --limit 2").await.out.lines().count(), 3);
@@ -207,6 +256,19 @@ async fn captures_can_be_shown_stopped_and_deleted() {
     assert_eq!(fabric.ctl("delete-capture c-7f3k").await.out, "c-7f3k deleted\n");
     assert_eq!(fabric.ctl("delete-capture c-7f3k -o json").await.out, "{}\n");
     fabric.ctl("show-capture c-0000").await.failed_with(&["no capture c-0000", "ctl list-captures"]);
+}
+
+#[tokio::test]
+async fn of_a_capture_on_many_nodes_the_list_names_the_first() {
+    let names: Vec<String> = (1..=5).map(|i| format!("n{i}")).collect();
+    let nodes: Vec<_> = names.iter().map(|name| (name.as_str(), CaptureState::Completed, "")).collect();
+    let captures = vec![capture(CaptureState::Completed, &nodes)];
+    let fabric = Fabric::serve(Script { captures, ..Default::default() }).await;
+    let (table, wide) = (fabric.ctl("list-captures").await, fabric.ctl("list-captures -o wide").await);
+    assert!(
+        table.out.contains(" n1,n2,n3 and 2 more ") && wide.out.contains(" n1,n2,n3,n4,n5 "),
+        "{table:?}"
+    );
 }
 
 #[tokio::test]

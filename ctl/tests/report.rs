@@ -168,7 +168,7 @@ fn many_clean_paths_do_not_bury_a_finding() {
     let all = report(Verdict::Lost, paths);
     let text = shown(&all);
     assert_eq!(text.lines().filter(|line| line.contains("5 of 5 segments arrived")).count(), 20);
-    assert!(text.contains("\n5 paths more without a finding; -o wide shows all\n"), "{text}");
+    assert!(text.contains("\n5 more paths without a finding; -o wide shows all\n"), "{text}");
     let wide = lastseen_ctl::report::text(&all, Options { wide: true, ..Options::default() });
     assert!(wide.contains("10.0.0.24:1") && !wide.contains("without a finding"), "{wide}");
 }

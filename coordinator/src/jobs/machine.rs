@@ -233,10 +233,16 @@ impl Machine {
         }
     }
 
-    /// Why nodes failed, for the caller of the start.
+    /// Why nodes failed, for the caller of the start: the first few, because one mistake often fails all.
     pub fn reasons(&self) -> String {
-        let failed = self.capture.parts.iter().filter(|part| part.state == State::Failed);
-        failed.map(|part| format!("{}: {}", part.node, part.reason)).collect::<Vec<_>>().join("; ")
+        const NAMED: usize = 3;
+        let failed = || self.capture.parts.iter().filter(|part| part.state == State::Failed);
+        let mut reasons: Vec<String> =
+            failed().take(NAMED).map(|part| format!("{}: {}", part.node, part.reason)).collect();
+        if let Some(more @ 1..) = failed().count().checked_sub(NAMED) {
+            reasons.push(format!("and {more} more; see `ctl show-capture {}`", self.capture.id));
+        }
+        reasons.join("; ")
     }
 
     fn begin(&mut self, now_nanos: i64) {

@@ -237,3 +237,20 @@ fn what_could_not_be_stored_is_asked_for_again() {
     again(&|machine| machine.status("a", status(State::Completed, 0), end), end);
     again(&|machine| machine.correlated(Ok(())), end);
 }
+
+#[test]
+fn of_many_nodes_that_refuse_the_first_are_named_and_the_others_counted() {
+    let nodes = ["a", "b", "c", "d", "e"];
+    let mut machine = Machine::new(capture(&nodes, None));
+    machine.step(NOW, &links(&nodes));
+    for node in nodes {
+        machine.status(node, Status { reason: "no eth9".into(), ..status(State::Failed, 0) }, NOW);
+    }
+    machine.step(NOW, &links(&nodes));
+    let capture = machine.capture();
+    let expected = format!(
+        "no node could be armed: a: no eth9; b: no eth9; c: no eth9; and 2 more; see `ctl show-capture {}`",
+        capture.id
+    );
+    assert_eq!((capture.state, &capture.reason), (State::Failed, &expected));
+}

@@ -37,7 +37,8 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
     let capture = follow::to_end(&fabric, &arguments.id, &mut observe).await?;
     drop(display);
     match context.global.output {
-        Format::Table | Format::Wide => out.write_all(super::show_capture::text(&capture).as_bytes())?,
+        Format::Table => out.write_all(super::show_capture::text(&capture, false).as_bytes())?,
+        Format::Wide => out.write_all(super::show_capture::text(&capture, true).as_bytes())?,
         Format::Name => writeln!(out, "{}", crate::output::escape::line(&capture.id))?,
         Format::Json | Format::Yaml => {}
     }

@@ -61,6 +61,17 @@ impl View for ListCapturesResponse {
     }
 }
 
+/// Names, of many only the first unless `wide`.
+fn nodes(capture: &Capture, wide: bool) -> String {
+    const NAMED: usize = 3;
+    let shown = if wide { usize::MAX } else { NAMED };
+    let names: Vec<&str> = capture.nodes.iter().take(shown).map(|node| node.node.as_str()).collect();
+    match capture.nodes.len().checked_sub(shown) {
+        Some(more @ 1..) => format!("{} and {more} more", names.join(",")),
+        _ => names.join(","),
+    }
+}
+
 fn row(capture: &Capture, wide: bool) -> Vec<String> {
     let spec = capture.spec.clone().unwrap_or_default();
     let packets = capture.nodes.iter().map(|node| node.packets).sum();
@@ -69,7 +80,7 @@ fn row(capture: &Capture, wide: bool) -> Vec<String> {
         capture.id.clone(),
         spec.name.clone(),
         names::capture_state(capture.state),
-        capture.nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>().join(","),
+        nodes(capture, wide),
         units::second(capture.created_at.as_ref()),
         units::span(spec.duration.as_ref()),
         units::count(packets),

@@ -3,20 +3,21 @@
 use std::io::Write;
 
 use clap::Args;
-use lastseen_proto::v1::{Capture, CaptureSpec, GetCaptureRequest, GetCaptureResponse};
+use lastseen_proto::v1::{Capture, CaptureNode, CaptureSpec, GetCaptureRequest, GetCaptureResponse};
 
 use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::table::Table;
-use crate::output::{self, View, escape, names, units};
+use crate::output::{self, Format, View, escape, names, units};
 use crate::rpc::{self, Fabric};
 
 /// Show one capture with the state of each node.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl show-capture c-7f3k
+  ctl show-capture $(ctl list-captures --limit 1 -o name)
+  ctl show-capture c-7f3k -o wide     # with each node's interfaces, and what it left out
   ctl show-capture c-7f3k -o json | jq .capture.state")]
 pub struct Arguments {
     /// Capture id, as start-capture and list-captures print it.
@@ -32,8 +33,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
 }
 
 impl View for GetCaptureResponse {
-    fn text(&self, _context: &Context) -> String {
-        self.capture.as_ref().map_or_else(String::new, text)
+    fn text(&self, context: &Context) -> String {
+        let wide = context.global.output == Format::Wide;
+        self.capture.as_ref().map_or_else(String::new, |capture| text(capture, wide))
     }
 
     fn names(&self) -> Vec<String> {
@@ -42,11 +44,11 @@ impl View for GetCaptureResponse {
 }
 
 /// A capture for people: what was asked for, the window, each node's part.
-pub(crate) fn text(capture: &Capture) -> String {
+pub(super) fn text(capture: &Capture, wide: bool) -> String {
     let mut text = output::facts(&facts(capture));
     if !capture.nodes.is_empty() {
         text.push('\n');
-        text += &nodes(capture);
+        text += &nodes(capture, wide);
     }
     for node in &capture.nodes {
         for note in &node.coverage {
@@ -57,61 +59,71 @@ pub(crate) fn text(capture: &Capture) -> String {
 }
 
 fn facts(capture: &Capture) -> Vec<(&'static str, String)> {
-    let spec = capture.spec.clone().unwrap_or_default();
     let window =
         match (units::instant(capture.window_start.as_ref()), units::instant(capture.window_end.as_ref())) {
             (start, end) if start.is_empty() && end.is_empty() => String::new(),
             (start, end) => format!("{start} – {end}"),
         };
-    vec![
+    let mut facts = vec![
         ("capture", capture.id.clone()),
-        ("name", spec.name.clone()),
         ("state", names::capture_state(capture.state)),
         ("reason", capture.reason.clone()),
-        ("filter", spec.filter.clone()),
-        (
-            "interfaces",
-            if spec.interfaces.is_empty() { "auto".to_owned() } else { spec.interfaces.join(",") },
-        ),
-        ("duration", units::span(spec.duration.as_ref())),
-        ("max packets", spec.max_packets.map_or_else(String::new, units::count)),
-        ("max bytes", spec.max_bytes.map_or_else(String::new, units::bytes)),
-        ("snap length", spec.snap_length.map_or_else(String::new, |length| length.to_string())),
-        ("start at", units::instant(spec.start_at.as_ref())),
-        ("labels", labels(&spec)),
         ("window", window),
         ("created", units::second(capture.created_at.as_ref())),
         ("created by", capture.created_by.clone()),
+    ];
+    facts.extend(job(&capture.spec.clone().unwrap_or_default()));
+    facts
+}
+
+/// What was asked for, with defaults filled in.
+pub(super) fn job(spec: &CaptureSpec) -> Vec<(&'static str, String)> {
+    let interfaces = if spec.interfaces.is_empty() { "auto".to_owned() } else { spec.interfaces.join(",") };
+    vec![
+        ("name", spec.name.clone()),
+        ("labels", labels(spec)),
+        ("filter", spec.filter.clone()),
+        ("interfaces", interfaces),
+        ("duration", units::span(spec.duration.as_ref())),
+        ("start at", units::instant(spec.start_at.as_ref())),
+        ("max packets", spec.max_packets.map_or_else(String::new, units::count)),
+        ("max bytes", spec.max_bytes.map_or_else(String::new, units::bytes)),
+        ("snap length", spec.snap_length.map_or_else(String::new, |length| length.to_string())),
     ]
 }
 
-fn nodes(capture: &Capture) -> String {
-    let headers = [
-        "NODE",
-        "STATE",
-        ">PACKETS",
-        ">KERNEL DROPS",
-        ">AGENT DROPS",
-        ">FILTERED",
-        "CLOCK OFFSET",
-        "INTERFACES",
-        "REASON",
-    ];
+const WIDE: &[&str] = &[">FILTERED", ">UNDECODED", "ARMED", "CAPTURES ON"];
+
+fn nodes(capture: &Capture, wide: bool) -> String {
+    let mut headers =
+        vec!["NODE", "STATE", ">PACKETS", ">KERNEL DROPS", ">AGENT DROPS", "CLOCK OFFSET", ">INTERFACES"];
+    headers.extend(if wide { WIDE } else { &[] });
+    headers.push("REASON");
     let mut table = Table::new(&headers);
     for node in &capture.nodes {
-        table.row([
-            node.node.clone(),
-            names::capture_state(node.state),
-            units::count(node.packets),
-            units::count(node.kernel_drops),
-            units::count(node.agent_drops),
-            units::count(node.filtered),
-            units::clock(node.clock_offset_nanos, node.clock_error_nanos),
-            node.interfaces.join(","),
-            node.reason.clone(),
-        ]);
+        table.row(row(node, wide));
     }
     table.text()
+}
+
+fn row(node: &CaptureNode, wide: bool) -> Vec<String> {
+    let mut cells = vec![
+        node.node.clone(),
+        names::capture_state(node.state),
+        units::count(node.packets),
+        units::count(node.kernel_drops),
+        units::count(node.agent_drops),
+        units::clock(node.clock_offset_nanos, node.clock_error_nanos),
+        node.interfaces.len().to_string(),
+    ];
+    if wide {
+        cells.push(units::count(node.filtered));
+        cells.push(units::count(node.undecoded));
+        cells.push(units::time_of_day(node.armed_at.as_ref()));
+        cells.push(node.interfaces.join(","));
+    }
+    cells.push(node.reason.clone());
+    cells
 }
 
 /// `a=1,b=2`, sorted.

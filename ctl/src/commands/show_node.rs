@@ -18,8 +18,8 @@ use crate::rpc::{self, Fabric};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl show-node node-a
-  ctl show-node node-a -o wide    # with routes and neighbours")]
+  ctl show-node $(ctl list-nodes -o name | head -1)
+  ctl show-node node-a -o wide        # with routes and neighbours")]
 pub struct Arguments {
     /// Node name, as list-nodes shows it.
     name: String,
@@ -37,7 +37,7 @@ impl View for GetNodeResponse {
     fn text(&self, context: &Context) -> String {
         let Some(node) = &self.node else { return String::new() };
         let mut text = facts(node);
-        text += &capabilities(node);
+        text += &troubles(node);
         if let Some(topology) = &node.topology {
             text += &interfaces(topology);
             if context.global.output == Format::Wide {
@@ -54,6 +54,8 @@ impl View for GetNodeResponse {
 }
 
 fn facts(node: &Node) -> String {
+    let usable = node.capabilities.iter().filter(|capability| capability.available);
+    let can: Vec<&str> = usable.map(|capability| capability.name.as_str()).collect();
     let facts = [
         ("node", node.name.clone()),
         ("state", names::node_state(node.state)),
@@ -63,21 +65,23 @@ fn facts(node: &Node) -> String {
         ("round trip", node.round_trip_nanos.map_or_else(String::new, units::delay)),
         ("memory", node.resident_bytes.map_or_else(String::new, units::bytes)),
         ("last seen", units::second(node.last_seen_at.as_ref())),
+        ("capabilities", can.join(", ")),
     ];
     output::facts(&facts)
 }
 
-fn capabilities(node: &Node) -> String {
-    let mut text = "\ncapabilities\n".to_owned();
-    for capability in &node.capabilities {
-        let name = escape::line(&capability.name);
-        text += &match (capability.available, capability.reason.is_empty()) {
-            (true, _) => format!("  {name}\n"),
-            (false, true) => format!("  {name}: missing\n"),
-            (false, false) => format!("  {name}: missing: {}\n", escape::line(&capability.reason)),
-        };
-    }
-    text
+/// What the node lacks, and what else is wrong with it; nothing of a node that is well.
+fn troubles(node: &Node) -> String {
+    let lacking = node.capabilities.iter().filter(|capability| !capability.available);
+    let lacking = lacking.map(|capability| {
+        let because = if capability.reason.is_empty() { "" } else { ": " };
+        format!("{} missing{because}{}", capability.name, capability.reason)
+    });
+    let lines: String = lacking
+        .chain(node.notes.iter().cloned())
+        .map(|line| format!("  {}\n", escape::line(&line)))
+        .collect();
+    if lines.is_empty() { lines } else { format!("\nneeds attention\n{lines}") }
 }
 
 /// Interfaces by kind, those where packets of pods pass first.
@@ -128,7 +132,7 @@ fn detail(interface: &Interface, topology: &NodeTopology) -> String {
 }
 
 fn routes(topology: &NodeTopology) -> String {
-    let mut table = Table::new(&["ROUTE", "TYPE", "VIA", "DEVICE", ">METRIC", ">TABLE"]);
+    let mut table = Table::new(&["ROUTE", "TYPE", "VIA", "DEVICE", ">METRIC", "TABLE"]);
     for route in &topology.routes {
         let device = route.output_index.map_or_else(String::new, |index| host_interface(topology, index));
         table.row([
@@ -137,10 +141,20 @@ fn routes(topology: &NodeTopology) -> String {
             route.gateway.clone(),
             device,
             route.metric.to_string(),
-            route.table.to_string(),
+            table_name(route.table),
         ]);
     }
     format!("\n{}", table.text())
+}
+
+/// As `ip route` calls it (`rtnetlink(7)`).
+fn table_name(table: u32) -> String {
+    match table {
+        253 => "default".to_owned(),
+        254 => "main".to_owned(),
+        255 => "local".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn neighbors(topology: &NodeTopology) -> String {

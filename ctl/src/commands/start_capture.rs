@@ -71,7 +71,7 @@ pub struct Arguments {
     /// A label; may be repeated.
     #[arg(long, value_name = "K=V", value_parser = parse::label)]
     label: Vec<(String, String)>,
-    /// Do not follow: print the id once the capture has been accepted.
+    /// Do not follow: print the id alone, once the nodes are armed.
     #[arg(long)]
     no_wait: bool,
     /// Print the job with its defaults and nodes, and start nothing. Filter and interfaces are checked by the nodes
@@ -86,12 +86,12 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
     let fabric = Fabric::connect(&context.global).await?;
     let capture = start(&fabric, spec, dry_run).await?;
     if dry_run || no_wait {
-        print(capture, context, out)?;
+        print(capture, context, context.global.quiet || no_wait, out)?;
         return Ok(Exit::Done);
     }
     let capture = follow_to_end(&fabric, capture, context).await?;
     let outcome = follow::outcome(&capture);
-    print(capture, context, out)?;
+    print(capture, context, context.global.quiet, out)?;
     outcome
 }
 
@@ -117,10 +117,14 @@ async fn follow_to_end(fabric: &Fabric, capture: Capture, context: &Context) -> 
     follow::to_end(fabric, &capture.id, &mut observe).await
 }
 
-fn print(capture: Capture, context: &Context, out: &mut dyn Write) -> anyhow::Result<()> {
+/// For people the capture, unless only its id is of interest, and then the id in a line of its own.
+fn print(capture: Capture, context: &Context, id_alone: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let for_people = matches!(context.global.output, Format::Table | Format::Wide);
     let id = capture.id.clone();
-    output::print(&StartCaptureResponse { capture: Some(capture) }, context, out)?;
-    if matches!(context.global.output, Format::Table | Format::Wide) && !id.is_empty() {
+    if !(for_people && id_alone) {
+        output::print(&StartCaptureResponse { capture: Some(capture) }, context, out)?;
+    }
+    if for_people && !id.is_empty() {
         writeln!(out, "{}", escape::line(&id))?;
     }
     Ok(())
@@ -129,14 +133,26 @@ fn print(capture: Capture, context: &Context, out: &mut dyn Write) -> anyhow::Re
 impl View for StartCaptureResponse {
     fn text(&self, context: &Context) -> String {
         match &self.capture {
-            Some(capture) if !context.global.quiet => format!("{}\n", super::show_capture::text(capture)),
-            _ => String::new(),
+            Some(capture) if capture.id.is_empty() => plan(capture),
+            Some(capture) => {
+                let wide = context.global.output == Format::Wide;
+                format!("{}\n", super::show_capture::text(capture, wide))
+            }
+            None => String::new(),
         }
     }
 
     fn names(&self) -> Vec<String> {
         self.capture.iter().map(|capture| capture.id.clone()).filter(|id| !id.is_empty()).collect()
     }
+}
+
+/// What a dry run found.
+fn plan(capture: &Capture) -> String {
+    let mut facts = super::show_capture::job(&capture.spec.clone().unwrap_or_default());
+    let nodes: Vec<&str> = capture.nodes.iter().map(|node| node.node.as_str()).collect();
+    facts.push(("nodes", nodes.join(",")));
+    format!("dry run: nothing was started\n\n{}", output::facts(&facts))
 }
 
 /// The job that the flags ask for; what can be seen to be wrong here is refused here.

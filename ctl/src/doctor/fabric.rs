@@ -67,6 +67,7 @@ fn node(node: &Node) -> Vec<Check> {
     }
     let mut troubles: Vec<Check> =
         [capabilities(&name, node), clock(&name, node), version(&name, node)].into_iter().flatten().collect();
+    troubles.extend(node.notes.iter().map(|text| note(&name, text)));
     if troubles.is_empty() {
         let clock = units::clock(node.clock_offset_nanos, node.clock_error_nanos);
         troubles.push(Check::pass(name, format!("ready, version {}, clock {clock}", node.agent_version)));
@@ -104,6 +105,12 @@ fn clock(name: &str, node: &Node) -> Option<Check> {
         )),
         Some(_) => None,
     }
+}
+
+/// The coordinator ends a note with what to do.
+fn note(name: &str, text: &str) -> Check {
+    let (found, next) = text.rsplit_once("; ").unwrap_or((text, "see the coordinator's log"));
+    Check::warn(name, found, next)
 }
 
 fn version(name: &str, node: &Node) -> Option<Check> {
@@ -157,5 +164,15 @@ mod tests {
         assert_eq!(statuses(lacks("af_packet")), [Status::Warn]);
         assert_eq!(statuses(lacks("capture")), [Status::Fail]);
         assert_eq!(nodes(&[])[0].status, Status::Fail);
+    }
+
+    #[test]
+    fn a_note_is_split_into_what_was_found_and_what_to_do() {
+        let noted =
+            Node { notes: vec!["two agents; of one certificate; give each its own".into()], ..ready() };
+        let checks = nodes(&[noted]);
+        let [check] = checks.as_slice() else { panic!("{checks:?}") };
+        assert_eq!((check.status, check.detail.as_str()), (Status::Warn, "two agents; of one certificate"));
+        assert_eq!(check.next_step, "give each its own");
     }
 }

@@ -7,7 +7,7 @@ mod moving;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
-use lastseen_proto::v1::{Capture, CaptureState, WatchCaptureRequest, WatchCaptureResponse};
+use lastseen_proto::v1::{Capture, CaptureNode, CaptureState, WatchCaptureRequest, WatchCaptureResponse};
 use lastseen_runtime::backoff::Backoff;
 use tonic::{Code, Request, Status};
 
@@ -22,6 +22,8 @@ use crate::rpc::Fabric;
 const PATIENCE: Duration = Duration::from_mins(2);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const SLOWEST_RETRY: Duration = Duration::from_secs(5);
+/// Nodes that an error names: more would hide what they have in common.
+const NAMED: usize = 3;
 
 /// Follows the capture `id` to its end and hands each answer to `observe`. Ends early, with an error that says what
 /// becomes of the capture, at an interrupt.
@@ -108,20 +110,25 @@ pub fn is_ended(state: i32) -> bool {
     matches!(CaptureState::try_from(state), Ok(Completed | Failed | Cancelled))
 }
 
-/// Done if the capture completed on every node; otherwise an error that names the nodes and their reasons.
+/// Done if the capture completed on every node; otherwise an error that names the first nodes and their reasons.
 pub fn outcome(capture: &Capture) -> Outcome {
     let completed = |state: i32| state == CaptureState::Completed as i32;
+    let id = escape::line(&capture.id);
     let mut parts = Vec::new();
     if !completed(capture.state) {
         parts.push(with_reason(names::capture_state(capture.state), &capture.reason));
     }
-    for node in capture.nodes.iter().filter(|node| !completed(node.state)) {
+    let troubled: Vec<&CaptureNode> = capture.nodes.iter().filter(|node| !completed(node.state)).collect();
+    for node in troubled.iter().take(NAMED) {
         parts.push(format!("{} {}", node.node, with_reason(names::capture_state(node.state), &node.reason)));
+    }
+    if let Some(more @ 1..) = troubled.len().checked_sub(NAMED) {
+        parts.push(format!("and {more} more; see `ctl show-capture {id}`"));
     }
     if parts.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(anyhow!("capture {}: {}", escape::line(&capture.id), parts.join("; ")))
+    Err(anyhow!("capture {id}: {}", parts.join("; ")))
 }
 
 fn with_reason(state: String, reason: &str) -> String {
@@ -130,8 +137,6 @@ fn with_reason(state: String, reason: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lastseen_proto::v1::CaptureNode;
-
     use super::*;
 
     fn capture(state: CaptureState, nodes: &[(&str, CaptureState, &str)]) -> Capture {
@@ -157,6 +162,20 @@ mod tests {
             [("a", CaptureState::Completed, ""), ("b", CaptureState::Failed, "eth9: no such interface")];
         let error = outcome(&capture(CaptureState::Completed, &nodes)).unwrap_err();
         assert_eq!(error.to_string(), "capture c-1: b failed: eth9: no such interface");
+    }
+
+    #[test]
+    fn of_many_nodes_the_first_are_named_and_the_others_counted() {
+        let names: Vec<String> = (1..=40).map(|i| format!("n{i}")).collect();
+        let nodes: Vec<_> =
+            names.iter().map(|name| (name.as_str(), CaptureState::Failed, "offline")).collect();
+        let told = |nodes: &[_]| outcome(&capture(CaptureState::Completed, nodes)).unwrap_err().to_string();
+        assert_eq!(
+            told(&nodes),
+            "capture c-1: n1 failed: offline; n2 failed: offline; n3 failed: offline; and 37 more; see `ctl \
+             show-capture c-1`"
+        );
+        assert!(told(&nodes[..3]).ends_with("n3 failed: offline"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn text(report: &DiffReport, options: Options) -> String {
         after_block = is_block;
     }
     if let Some(hidden @ 1..) = clean.checked_sub(CLEAN_PATHS) {
-        text += &format!("{} more without a finding; -o wide shows all\n", plural(hidden as u64, "path"));
+        text += &format!("{} without a finding; -o wide shows all\n", plural(hidden as u64, "more path"));
     }
     text.push('\n');
     text + &summary::text(report, options)
