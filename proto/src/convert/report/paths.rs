@@ -1,0 +1,92 @@
+//! Paths and the observation points along them.
+
+use lastseen_correlate::report::{Hop, OverlayReport, PathReport, Translation};
+
+use super::{each, try_each};
+use crate::convert::{ConvertError, enums};
+use crate::v1;
+
+same_fields!(Translation, Translation, source, destination);
+
+impl From<OverlayReport> for v1::OverlayReport {
+    fn from(overlay: OverlayReport) -> Self {
+        Self { kind: v1::OverlayKind::from(overlay.kind).into(), id: overlay.id }
+    }
+}
+
+impl From<v1::OverlayReport> for OverlayReport {
+    fn from(message: v1::OverlayReport) -> Self {
+        Self { kind: message.kind().into(), id: message.id }
+    }
+}
+
+impl From<PathReport> for v1::PathReport {
+    fn from(path: PathReport) -> Self {
+        Self {
+            source: path.source,
+            destination: path.destination,
+            protocol: path.protocol,
+            overlay: path.overlay.map(Into::into),
+            translations: each(path.translations),
+            totals: Some(path.totals.into()),
+            hops: each(path.hops),
+            losses: each(path.losses),
+        }
+    }
+}
+
+impl TryFrom<v1::PathReport> for PathReport {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::PathReport) -> Result<Self, ConvertError> {
+        Ok(Self {
+            source: message.source,
+            destination: message.destination,
+            protocol: message.protocol,
+            overlay: message.overlay.map(Into::into),
+            translations: each(message.translations),
+            totals: message.totals.unwrap_or_default().into(),
+            hops: try_each(message.hops)?,
+            losses: try_each(message.losses)?,
+        })
+    }
+}
+
+impl From<Hop> for v1::Hop {
+    fn from(hop: Hop) -> Self {
+        Self {
+            node: hop.node,
+            interface: hop.interface,
+            kind: v1::InterfaceKind::from(hop.kind).into(),
+            direction: v1::Direction::from(hop.direction).into(),
+            view: hop.view,
+            seen: hop.seen,
+            missing_after: hop.missing_after,
+            blind_ratio: hop.blind_ratio,
+            delay_p50_nanos: hop.delay_p50_nanos,
+            delay_p99_nanos: hop.delay_p99_nanos,
+            bypassed: hop.bypassed,
+        }
+    }
+}
+
+impl TryFrom<v1::Hop> for Hop {
+    type Error = ConvertError;
+
+    fn try_from(message: v1::Hop) -> Result<Self, ConvertError> {
+        Ok(Self {
+            kind: message.kind().into(),
+            direction: enums::direction(message.direction)
+                .ok_or_else(|| ConvertError::new("hop.direction", &message.direction, "IN or OUT"))?,
+            node: message.node,
+            interface: message.interface,
+            view: message.view,
+            seen: message.seen,
+            missing_after: message.missing_after,
+            blind_ratio: message.blind_ratio,
+            delay_p50_nanos: message.delay_p50_nanos,
+            delay_p99_nanos: message.delay_p99_nanos,
+            bypassed: message.bypassed,
+        })
+    }
+}
