@@ -12,9 +12,9 @@ use crate::exit::Exit;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl completion bash > /etc/bash_completion.d/ctl
-  ctl completion zsh > \"${fpath[1]}/_ctl\"
-  source <(ctl completion bash)")]
+  source <(ctl completion bash)                       # for this shell
+  ctl completion bash > /etc/bash_completion.d/ctl    # for every shell, as root
+  ctl completion zsh > \"${fpath[1]}/_ctl\"")]
 pub struct Arguments {
     /// Which shell.
     shell: Shell,

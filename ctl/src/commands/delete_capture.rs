@@ -14,10 +14,11 @@ use crate::rpc::{self, Fabric};
 /// Remove a capture, its observations and its report.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example:
-  ctl delete-capture c-7f3k")]
+Examples:
+  ctl delete-capture c-7f3k
+  ctl delete-capture $(ctl list-captures -o name | tail -1)   # the oldest")]
 pub struct Arguments {
-    /// Capture id.
+    /// Capture id, as list-captures prints it.
     id: String,
 }
 

@@ -24,6 +24,7 @@ use crate::rpc::{self, Fabric};
 #[command(after_help = "\
 Examples:
   ctl diff-nodes                              # the newest capture
+  ctl diff-nodes -o wide                      # every path with its hops, and examples of lost packets
   ctl diff-nodes c-7f3k --from node-a --to 10.244.2.10 --min-loss 0.1%
   ctl diff-nodes -o json | jq '.paths[].losses[].cause.text'")]
 pub struct Arguments {

@@ -18,10 +18,10 @@ use crate::rpc::Fabric;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl follow-capture c-7f3k
+  ctl follow-capture $(ctl list-captures --limit 1 -o name)   # the newest
   ctl follow-capture c-7f3k -o json | jq -r .capture.state")]
 pub struct Arguments {
-    /// Capture id.
+    /// Capture id, as start-capture and list-captures print it.
     id: String,
 }
 

@@ -17,8 +17,8 @@ use crate::rpc::{self, Fabric};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl list-flows c-7f3k
-  ctl list-flows -o wide          # of the newest capture, with IPFIX details
+  ctl list-flows --limit 20       # of the newest capture
+  ctl list-flows -o wide          # with retransmissions, flags, lengths, TTL and times
   ctl list-flows c-7f3k -o json | jq '.flows[] | select(.retransmissions != \"0\")'")]
 pub struct Arguments {
     #[command(flatten)]

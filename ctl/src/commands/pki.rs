@@ -51,6 +51,7 @@ pub struct Init {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  ctl pki init ca && ctl pki issue ca operator alice --out pki/alice
   ctl pki issue ca coordinator coordinator --dns coordinator.example --ip 10.0.0.1 --out pki/coordinator
   ctl pki issue ca agent node-a --valid-for 30d --out pki/node-a")]
 pub struct Issue {

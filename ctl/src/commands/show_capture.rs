@@ -16,8 +16,8 @@ use crate::rpc::{self, Fabric};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl show-capture $(ctl list-captures --limit 1 -o name)
-  ctl show-capture c-7f3k -o wide     # with each node's interfaces, and what it left out
+  ctl show-capture $(ctl list-captures --limit 1 -o name)     # the newest
+  ctl show-capture c-7f3k -o wide                             # with interfaces, and what was left out
   ctl show-capture c-7f3k -o json | jq .capture.state")]
 pub struct Arguments {
     /// Capture id, as start-capture and list-captures print it.

@@ -19,9 +19,9 @@ use crate::show_file::{self, Form};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
+  tcpdump -i any -c 20 -w - | ctl show-file -
   ctl show-file eth0.pcap
-  ctl show-file eth0.pcapng --vxlan-port 4798 -o json | jq -r .identity | sort | uniq -d
-  tcpdump -i eth0 -w - | ctl show-file -")]
+  ctl show-file eth0.pcapng --vxlan-port 4798 -o json | jq -r .identity | sort | uniq -d")]
 pub struct Arguments {
     /// The file; - is standard input.
     file: PathBuf,

@@ -14,10 +14,11 @@ use crate::rpc::{self, Fabric};
 /// End a capture's window now. What was captured is kept and correlated.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example:
+Examples:
+  ctl stop-capture $(ctl list-captures --limit 1 -o name)     # the newest
   ctl stop-capture c-7f3k && ctl follow-capture c-7f3k && ctl diff-nodes c-7f3k")]
 pub struct Arguments {
-    /// Capture id.
+    /// Capture id, as start-capture and list-captures print it.
     id: String,
 }
 
