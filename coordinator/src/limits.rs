@@ -59,6 +59,16 @@ pub const GROUP_DELAY: Duration = Duration::from_millis(50);
 /// Size at which the next observation file is begun.
 pub const FILE_BYTES: u64 = 64 << 20;
 
+/// Connections of one agent's identity at once: one, and those that a broken network left behind.
+pub const CONNECTIONS_PER_AGENT: usize = 8;
+/// Connections of an operator's or a viewer's identity at once.
+pub const CONNECTIONS_PER_PERSON: usize = 64;
+/// Control streams of one node at once; a newer one ends an older one.
+pub const CONTROL_STREAMS_PER_NODE: usize = 4;
+/// Streams of batches of one node at once.
+pub const BATCH_STREAMS_PER_NODE: usize = 4;
+/// A node's network is stored and announced this often at most; what it said in between is overtaken.
+pub const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
 /// Calls and streams open at once on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 64;
 /// Times in [`TAKEOVER_NANOS`] that another process may take over a node's live control stream before the node says that

@@ -21,6 +21,10 @@ pub struct Metrics {
     pub committed_bytes: Counter,
     /// Batches that were refused, by where.
     pub refused_batches: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Batches that could not be stored.
+    pub failed_batches: Counter,
+    /// Connections beyond the limit of their identity.
+    pub refused_connections: Counter,
     /// From the end of a group to its commit.
     pub commit_seconds: Histogram,
     /// Correlation runs.
@@ -37,6 +41,8 @@ impl Metrics {
             committed_observations: Counter::default(),
             committed_bytes: Counter::default(),
             refused_batches: Family::default(),
+            failed_batches: Counter::default(),
+            refused_connections: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             correlation_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
         };
@@ -59,6 +65,16 @@ impl Metrics {
             metrics.committed_bytes.clone(),
         );
         registry.register("refused_batches", "Batches refused, by stage", metrics.refused_batches.clone());
+        registry.register(
+            "failed_batches",
+            "Batches that could not be stored; agents send them again",
+            metrics.failed_batches.clone(),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections beyond the limit of their identity",
+            metrics.refused_connections.clone(),
+        );
         registry.register(
             "commit_seconds",
             "Time to make a group of batches durable",

@@ -1,5 +1,6 @@
 //! Puts the parts together: opens what can fail to open, takes up unfinished jobs, serves, and stops in order.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tonic::transport::Server;
 use crate::access::Access;
 use crate::analysis::Analysis;
 use crate::config::Config;
+use crate::connections;
 use crate::files;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
@@ -28,6 +30,7 @@ use crate::jobs::{Board, Jobs, Services};
 use crate::limits;
 use crate::lock::DataLock;
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 use crate::services::{AgentApi, AnalysisApi, CaptureApi, Context, FleetApi};
 use crate::store::{SqliteStore, Store};
 use crate::time::Clock;
@@ -94,6 +97,11 @@ impl Coordinator {
         Ok(Self { listener, admin, pki, context, store, lock, writer, registry: Arc::new(registry) })
     }
 
+    /// The figures of the admin port.
+    pub fn registry(&self) -> Arc<Registry> {
+        self.registry.clone()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
@@ -114,6 +122,7 @@ impl Coordinator {
         tracing::info!(%address, identity = %self.pki.identity(), "serving");
         let routes = routes(&self.context, self.pki.identity().trust_domain).await?;
         let incoming = lastseen_runtime::server::incoming(self.listener, self.pki);
+        let incoming = connections::limited(incoming, self.context.metrics.clone());
         let serving = routes.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let deadline = async {
             stopping.cancelled().await;
@@ -138,8 +147,15 @@ impl Coordinator {
 }
 
 async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("{flag} {address}: cannot listen there; choose another port or stop what uses it")
+    TcpListener::bind(address).await.map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::InvalidInput => "give HOST:PORT, for example 0.0.0.0:7443",
+            ErrorKind::AddrInUse => "choose another port or stop what uses it",
+            ErrorKind::AddrNotAvailable => "give an address of this machine, or 0.0.0.0 for all of them",
+            ErrorKind::PermissionDenied => "choose a port from 1024 on",
+            _ => "give HOST:PORT with an address of this machine or a name for it",
+        };
+        anyhow::anyhow!("{flag} {address}: cannot listen there: {error}; {advice}")
     })
 }
 
@@ -172,7 +188,20 @@ async fn context(
         metrics: metrics.clone(),
     };
     let jobs = Jobs::recover(services, board, stopping.clone()).await?;
-    Ok((Context { clock, store, fleet, jobs, ingest, analysis, metrics, stopping }, writer))
+    let (control_streams, batch_streams) = (Quota::default(), Quota::default());
+    let context = Context {
+        clock,
+        store,
+        fleet,
+        jobs,
+        ingest,
+        analysis,
+        metrics,
+        control_streams,
+        batch_streams,
+        stopping,
+    };
+    Ok((context, writer))
 }
 
 type Guard = tower::layer::util::Stack<GuardLayer, tower::layer::util::Identity>;

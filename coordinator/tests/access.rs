@@ -2,14 +2,24 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::agent::{Agent, Publisher};
 use common::{Fabric, job};
+use hyper_util::rt::TokioIo;
 use lastseen_coordinator::access::{TABLE, is_allowed};
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
+use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_runtime::client::connect;
 use lastseen_runtime::identity::Role;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 
 /// Calls any method with an empty message and says how it ended.
@@ -73,6 +83,44 @@ async fn another_trust_domain_of_the_same_authority_is_refused() {
     let stranger = fabric.authority.issue("spiffe://elsewhere/operator/eve");
     let error = connect(&fabric.address.to_string(), &stranger).await.unwrap_err().to_string();
     assert!(error.contains("spiffe://lastseen/coordinator, not to spiffe://elsewhere"), "{error}");
+    fabric.stop().await;
+}
+
+/// As `runtime::client` connects, but without its judgement of the server.
+async fn connect_regardless(fabric: &Fabric, uri: &str) -> Channel {
+    let dir = fabric.authority.issue(uri).dir().to_owned();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(dir.join("ca.crt")).unwrap()).unwrap();
+    let chain = vec![CertificateDer::from_pem_file(dir.join("tls.crt")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(dir.join("tls.key")).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots);
+    let mut config = config.with_client_auth_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (tls, address) = (TlsConnector::from(Arc::new(config)), fabric.address);
+    let connector = tower::service_fn(move |_: Uri| {
+        let tls = tls.clone();
+        async move {
+            let socket = TcpStream::connect(address).await?;
+            tls.connect(address.ip().into(), socket).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint.connect_with_connector(connector).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_coordinator_refuses_another_trust_domain_by_itself() {
+    let fabric = Fabric::start().await;
+    for (uri, expected) in [
+        ("spiffe://elsewhere/operator/eve", Some("is not of trust domain \"lastseen\"")),
+        ("spiffe://lastseen/operator/eve", None),
+    ] {
+        let mut nodes = FleetServiceClient::new(connect_regardless(&fabric, uri).await);
+        let refused = nodes.list_nodes(v1::ListNodesRequest {}).await.err();
+        assert_eq!(refused.as_ref().map(Status::code), expected.map(|_| Code::Unauthenticated), "{uri}");
+        let text = refused.as_ref().map_or("", Status::message);
+        assert!(text.contains(expected.unwrap_or_default()), "{text}");
+    }
     fabric.stop().await;
 }
 
@@ -167,27 +215,6 @@ async fn bad_jobs_are_refused_with_field_value_and_next_step() {
     let unknown = v1::GetCaptureRequest { capture_id: "c-nope".into() };
     let unknown = fabric.captures().await.get_capture(unknown).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
-    fabric.stop().await;
-}
-
-#[tokio::test]
-async fn a_node_takes_no_more_captures_than_the_limit() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut ids = Vec::new();
-    for _ in 0..lastseen_coordinator::limits::CAPTURES_PER_NODE {
-        let mut client = fabric.captures().await;
-        let starting = tokio::spawn(async move { client.start_capture(job(&["node-a"], 60_000)).await });
-        let id = agent.arm().await.capture_id;
-        agent.status(&id, v1::CaptureState::Armed, "", 0).await;
-        starting.await.unwrap().unwrap();
-        agent.commit().await;
-        ids.push(id);
-    }
-    let status = fabric.captures().await.start_capture(job(&["node-a"], 60_000)).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
-    assert!(status.message().starts_with("nodes: node-a works on 4 captures, the limit"), "{status}");
-    assert!(ids.iter().all(|id| status.message().contains(id)), "{status}");
     fabric.stop().await;
 }
 

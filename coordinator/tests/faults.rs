@@ -12,6 +12,7 @@ use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1::CaptureState::Completed;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
+use tonic::Code;
 
 /// Puts a pipe that nobody writes to in a file's place: who reads it waits.
 fn block(file: &Path, kept: &Path) {
@@ -63,5 +64,32 @@ async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_coun
     let fabric = Fabric::start_on(authority, data).await;
     let done = fabric.follow(&id, is_final).await;
     assert_eq!((done.state(), done.reason.as_str()), (Completed, ""));
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let id = running(&fabric, &mut agent, 300).await;
+    let mut sql = fabric.sql().await;
+    let fault =
+        "CREATE TRIGGER fault BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+    sqlx::query(fault).execute(&mut sql).await.unwrap();
+    let batch = agent.batch(&id, 0);
+    for attempt in 1..=2 {
+        let mut publisher = agent.publish().await;
+        publisher.batches.send(batch.clone()).await.unwrap();
+        let status = publisher.acks.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(status.message().contains("could not be stored; send it again"), "{status}");
+        assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (attempt, 0));
+    }
+    sqlx::query("DROP TRIGGER fault").execute(&mut sql).await.unwrap();
+    assert_eq!(agent.publish().await.send(vec![batch]).await, (vec![0], vec![]));
+    assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (2, 1));
+    agent.status(&id, Completed, "", 1).await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!((done.state(), done.nodes[0].coverage.len()), (Completed, 0), "{done:?}");
     fabric.stop().await;
 }

@@ -206,14 +206,16 @@ impl Fleet {
         }
     }
 
-    /// The node's network changed. Returns what is to be remembered.
-    pub fn network(&self, name: &str, session: u64, topology: Bytes) -> Option<NodeRecord> {
-        let record = {
-            let mut state = self.lock();
-            let entry = state.current(name, session)?;
+    /// The node's network changed. Jobs see it at once; the others hear of it with [`Fleet::settled`].
+    pub fn network(&self, name: &str, session: u64, topology: Bytes) {
+        if let Some(entry) = self.lock().current(name, session) {
             entry.record.topology = topology;
-            entry.record.clone()
-        };
+        }
+    }
+
+    /// Tells of the node's network. Returns what is to be remembered.
+    pub fn settled(&self, name: &str, session: u64) -> Option<NodeRecord> {
+        let record = self.lock().current(name, session)?.record.clone();
         self.changed(name);
         Some(record)
     }

@@ -67,8 +67,7 @@ impl Ingest {
         metrics: Metrics,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (messages, receiver) = mpsc::channel(limits::BATCHES_PER_STREAM);
-        let writer =
-            writer::Writer::new(receiver, store, files::Appender::new(directory.clone()), board, metrics);
+        let writer = writer::Writer::new(receiver, store, directory.clone(), board, metrics);
         let task = tokio::spawn(writer.run());
         let memory = Arc::new(Semaphore::new(limits::INGEST_BYTES));
         (Self { messages, memory, directory }, task)

@@ -1,7 +1,8 @@
 //! The one writer: groups, deduplicates, makes durable, answers.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -18,8 +19,8 @@ use crate::store::{Placed, Store, StoreError};
 pub(super) struct Writer {
     messages: mpsc::Receiver<Message>,
     store: Arc<dyn Store>,
-    /// Absent only while a blocking thread has it.
-    appender: Option<Appender>,
+    directory: PathBuf,
+    appender: Appender,
     board: Board,
     metrics: Metrics,
     /// Points that batches named, per capture and node, so that no agent can name them without end.
@@ -37,11 +38,12 @@ impl Writer {
     pub(super) fn new(
         messages: mpsc::Receiver<Message>,
         store: Arc<dyn Store>,
-        appender: Appender,
+        directory: PathBuf,
         board: Board,
         metrics: Metrics,
     ) -> Self {
-        Self { messages, store, appender: Some(appender), board, metrics, points: HashMap::new() }
+        let appender = Appender::new(directory.clone());
+        Self { messages, store, directory, appender, board, metrics, points: HashMap::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -52,9 +54,7 @@ impl Writer {
             }
             if let Some((capture, done)) = close {
                 self.points.remove(&capture);
-                if let Some(appender) = &mut self.appender {
-                    appender.close(&capture);
-                }
+                self.appender.close(&capture);
                 let _ = done.send(());
             }
         }
@@ -88,26 +88,43 @@ impl Writer {
         let started = Instant::now();
         let mut fresh: HashMap<BatchKey, (u32, u32)> = HashMap::new();
         let mut verdicts = Vec::with_capacity(group.deliveries.len());
-        let mut batches: Vec<CheckedBatch> = Vec::new();
+        let mut captures: BTreeMap<String, Vec<CheckedBatch>> = BTreeMap::new();
         for delivery in &group.deliveries {
             let verdict = self.judge(&delivery.batch, &mut fresh).await;
+            let batches = captures.entry(delivery.batch.key.capture.clone()).or_default();
             if matches!(verdict, Ok(Verdict::Store)) {
                 batches.push(delivery.batch.clone());
             }
             verdicts.push(verdict);
         }
-        let stored = self.make_durable(batches).await;
-        if let Err(error) = &stored {
-            tracing::error!(%error, "batches could not be stored; agents will send them again");
-        } else {
+        let touched: Vec<String> = captures.keys().cloned().collect();
+        let failed = self.store(captures).await;
+        if failed.is_empty() {
             self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         }
-        let captures: BTreeSet<String> =
-            group.deliveries.iter().map(|delivery| delivery.batch.key.capture.clone()).collect();
         for (delivery, verdict) in group.deliveries.into_iter().zip(verdicts) {
-            Self::answer(delivery, verdict, stored.is_ok());
+            let is_stored = !failed.contains(&delivery.batch.key.capture);
+            self.answer(delivery, verdict, is_stored);
         }
-        self.board.committed(captures.iter().map(String::as_str));
+        self.board.committed(touched.iter().map(String::as_str));
+    }
+
+    /// Each capture by itself, so that what breaks one holds up no other. Returns those that could not be stored.
+    async fn store(&mut self, captures: BTreeMap<String, Vec<CheckedBatch>>) -> BTreeSet<String> {
+        let mut failed = BTreeSet::new();
+        for (capture, batches) in captures {
+            let count = batches.len();
+            if let Err(error) = self.make_durable(batches).await {
+                tracing::error!(
+                    capture,
+                    batches = count,
+                    error,
+                    "batches could not be stored; agents will send them again"
+                );
+                failed.insert(capture);
+            }
+        }
+        failed
     }
 
     /// Stored already, new, or not to be stored.
@@ -151,14 +168,12 @@ impl Writer {
         if batches.is_empty() {
             return Ok(());
         }
-        let mut appender = self.appender.take().ok_or("the file writer is gone")?;
-        let (appender, batches, written) = tokio::task::spawn_blocking(move || {
-            let written = appender.append(&batches);
-            (appender, batches, written)
-        })
-        .await
-        .map_err(|e| e.to_string())?;
-        self.appender = Some(appender);
+        let (batches, written) = self
+            .on_files(move |appender| {
+                let written = appender.append(&batches);
+                (batches, written)
+            })
+            .await?;
         let locations = written.map_err(|e| e.to_string())?;
         let placed: Vec<Placed> =
             batches.into_iter().zip(locations).map(|(batch, location)| Placed { batch, location }).collect();
@@ -171,7 +186,24 @@ impl Writer {
         Ok(())
     }
 
-    fn answer(delivery: Delivery, verdict: Result<Verdict, StoreError>, is_stored: bool) {
+    /// Runs `work` where it may block. If it panics, what it had open is not written to again.
+    async fn on_files<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Appender) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let unused = Appender::new(self.directory.clone());
+        let mut appender = std::mem::replace(&mut self.appender, unused);
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work(&mut appender);
+            (appender, result)
+        });
+        let (appender, result) =
+            done.await.map_err(|e| format!("writing observation files broke off: {e}"))?;
+        self.appender = appender;
+        Ok(result)
+    }
+
+    fn answer(&self, delivery: Delivery, verdict: Result<Verdict, StoreError>, is_stored: bool) {
         let outcome = match verdict {
             Ok(Verdict::Known) => Outcome::Committed,
             Ok(Verdict::Store | Verdict::Twin) if is_stored => Outcome::Committed,
@@ -182,6 +214,9 @@ impl Writer {
                 Outcome::Failed
             }
         };
+        if outcome == Outcome::Failed {
+            self.metrics.failed_batches.inc();
+        }
         // The stream has room for all it sent; if it is gone, so is whoever would hear.
         let _ = delivery.reply.try_send((delivery.batch.key, outcome));
     }
@@ -204,3 +239,7 @@ impl Verdict {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

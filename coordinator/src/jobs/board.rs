@@ -66,7 +66,7 @@ impl Board {
         self.wake_where(|_| true);
     }
 
-    pub(super) fn insert(&self, id: &str, handle: Handle) {
+    pub(crate) fn insert(&self, id: &str, handle: Handle) {
         self.lock().insert(id.to_owned(), handle);
     }
 

@@ -16,8 +16,8 @@ use rand::Rng;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-pub(crate) use validate::known;
 pub use validate::{Request, resolve};
+pub(crate) use validate::{known, names};
 
 use crate::analysis::Analysis;
 use crate::error::Error;

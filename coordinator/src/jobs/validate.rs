@@ -209,16 +209,22 @@ fn check_node(name: &str, nodes: &[NodeView]) -> Result<(), Error> {
     }
 }
 
-/// Names of nodes for a message, at most a line.
+/// Names of nodes for a message.
 pub(crate) fn known(nodes: &[NodeView]) -> String {
-    const SHOWN: usize = 10;
-    let mut names: Vec<&str> = nodes.iter().take(SHOWN).map(|node| node.record.name.as_str()).collect();
     if nodes.is_empty() {
-        names.push("none; start an agent");
-    } else if nodes.len() > SHOWN {
-        names.push("… (`ctl list-nodes` names all)");
+        return "none; start an agent".to_owned();
     }
-    names.join(", ")
+    names(nodes.iter().map(|node| node.record.name.as_str()))
+}
+
+/// Names for a message, at most a line.
+pub(crate) fn names<'a>(mut all: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 10;
+    let mut shown: Vec<&str> = all.by_ref().take(SHOWN).collect();
+    if all.next().is_some() {
+        shown.push("… (`ctl list-nodes` names all)");
+    }
+    shown.join(", ")
 }
 
 fn display_hours(nanos: i64) -> String {

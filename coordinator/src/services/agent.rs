@@ -7,6 +7,9 @@ use tonic::{Request, Response, Status, Streaming};
 use super::session::Ends;
 use super::{Context, Responses, publish, session};
 use crate::access::caller;
+use crate::error::Error;
+use crate::limits;
+use crate::quota::{Place, Quota};
 
 /// `AgentService`.
 pub struct AgentApi(pub Context);
@@ -28,7 +31,9 @@ impl AgentService for AgentApi {
                 .remote_addr()
                 .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string()),
         };
-        Ok(Response::new(session::open(self.0.clone(), node, ends, request.into_inner())))
+        let most = limits::CONTROL_STREAMS_PER_NODE;
+        let place = place(&self.0.control_streams, &node, most, "control streams")?;
+        Ok(Response::new(session::open(self.0.clone(), node, ends, place, request.into_inner())))
     }
 
     async fn publish_observations(
@@ -36,6 +41,16 @@ impl AgentService for AgentApi {
         request: Request<Streaming<v1::ObservationBatch>>,
     ) -> Result<Response<Self::PublishObservationsStream>, Status> {
         let node = caller(&request)?.name;
-        Ok(Response::new(publish::open(self.0.clone(), node, request.into_inner())))
+        let most = limits::BATCH_STREAMS_PER_NODE;
+        let place = place(&self.0.batch_streams, &node, most, "streams of batches")?;
+        Ok(Response::new(publish::open(self.0.clone(), node, place, request.into_inner())))
     }
+}
+
+fn place(quota: &Quota, node: &str, most: usize, what: &str) -> Result<Place, Error> {
+    quota.take(node, most).ok_or_else(|| {
+        Error::Exhausted(format!(
+            "node {node} has {most} {what} open, the limit; one certificate serves one agent, so give each agent its own"
+        ))
+    })
 }

@@ -1,5 +1,7 @@
 //! `AnalysisService`: what the observations say.
 
+use std::net::{IpAddr, SocketAddr};
+
 use lastseen_correlate::{Report, ViewOptions};
 use lastseen_proto::v1::analysis_service_server::AnalysisService;
 use lastseen_proto::{convert, v1};
@@ -8,9 +10,11 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, page};
 use crate::error::Error;
+use crate::jobs::names;
 use crate::limits;
 use crate::model::{Capture, State};
 use crate::time::display;
+use crate::wire;
 
 /// Records of a page together take at most this many bytes; the next page goes on behind them.
 const PAGE_BYTES: usize = limits::MESSAGE_BYTES / 2;
@@ -25,8 +29,13 @@ impl AnalysisService for AnalysisApi {
         call: Request<v1::DiffNodesRequest>,
     ) -> Result<Response<v1::DiffReport>, Status> {
         let request = call.into_inner();
-        let options = options(&request)?;
+        check_ratio(&request)?;
         let capture = self.choose(&request.capture_id).await?;
+        let options = ViewOptions {
+            from: end("from", &request.from, &capture)?,
+            to: end("to", &request.to, &capture)?,
+            min_loss_ratio: request.min_loss_ratio,
+        };
         let report = match self.stored(&capture).await? {
             Some(report) => report,
             None => self.partial(&capture).await?,
@@ -143,18 +152,33 @@ fn no_report(capture: &Capture) -> Error {
     })
 }
 
-fn options(request: &v1::DiffNodesRequest) -> Result<ViewOptions, Error> {
+fn check_ratio(request: &v1::DiffNodesRequest) -> Result<(), Error> {
     if let Some(ratio) = request.min_loss_ratio.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
         return Err(Error::invalid(
             "min_loss_ratio",
             format!("{ratio} is not from 0 to 1; give 0.001 for 0.1 %"),
         ));
     }
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    Ok(ViewOptions {
-        from: given(&request.from),
-        to: given(&request.to),
-        min_loss_ratio: request.min_loss_ratio,
+    Ok(())
+}
+
+/// An end of a path, as the report writes it: one of the capture's nodes, or an address with or without a port.
+fn end(field: &'static str, given: &str, capture: &Capture) -> Result<Option<String>, Error> {
+    if given.is_empty() || capture.part(given).is_some() {
+        return Ok(Some(given.to_owned()).filter(|given| !given.is_empty()));
+    }
+    let address = given.parse().map(|address: IpAddr| address.to_string());
+    let address = address.or_else(|_| given.parse().map(|address: SocketAddr| address.to_string()));
+    address.map(Some).map_err(|_| {
+        let shown = wire::bounded(given.to_owned());
+        let known = names(capture.spec.nodes.iter().map(String::as_str));
+        Error::invalid(
+            field,
+            format!(
+                "{shown:?} is neither a node of capture {} nor an address; its nodes: {known}",
+                capture.id
+            ),
+        )
     })
 }
 

@@ -23,6 +23,7 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 use crate::store::Store;
 use crate::time::Clock;
 
@@ -43,6 +44,10 @@ pub struct Context {
     pub analysis: Analysis,
     /// Figures.
     pub metrics: Metrics,
+    /// Control streams by node.
+    pub control_streams: Quota,
+    /// Streams of batches by node.
+    pub batch_streams: Quota,
     /// Cancelled when streams are to end.
     pub stopping: CancellationToken,
 }

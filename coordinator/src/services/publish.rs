@@ -15,6 +15,7 @@ use crate::ingest::{self, Arrived, Delivery, Outcome};
 use crate::jobs::Event;
 use crate::limits;
 use crate::model::BatchKey;
+use crate::quota::Place;
 use crate::wire;
 
 type Replies = mpsc::Sender<(BatchKey, Outcome)>;
@@ -23,6 +24,7 @@ type Replies = mpsc::Sender<(BatchKey, Outcome)>;
 pub(super) fn open(
     context: Context,
     node: String,
+    place: Place,
     inbox: Streaming<v1::ObservationBatch>,
 ) -> Responses<v1::BatchAck> {
     let (outbox, stream) = mpsc::channel(limits::BATCHES_PER_STREAM);
@@ -31,6 +33,7 @@ pub(super) fn open(
         if let Err(status) = publisher.run(inbox, &outbox).await {
             let _ = outbox.send(Err(status)).await;
         }
+        drop(place);
     });
     ReceiverStream::new(stream)
 }
@@ -162,6 +165,8 @@ async fn deliver(
             Err(_) => Outcome::Failed,
         },
         Ok(Err(error)) => Outcome::Refused(error.to_string()),
+        // Sent again it would break off again.
+        Err(error) if error.is_panic() => Outcome::Refused(format!("its check broke off: {error}")),
         Err(_) => Outcome::Failed,
     };
     let _ = replies.send((key, outcome)).await;

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::fleet::{self, CutOff};
 use crate::limits;
 use crate::model::NodeRecord;
+use crate::quota::Place;
 use crate::wire::agent as wire;
 
 /// Pings whose answers are still of interest.
@@ -34,6 +35,7 @@ pub(super) fn open(
     context: Context,
     node: String,
     ends: Ends,
+    place: Place,
     inbox: Streaming<v1::AgentMessage>,
 ) -> Responses<v1::CoordinatorMessage> {
     let (outbox, stream) = mpsc::channel(limits::AGENT_QUEUE);
@@ -42,6 +44,7 @@ pub(super) fn open(
             tracing::info!(node, reason = status.message(), "control stream ended");
             let _ = outbox.try_send(Err(status));
         }
+        drop(place);
     });
     ReceiverStream::new(stream)
 }
@@ -53,7 +56,7 @@ async fn serve(
     mut inbox: Streaming<v1::AgentMessage>,
     outbox: &Outbox,
 ) -> Result<(), Status> {
-    let register = first(&mut inbox).await?;
+    let register = context.stopping.run_until_cancelled(first(&mut inbox)).await.ok_or(Error::Stopping)??;
     let (record, works_on) = wire::register(register, node, context.clock.now())?;
     let incarnation = record.incarnation;
     save(&context, &record).await;
@@ -73,6 +76,8 @@ async fn serve(
         id,
         pings: VecDeque::new(),
         pinged: 0,
+        topology_due: None,
+        topology_rest: Instant::now(),
     };
     let result = stream.run(session, inbox, outbox).await;
     context.metrics.agents.dec();
@@ -116,6 +121,10 @@ struct Session<'a> {
     /// Number and time of the last pings; an agent's echo alone is not trusted.
     pings: VecDeque<(u64, i64)>,
     pinged: u64,
+    /// When the network that was told is stored, if it is not yet.
+    topology_due: Option<Instant>,
+    /// Not before then.
+    topology_rest: Instant,
 }
 
 impl Session<'_> {
@@ -139,12 +148,18 @@ impl Session<'_> {
                     self.take(message, now, outbox).await?;
                 }
                 command = session.commands.recv() => {
-                    let Some(command) = command else { return Ok(()) };
+                    // A stream whose place is taken has lost both; why is said in one of them only.
+                    let Some(command) = command else {
+                        return Err(self.cut_off((&mut session.cut_off).await.ok()));
+                    };
                     send(outbox, wire::command(command, &self.endpoints)).await?;
                 }
                 () = tokio::time::sleep_until(next_ping) => {
                     send(outbox, self.ping()).await?;
                     next_ping += self.ping_interval();
+                }
+                () = tokio::time::sleep_until(self.topology_due.unwrap_or(next_ping)), if self.topology_due.is_some() => {
+                    self.save_topology().await;
                 }
                 () = tokio::time::sleep_until(heard + limits::SILENCE) => {
                     return Err(Status::deadline_exceeded("the agent was silent for 10 s"));
@@ -190,9 +205,8 @@ impl Session<'_> {
             Some(Kind::CaptureStatus(status)) => self.status(status, outbox).await?,
             Some(Kind::Topology(topology)) => {
                 let encoded = prost::Message::encode_to_vec(&topology).into();
-                if let Some(record) = self.context.fleet.network(self.node, self.id, encoded) {
-                    save(&self.context, &record).await;
-                }
+                self.context.fleet.network(self.node, self.id, encoded);
+                self.topology_due.get_or_insert(self.topology_rest);
             }
             Some(Kind::Register(_)) => {
                 return Err(Status::invalid_argument("kind: `register` comes once, as the first message"));
@@ -201,6 +215,15 @@ impl Session<'_> {
             None => {}
         }
         Ok(())
+    }
+
+    /// What the node last said of its network; the end of the session stores what came after.
+    async fn save_topology(&mut self) {
+        self.topology_due = None;
+        self.topology_rest = Instant::now() + limits::TOPOLOGY_INTERVAL;
+        if let Some(record) = self.context.fleet.settled(self.node, self.id) {
+            save(&self.context, &record).await;
+        }
     }
 
     fn clock(&mut self, reply: v1::ClockReply, now: i64) {

@@ -129,11 +129,23 @@ impl Agent {
         self.outbox.send(v1::AgentMessage { kind: Some(Kind::CaptureStatus(status)) }).await.unwrap();
     }
 
+    /// Tells of a network, recognisable by the name of its only interface.
+    pub async fn network(&self, interface: &str) {
+        let interfaces = vec![v1::Interface { name: interface.into(), ..Default::default() }];
+        let topology = v1::NodeTopology { interfaces, ..Default::default() };
+        self.outbox.send(v1::AgentMessage { kind: Some(Kind::Topology(topology)) }).await.unwrap();
+    }
+
     /// Opens the stream of batches.
     pub async fn publish(&mut self) -> Publisher {
+        self.try_publish().await.unwrap()
+    }
+
+    /// As [`Agent::publish`], where it may be refused.
+    pub async fn try_publish(&mut self) -> Result<Publisher, Status> {
         let (batches, stream) = mpsc::channel(256);
-        let acks = self.client.publish_observations(ReceiverStream::new(stream)).await.unwrap().into_inner();
-        Publisher { batches, acks }
+        let acks = self.client.publish_observations(ReceiverStream::new(stream)).await?.into_inner();
+        Ok(Publisher { batches, acks })
     }
 
     pub fn batch(&self, capture: &str, sequence: u64) -> v1::ObservationBatch {

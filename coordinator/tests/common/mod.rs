@@ -6,6 +6,7 @@ pub mod pki;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen_coordinator::config::Config;
@@ -16,6 +17,7 @@ use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_runtime::client::connect;
 use lastseen_runtime::telemetry::LogFormat;
+use prometheus_client::registry::Registry;
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
@@ -30,6 +32,7 @@ pub struct Fabric {
     pub authority: Authority,
     pub address: SocketAddr,
     pub data: TempDir,
+    registry: Arc<Registry>,
     stopping: CancellationToken,
     serving: JoinHandle<anyhow::Result<()>>,
     runtime: Option<tokio::runtime::Runtime>,
@@ -54,11 +57,11 @@ impl Fabric {
         let serving = runtime.spawn(async move {
             let listener = TcpListener::from_std(listener)?;
             let coordinator = Coordinator::on(listener, pki, &config, token).await?;
-            opened.send(()).unwrap();
+            opened.send(coordinator.registry()).unwrap();
             coordinator.serve().await
         });
-        is_open.await.expect("the coordinator opens");
-        Self { authority, address, data, stopping, serving, runtime: Some(runtime) }
+        let registry = is_open.await.expect("the coordinator opens");
+        Self { authority, address, data, registry, stopping, serving, runtime: Some(runtime) }
     }
 
     /// As SIGKILL does: nothing is finished, nothing is closed.
@@ -82,6 +85,15 @@ impl Fabric {
     pub async fn sql(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new().filename(self.data.path().join("lastseen.db"));
         options.connect().await.unwrap()
+    }
+
+    /// A counter of the admin port.
+    pub fn counter(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let name = format!("lastseen_coordinator_{name}_total ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("no {name}in {text}")).parse().unwrap()
     }
 
     pub async fn channel(&self, role: &str, name: &str) -> Channel {
