@@ -87,10 +87,13 @@ fn a_usage_error_is_one_line_and_exits_with_2() {
 
 #[test]
 fn without_a_command_the_help_is_short_and_the_exit_code_2() {
-    for args in [&[][..], &["pki"]] {
-        let output = ctl(args, &[]);
-        assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{args:?}");
-        assert!(err(&output).contains("Usage: ctl") && err(&output).contains("Examples:"), "{args:?}");
+    for (args, usage) in [(&[][..], "\nUsage: ctl [OPTIONS] <COMMAND>\n"), (&["pki"], "\nUsage: ctl pki ")] {
+        for environment in [&[][..], &[("LASTSEEN_SERVER", "a:1")]] {
+            let output = ctl(args, environment);
+            assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{args:?}: {output:?}");
+            let help = err(&output);
+            assert!(help.contains(usage) && help.contains("Examples:"), "{args:?} {environment:?}: {help}");
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::usage;
 /// Parses this process's command line. Prints what is wrong in one line and exits with 2, or prints help and exits
 /// with 0.
 pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
-    resolve(std::env::args_os().collect()).unwrap_or_else(|error| usage::exit(&error))
+    resolve(std::env::args_os().collect()).unwrap_or_else(|error| usage::exit(&error, T::command()))
 }
 
 /// As [`parse`], from given arguments, the first of which is the program's name.

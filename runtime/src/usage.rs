@@ -3,16 +3,30 @@
 use std::error::Error;
 use std::num::ParseIntError;
 
+use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Prints what clap has to say, and exits: help and version with 0, help where a command is missing with 2, and a
-/// mistake as one line on standard error with 2.
-pub fn exit(error: &clap::Error) -> ! {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        error.exit();
+/// Prints what clap has to say of `program`'s arguments, and exits: help and version with 0, short help where a
+/// command is missing with 2, and a mistake as one line on standard error with 2.
+pub fn exit(error: &clap::Error, program: Command) -> ! {
+    match error.kind() {
+        _ if !error.use_stderr() => error.exit(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => error.exit(),
+        // The same, where a variable in the environment counts as an argument.
+        ErrorKind::MissingSubcommand => eprint!("{}", short_help(error, program)),
+        _ => eprintln!("error: {}", line(error)),
     }
-    eprintln!("error: {}", line(error));
     std::process::exit(2)
+}
+
+/// The help of the command that needs one more word.
+fn short_help(error: &clap::Error, mut program: Command) -> String {
+    program.build();
+    let words: Vec<&str> =
+        text(error, ContextKind::InvalidSubcommand).unwrap_or_default().split(' ').collect();
+    let found =
+        words.iter().skip(1).try_fold(&mut program, |command, word| command.find_subcommand_mut(word));
+    found.map_or_else(|| line(error), |command| command.render_help().to_string())
 }
 
 /// The mistake without `error:` in front. What clap cannot name stays in clap's words, also on one line.
@@ -160,7 +174,7 @@ mod tests {
     use std::time::Duration;
 
     use clap::builder::PossibleValuesParser;
-    use clap::{Arg, ArgAction, ArgGroup, Command, value_parser};
+    use clap::{Arg, ArgAction, ArgGroup, value_parser};
 
     use super::*;
 
