@@ -249,9 +249,16 @@ async fn lists_follow_the_pages_to_the_end() {
 
 #[tokio::test]
 async fn captures_can_be_shown_stopped_and_deleted() {
-    let fabric = Fabric::serve(Script { captures: vec![completed()], ..Default::default() }).await;
+    let mut capture = completed();
+    capture.nodes[0].reason = "stopped early".into();
+    capture.nodes[0].coverage = vec!["stopped early".into(), "eth9 vanished".into()];
+    let fabric = Fabric::serve(Script { captures: vec![capture], ..Default::default() }).await;
     let run = fabric.ctl("show-capture c-7f3k").await;
     assert!(run.code == Some(0) && run.out.contains("state        completed"), "{run:?}");
+    assert!(
+        run.out.contains("\na: eth9 vanished\n") && run.out.matches("stopped early").count() == 1,
+        "{run:?}"
+    );
     assert_eq!(fabric.ctl("stop-capture c-7f3k").await.out, "c-7f3k completed\n");
     assert_eq!(fabric.ctl("delete-capture c-7f3k").await.out, "c-7f3k deleted\n");
     assert_eq!(fabric.ctl("delete-capture c-7f3k -o json").await.out, "{}\n");

@@ -174,6 +174,16 @@ fn many_clean_paths_do_not_bury_a_finding() {
 }
 
 #[test]
+fn an_early_end_that_is_also_a_gap_is_told_once() {
+    let mut report = report(Verdict::Delivered, vec![clean_path("10.244.2.10:80", 7)]);
+    report.nodes[0].reason = "stopped 2 s before the planned end".into();
+    report.nodes[0].coverage = vec![report.nodes[0].reason.clone(), "cali1 vanished".into()];
+    let text = shown(&report);
+    assert_eq!(text.matches("stopped 2 s").count(), 1, "{text}");
+    assert!(text.contains("node-a: cali1 vanished\n"), "{text}");
+}
+
+#[test]
 fn a_blind_point_says_so_and_hides_nothing() {
     let mut path = clean_path("10.244.2.10:80", 969);
     path.totals =

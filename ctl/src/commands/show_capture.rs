@@ -51,7 +51,8 @@ pub(super) fn text(capture: &Capture, wide: bool) -> String {
         text += &nodes(capture, wide);
     }
     for node in &capture.nodes {
-        for note in &node.coverage {
+        // The reason stands in the table.
+        for note in node.coverage.iter().filter(|note| **note != node.reason) {
             text += &format!("{}: {}\n", escape::line(&node.node), escape::line(note));
         }
     }

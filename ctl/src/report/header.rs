@@ -45,6 +45,8 @@ fn clock_error(nodes: &[NodeReport]) -> String {
 /// What a node that took part did not cover. Why others did not take part is in the report's notes.
 fn troubles(node: &NodeReport) -> String {
     let stopped_early = Some(&node.reason).filter(|reason| took_part(node) && !reason.is_empty());
-    let lines = stopped_early.into_iter().chain(&node.coverage);
+    // The reason for an early end is often a gap in the coverage too.
+    let gaps = node.coverage.iter().filter(|gap| Some(*gap) != stopped_early);
+    let lines = stopped_early.into_iter().chain(gaps);
     lines.map(|line| format!("{}: {}\n", escape::line(&node.node), escape::line(line))).collect()
 }
