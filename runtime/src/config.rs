@@ -29,7 +29,7 @@ pub fn resolve<T: CommandFactory + FromArgMatches>(mut args: Vec<OsString>) -> R
     {
         let from_file = read(&command, &matches, path)
             // Without the usage that clap would add: the mistakes are in the file.
-            .map_err(|mistakes| clap::Error::raw(ErrorKind::Io, format!("--config: {mistakes}")))?;
+            .map_err(|mistakes| clap::Error::raw(ErrorKind::InvalidValue, format!("--config: {mistakes}")))?;
         args.splice(1..1, from_file);
     }
     T::from_arg_matches(&command.try_get_matches_from_mut(args)?)
