@@ -63,8 +63,8 @@ impl Coordinator {
             "--pki-dir: {} holds the certificate of {identity}; issue one with `ctl pki issue DIR coordinator NAME`",
             config.pki_dir.display()
         );
-        let listener = bind("--listen", &config.listen).await?;
-        let admin = bind("--admin-listen", &config.admin_listen).await?;
+        let listener = bind("--listen", &config.listen, "0.0.0.0:7443").await?;
+        let admin = bind("--admin-listen", &config.admin_listen, "127.0.0.1:7481").await?;
         Self::assemble(config, pki, listener, Some(admin), stopping).await
     }
 
@@ -85,8 +85,9 @@ impl Coordinator {
         admin: Option<TcpListener>,
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let directory = files::prepare(&config.data_dir)
-            .context("--data-dir: give a directory that this user may write to")?;
+        let directory = files::prepare(&config.data_dir).map_err(|error| {
+            anyhow::anyhow!("--data-dir: {error}; give a directory that this user may write to")
+        })?;
         let lock = DataLock::take(&config.data_dir)?;
         let store = SqliteStore::open(config.database_url.as_deref(), &config.data_dir).await?;
         collect_garbage(&store, directory.clone()).await?;
@@ -146,14 +147,16 @@ impl Coordinator {
     }
 }
 
-async fn bind(flag: &str, address: &str) -> anyhow::Result<TcpListener> {
+async fn bind(flag: &str, address: &str, example: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
-            ErrorKind::InvalidInput => "give HOST:PORT, for example 0.0.0.0:7443",
-            ErrorKind::AddrInUse => "choose another port or stop what uses it",
-            ErrorKind::AddrNotAvailable => "give an address of this machine, or 0.0.0.0 for all of them",
-            ErrorKind::PermissionDenied => "choose a port from 1024 on",
-            _ => "give HOST:PORT with an address of this machine or a name for it",
+            ErrorKind::InvalidInput => format!("give HOST:PORT, for example {example}"),
+            ErrorKind::AddrInUse => "choose another port or stop what uses it".to_owned(),
+            ErrorKind::AddrNotAvailable => {
+                "give an address of this machine, or 0.0.0.0 for all of them".to_owned()
+            }
+            ErrorKind::PermissionDenied => "choose a port from 1024 on".to_owned(),
+            _ => format!("give an address of this machine and a port, for example {example}"),
         };
         anyhow::anyhow!("{flag} {address}: cannot listen there: {error}; {advice}")
     })

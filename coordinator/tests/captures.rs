@@ -5,11 +5,9 @@ mod common;
 use common::agent::Agent;
 use common::{Fabric, is_final, job};
 use lastseen_coordinator::model::State;
-use lastseen_coordinator::server::Coordinator;
 use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
-use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 /// Starts a job while the agents arm.
@@ -257,21 +255,6 @@ async fn a_bad_batch_is_refused_by_key_and_the_stream_goes_on() {
     let late = publisher.send(vec![agent.batch(&id, 9)]).await.1;
     assert!(late[0].1.contains("ended") || late[0].1.contains("too late"), "{late:?}");
     fabric.stop().await;
-}
-
-#[tokio::test]
-async fn a_data_directory_has_one_coordinator() {
-    let fabric = Fabric::start().await;
-    let second = async || {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let config = common::config(fabric.data.path().to_owned());
-        Coordinator::on(listener, fabric.authority.coordinator(), &config, CancellationToken::new()).await
-    };
-    let error = second().await.err().expect("the directory is taken").to_string();
-    let expected = format!("--data-dir: {} is in use by another coordinator", fabric.data.path().display());
-    assert!(error.starts_with(&expected), "{error}");
-    let (authority, data) = fabric.stop().await;
-    Fabric::start_on(authority, data).await.stop().await;
 }
 
 /// A capture as it lies there after a process died `runs` times while it correlated; how its next process ends it.

@@ -12,6 +12,8 @@ use lastseen_coordinator::store::{Cursor, Location, Placed, Results, SqliteStore
 use lastseen_correlate::report::{FlowRecord, OverlayReport};
 use lastseen_correlate::topology::Direction;
 use lastseen_packet::observation::OverlayKind;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 fn spec() -> Spec {
     Spec {
@@ -217,4 +219,28 @@ async fn a_url_of_another_database_is_refused_without_its_password() {
     let missing = format!("sqlite://{}/nowhere/x.db", home.path().display());
     let error = SqliteStore::open(Some(&missing), home.path()).await.unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("writable"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_ours_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("lastseen.db");
+    std::fs::write(
+        &path,
+        "no database at all, but long enough to have a header of one hundred bytes".repeat(2),
+    )
+    .unwrap();
+    let error = SqliteStore::open(None, home.path()).await.unwrap_err().to_string();
+    assert!(error.contains("move that file away"), "{error}");
+    std::fs::remove_file(&path).unwrap();
+    SqliteStore::open(None, home.path()).await.unwrap().close().await;
+    let mut sql = SqliteConnectOptions::new().filename(&path).connect().await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 VALUES (9999, 'of the future', TRUE, x'00', 0)";
+    sqlx::query(newer).execute(&mut sql).await.unwrap();
+    let error = SqliteStore::open(None, home.path()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("9999") && error.contains("another version of the coordinator made it"),
+        "{error}"
+    );
 }

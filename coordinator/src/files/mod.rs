@@ -26,7 +26,7 @@ const RECORD_HEADER_BYTES: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The operating system refused.
-    #[error("observation file {path}: cannot {action}: {reason}")]
+    #[error("{path}: cannot {action}: {reason}")]
     Io {
         /// Which file or directory.
         path: PathBuf,

@@ -20,12 +20,14 @@ use crate::model::{BatchKey, Capture, CheckedBatch, NodeRecord, Point};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database could not be opened.
-    #[error("database {url}: {reason}; check that the directory exists and is writable")]
+    #[error("database {url}: {reason}; {advice}")]
     Open {
         /// Where.
         url: String,
         /// Why.
         reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// A URL of another database.
     #[error("--database-url: {0:?} is not supported; give sqlite:///path/to/file.db or leave it out")]

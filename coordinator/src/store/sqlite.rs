@@ -8,6 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lastseen_correlate::report::FlowRecord;
 use sqlx::SqlitePool;
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{
@@ -16,6 +18,8 @@ use super::{
 };
 use crate::model::{BatchKey, Capture, NodeRecord};
 
+/// Result code `SQLITE_NOTADB`.
+const NOT_A_DATABASE: &str = "26";
 /// Readers beside the writer.
 const READERS: u32 = 4;
 
@@ -31,19 +35,25 @@ impl SqliteStore {
     /// directory.
     pub async fn open(url: Option<&str>, data_dir: &Path) -> Result<Self, StoreError> {
         let (url, options) = options(url, data_dir)?;
-        let failed =
-            |error: &dyn std::fmt::Display| StoreError::Open { url: url.clone(), reason: error.to_string() };
+        let failed = |error: MigrateError| StoreError::Open {
+            url: url.clone(),
+            advice: advice(&error),
+            reason: match error {
+                MigrateError::Execute(error) => error.to_string(),
+                error => error.to_string(),
+            },
+        };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .connect_with(options.clone())
             .await
-            .map_err(|e| failed(&e))?;
-        sqlx::migrate!().run(&writer).await.map_err(|e| failed(&e))?;
+            .map_err(|e| failed(e.into()))?;
+        sqlx::migrate!().run(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true))
             .await
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| failed(e.into()))?;
         Ok(Self { writer, readers })
     }
 
@@ -54,6 +64,23 @@ impl SqliteStore {
     }
 }
 
+/// What to do about a database that does not open.
+fn advice(error: &MigrateError) -> &'static str {
+    const WRITABLE: &str = "check that the directory exists and is writable";
+    match error {
+        MigrateError::Execute(error) => match error.as_database_error().and_then(DatabaseError::code) {
+            Some(code) if code == NOT_A_DATABASE => "move that file away or give another path",
+            _ => WRITABLE,
+        },
+        MigrateError::VersionMissing(_)
+        | MigrateError::VersionMismatch(_)
+        | MigrateError::VersionTooNew(..) => {
+            "another version of the coordinator made it; start that one, or a newer one"
+        }
+        _ => WRITABLE,
+    }
+}
+
 fn options(url: Option<&str>, data_dir: &Path) -> Result<(String, SqliteConnectOptions), StoreError> {
     let (shown, options) = match url {
         None => {
@@ -61,8 +88,11 @@ fn options(url: Option<&str>, data_dir: &Path) -> Result<(String, SqliteConnectO
             (path.display().to_string(), SqliteConnectOptions::new().filename(path))
         }
         Some(url) if url.starts_with("sqlite:") => {
-            let parsed = SqliteConnectOptions::from_str(url)
-                .map_err(|e| StoreError::Open { url: url.to_owned(), reason: e.to_string() })?;
+            let parsed = SqliteConnectOptions::from_str(url).map_err(|e| StoreError::Open {
+                url: url.to_owned(),
+                reason: e.to_string(),
+                advice: "give sqlite:///path/to/file.db",
+            })?;
             (url.to_owned(), parsed)
         }
         // A URL of another database may carry a password: only its scheme is repeated.
