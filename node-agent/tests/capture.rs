@@ -70,8 +70,14 @@ fn target(namespace: &Namespace, name: &'static str, direction: Direction) -> Ta
     Target { name: name.into(), index, mtu: 1500, link: LinkType::Ethernet, direction }
 }
 
+type Open = fn(&Namespace, Target, Settings) -> Box<dyn Source>;
+
 fn open(namespace: &Namespace, target: Target, settings: Settings) -> Box<dyn Source> {
     namespace.run(move || Box::new(AfPacket::open(&target, settings).unwrap()) as Box<dyn Source>)
+}
+
+fn open_pcap(namespace: &Namespace, target: Target, settings: Settings) -> Box<dyn Source> {
+    namespace.run(move || Box::new(Pcap::open(&target, settings).unwrap()) as Box<dyn Source>)
 }
 
 fn lens(filter: &str, own: &[&str]) -> Lens {
@@ -102,7 +108,7 @@ fn record_with(
         .collect();
     let (news, mut heard) = channel(8);
     let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600_000 * MS);
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
     let worker = thread::spawn({
         let window = window.clone();
         move || worker::run(points, lens(filter, own), &window, &news)
@@ -217,16 +223,12 @@ fn send_super_packet(namespace: &Namespace) {
 fn a_payload_term_is_answered_only_by_frames_that_hold_one_whole_datagram() {
     let (left, _right) = pair();
     let out = || target(&left, "v0", Direction::Out);
-    let open_pcap = |settings| {
-        let target = out();
-        left.run(move || Box::new(Pcap::open(&target, settings).unwrap()) as Box<dyn Source>)
-    };
     let short = Settings { snap_length: 64, ..SETTINGS };
     let cases = [
         // The first datagram of the super-packet starts with 0, the eleven others do not.
         ("udp[8] = 0", open(&left, out(), SETTINGS), (0, 1)),
         ("udp[8] = 1", open(&left, out(), SETTINGS), (1, 1)),
-        ("udp[8] = 1", open_pcap(SETTINGS), (1, 1)),
+        ("udp[8] = 1", open_pcap(&left, out(), SETTINGS), (1, 1)),
         ("udp[40] = 1", open(&left, out(), SETTINGS), (1, 1)),
         // 64 bytes hold 22 of the payload.
         ("udp[29] = 1", open(&left, out(), short), (1, 1)),
@@ -360,12 +362,9 @@ fn the_fabrics_own_connections_are_counted_and_left_out() {
 #[test]
 fn pcap_backend_sees_the_same_packets() {
     let (left, right) = pair();
-    let sources: Vec<Box<dyn Source>> = [Direction::In, Direction::Out]
-        .map(|direction| {
-            let target = target(&right, "v0", direction);
-            right.run(move || Box::new(Pcap::open(&target, SETTINGS).unwrap()) as Box<dyn Source>)
-        })
-        .into();
+    let directions = [Direction::In, Direction::Out];
+    let sources =
+        directions.map(|direction| open_pcap(&right, target(&right, "v0", direction), SETTINGS)).into();
     let records = record(sources, "udp", || send_udp(&left, "10.9.0.2:9000", 200, 400));
     assert_eq!((records[0].udp().len(), records[1].udp().len()), (200, 0));
     assert!(records[0].udp().iter().all(|(_, row)| row.gso_type == gso::UNKNOWN && row.ip_length == 428));
@@ -373,6 +372,15 @@ fn pcap_backend_sees_the_same_packets() {
 
 #[test]
 fn a_vanished_interface_is_noted_and_testifies_no_longer() {
+    vanishes(open);
+}
+
+#[test]
+fn a_vanished_interface_of_the_pcap_backend_testifies_no_longer() {
+    vanishes(open_pcap);
+}
+
+fn vanishes(open: Open) {
     let (left, right) = pair();
     right.ip("link add d0 type veth peer name d1");
     right.ip("link set d0 up");
@@ -380,7 +388,7 @@ fn a_vanished_interface_is_noted_and_testifies_no_longer() {
     let sources = ["v0", "d0"].map(|name| open(&right, target(&right, name, Direction::In), SETTINGS));
     let sinks = [Delivered::default(), Delivered::default()];
     let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600_000 * MS);
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
     let (news, mut heard) = channel(8);
     let worker = thread::spawn({
         let points = sources.into_iter().zip(&sinks).map(|(s, sink)| Point::new(s, sink.clone(), [1; 16]));
@@ -405,11 +413,20 @@ fn a_vanished_interface_is_noted_and_testifies_no_longer() {
 
 #[test]
 fn an_interface_that_comes_back_testifies_again() {
+    comes_back(open);
+}
+
+#[test]
+fn an_interface_of_the_pcap_backend_that_comes_back_testifies_again() {
+    comes_back(open_pcap);
+}
+
+fn comes_back(open: Open) {
     let (left, right) = pair();
     let source = open(&right, target(&right, "v0", Direction::In), SETTINGS);
     let sink = Delivered::default();
     let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 600_000 * MS);
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
     let (news, mut heard) = channel(8);
     let worker = thread::spawn({
         let (points, window) = (vec![Point::new(source, sink.clone(), [1; 16])], window.clone());

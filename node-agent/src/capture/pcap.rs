@@ -7,6 +7,7 @@ use lastseen_packet::{Gso, LinkType};
 use pcap::{Active, Capture};
 
 use super::backend::{Direction, Frame, Settings, Source, SourceError, Target};
+use super::socket;
 
 /// Packets read in one turn.
 const PACKETS_PER_TURN: usize = 2048;
@@ -92,7 +93,14 @@ impl Source for Pcap {
         }
     }
 
+    /// libpcap keeps it to itself that the interface is down, so this asks.
     fn drops(&mut self) -> Result<u64, SourceError> {
+        let is_up = socket::is_up(self.fd(), &self.name);
+        let gone =
+            |e: std::io::Error| SourceError::Gone { interface: self.name.clone(), reason: e.to_string() };
+        if !is_up.map_err(gone)? {
+            return Err(SourceError::Down { interface: self.name.clone() });
+        }
         let total = self.handle.stats().map_err(|e| self.gone(&e))?.dropped;
         let new = total.wrapping_sub(self.dropped);
         self.dropped = total;
