@@ -1,8 +1,9 @@
-//! The wire: `lastseen.v1` messages and services, the encoding of observation batches, and the conversions
-//! between generated types and the domain's.
+//! The wire: `lastseen.v1` messages and services, the encoding of observation batches, the limits of both ends, and
+//! the conversions between generated types and the domain's.
 
 pub mod batch;
 pub mod convert;
+pub mod limits;
 
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {

@@ -14,6 +14,7 @@ mod wire;
 
 use lastseen_packet::observation::Columns;
 
+use crate::limits;
 use blocks::Compressor;
 use planes::{Columnar, Planes};
 use wire::Reader;
@@ -36,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rows: 65_536, encoded_bytes: 1 << 20, raw_bytes: 8 << 20 }
+        Self { rows: limits::BATCH_ROWS, encoded_bytes: limits::COLUMNS_BYTES, raw_bytes: limits::RAW_BYTES }
     }
 }
 

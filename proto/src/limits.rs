@@ -1,0 +1,82 @@
+//! What both ends of the wire must agree on. An agent keeps to these, a coordinator refuses what does not.
+//!
+//! Limits that only one program knows (queues, pages, files) stay with that program.
+
+use std::ops::RangeInclusive;
+
+const SECOND: i64 = 1_000_000_000;
+
+/// Bytes of each packet that a capture may keep. Fewer do not hold the headers that tell packets apart; no captured
+/// packet is asked for beyond what an IPv4 header can count.
+pub const SNAP_LENGTH: RangeInclusive<u32> = 64..=65_535;
+/// Bytes of each packet kept when the caller names none: an overlay's headers and the pod's, options included.
+pub const DEFAULT_SNAP_LENGTH: u32 = 192;
+/// Bytes of a filter, which is longer than any person writes and bounds what the compiler is given.
+pub const FILTER_BYTES: usize = 4_096;
+/// Captures that have not ended, on one node: each takes rings of its own at every interface.
+pub const CAPTURES_PER_NODE: usize = 4;
+
+/// Longest window, in nanoseconds. The clocks' offset is measured before the window and drifts during it.
+pub const DURATION_NANOS: i64 = 3600 * SECOND;
+/// Nanoseconds that agents record before the window, so that a packet already under way is known.
+pub const LEAD_NANOS: i64 = SECOND;
+/// Nanoseconds that agents record after the window: a packet queued on an unresolved neighbour is dropped about 3 s
+/// later, and until then it is late and not lost.
+pub const TAIL_NANOS: i64 = 4 * SECOND;
+
+/// Bytes of one gRPC message in either direction; a node's topology is the largest.
+pub const MESSAGE_BYTES: usize = 4 << 20;
+/// Bytes of one encoded `ObservationBatch`, names and counters included.
+pub const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of a batch's `columns`: what `BATCH_BYTES` leaves when every name beside them is as long as it may be.
+pub const COLUMNS_BYTES: usize = BATCH_BYTES - (4 << 10);
+/// Bytes of a batch's columns after decompression, which bounds what a small message can make a decoder allocate.
+pub const RAW_BYTES: u32 = 8 << 20;
+/// Rows of one batch. Agents send a few thousand; decoded, this many take about 5 MiB.
+pub const BATCH_ROWS: u32 = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::v1;
+
+    #[test]
+    fn the_longest_columns_fit_into_a_batch_with_the_longest_names() {
+        let point = v1::ObservationPoint {
+            netns: "s".repeat(255),
+            interface: "i".repeat(15),
+            index: u32::MAX,
+            direction: v1::Direction::Out.into(),
+            kind: i32::MAX,
+            mtu: u32::MAX,
+            gso_known: true,
+        };
+        let counters = v1::PointCounters {
+            received: u64::MAX,
+            kernel_drops: u64::MAX,
+            agent_drops: u64::MAX,
+            filtered: u64::MAX,
+            own_connections: u64::MAX,
+            undecoded: u64::MAX,
+            bytes: u64::MAX,
+            unreadable: u64::MAX,
+        };
+        let batch = v1::ObservationBatch {
+            key: Some(v1::BatchKey {
+                capture_id: "c".repeat(63),
+                point: Some(point),
+                incarnation: u64::MAX,
+                sequence: u64::MAX,
+            }),
+            slice_start_nanos: -1,
+            slice_end_nanos: -1,
+            realtime_minus_monotonic_nanos: -1,
+            counters: Some(counters),
+            rows: BATCH_ROWS,
+            columns: vec![0; COLUMNS_BYTES].into(),
+        };
+        assert!(batch.encoded_len() <= BATCH_BYTES, "{} bytes", batch.encoded_len());
+    }
+}
