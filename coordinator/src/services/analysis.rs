@@ -164,8 +164,11 @@ fn check_ratio(request: &v1::DiffNodesRequest) -> Result<(), Error> {
 
 /// An end of a path, as the report writes it: one of the capture's nodes, or an address with or without a port.
 fn end(field: &'static str, given: &str, capture: &Capture) -> Result<Option<String>, Error> {
-    if given.is_empty() || capture.part(given).is_some() {
-        return Ok(Some(given.to_owned()).filter(|given| !given.is_empty()));
+    if given.is_empty() {
+        return Ok(None);
+    }
+    if capture.part(given).is_some() {
+        return Ok(Some(given.to_owned()));
     }
     let address = given.parse().map(|address: IpAddr| address.to_string());
     let address = address.or_else(|_| given.parse().map(|address: SocketAddr| address.to_string()));

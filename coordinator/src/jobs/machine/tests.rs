@@ -1,7 +1,9 @@
 //! The parts of a capture's life that take longer than a test may wait.
 
 use super::*;
+use crate::limits;
 use crate::model::{ClockFix, Counters, Point, PointKey, SECOND};
+use crate::store::StoredCount;
 
 const NOW: i64 = 1_000 * SECOND;
 

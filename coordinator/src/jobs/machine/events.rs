@@ -1,0 +1,77 @@
+//! What happens to a capture: agents speak, batches arrive, people stop it, its correlation run ends.
+
+use super::{Machine, Status};
+use crate::model::{BatchKey, State, Window};
+use crate::store::StoredCount;
+
+impl Machine {
+    /// An agent spoke.
+    pub fn status(&mut self, node: &str, status: Status, now_nanos: i64) {
+        let capture_state = self.capture.state;
+        let Some(part) = self.capture.part_mut(node).filter(|part| !part.state.is_final()) else { return };
+        if *part.incarnation.get_or_insert(status.incarnation) != status.incarnation {
+            return;
+        }
+        if part.state != status.state {
+            self.progress_nanos = now_nanos;
+        }
+        part.points = status.points;
+        part.coverage = status.coverage;
+        match status.state {
+            State::Armed => {
+                part.armed_at_nanos.get_or_insert(now_nanos);
+                if part.state == State::Arming {
+                    part.state = State::Armed;
+                }
+            }
+            State::Running | State::Draining if capture_state >= State::Running => part.state = status.state,
+            State::Completed | State::Failed | State::Cancelled => {
+                part.state = status.state;
+                part.reason = status.reason;
+            }
+            _ => {}
+        }
+    }
+
+    /// What is on stable storage now.
+    pub fn stored(&mut self, counts: Vec<StoredCount>, now_nanos: i64) {
+        if self.ledger.replace(counts) {
+            self.progress_nanos = now_nanos;
+        }
+    }
+
+    /// A batch will never be stored.
+    pub fn refused(&mut self, key: &BatchKey) {
+        self.ledger.refuse(key);
+    }
+
+    /// Somebody asked to end it.
+    pub fn stop(&mut self, who: &str, now_nanos: i64) {
+        match (self.capture.state, self.capture.window) {
+            (State::Running, Some(window)) if window.start_nanos < now_nanos => {
+                let end_nanos = window.end_nanos.min(now_nanos);
+                self.capture.window = Some(Window { end_nanos, ..window });
+                self.capture.reason = format!("stopped by {who}");
+                self.committed.clear();
+            }
+            (State::Pending | State::Arming | State::Running, _) => {
+                self.end(State::Cancelled, &format!("stopped by {who} before its window began"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The correlation run came to its end.
+    pub fn correlated(&mut self, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.capture.state = State::Completed,
+            Err(reason) => self.end(State::Failed, &reason),
+        }
+        if self.capture.state == State::Completed
+            && self.capture.parts.iter().all(|part| part.state == State::Failed)
+        {
+            self.capture.state = State::Failed;
+            self.capture.reason = format!("every node failed: {}", self.reasons());
+        }
+    }
+}

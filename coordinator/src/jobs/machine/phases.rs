@@ -1,0 +1,150 @@
+//! The rules of each state: what it waits for, whom it tells, and when the next one comes.
+
+use super::{Effect, Links, Machine};
+use crate::fleet::Command;
+use crate::limits;
+use crate::model::{MILLISECOND, Part, State, Window};
+
+impl Machine {
+    pub(super) fn begin(&mut self, now_nanos: i64) {
+        self.arm_deadline_nanos = now_nanos + limits::ARM_NANOS;
+        self.capture.state = State::Arming;
+        self.capture.parts.iter_mut().for_each(|part| part.state = State::Arming);
+    }
+
+    pub(super) fn arm(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
+        let job = std::sync::Arc::new(self.capture.clone());
+        for part in self.capture.parts.iter_mut().filter(|part| part.state == State::Arming) {
+            match links.get(&part.node) {
+                Some(link) if self.asked.get(&part.node) != Some(&link.session) => {
+                    self.asked.insert(part.node.clone(), link.session);
+                    sends.push(Effect::SaveTopology(part.node.clone()));
+                    // One that came back with it will say by itself that it is ready.
+                    if !link.works_on_it {
+                        sends.push(Effect::Send(part.node.clone(), Command::Arm(job.clone())));
+                    }
+                }
+                _ if now_nanos >= self.arm_deadline_nanos => {
+                    fail(part, &not_armed(links.contains_key(&part.node)));
+                }
+                _ => {}
+            }
+        }
+        let refusal = |part: &&Part| part.state == State::Failed && part.reason.starts_with("filter:");
+        if let Some(reason) = self.capture.parts.iter().find(refusal).map(|part| part.reason.clone()) {
+            self.end(State::Failed, &reason);
+        } else if self.capture.parts.iter().all(|part| part.state.is_final()) {
+            self.end(State::Failed, &format!("no node could be armed: {}", self.reasons()));
+        } else if self.capture.parts.iter().all(|part| part.state != State::Arming) {
+            self.fix_window(now_nanos);
+        }
+    }
+
+    fn fix_window(&mut self, now_nanos: i64) {
+        let earliest = now_nanos + limits::START_LEAD_NANOS;
+        let start_nanos = self.capture.spec.start_at_nanos.map_or(earliest, |at| at.max(earliest));
+        let end_nanos = start_nanos + self.capture.spec.duration_nanos;
+        self.capture.window = Some(Window { start_nanos, end_nanos });
+        self.capture.state = State::Running;
+    }
+
+    pub(super) fn run(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
+        let Some(window) = self.capture.window else { return };
+        self.follow(links, window, sends);
+        if self.capture.parts.iter().all(|part| part.state.is_final()) {
+            let end_nanos = window.end_nanos.min(now_nanos).max(window.start_nanos + MILLISECOND);
+            self.capture.window = Some(Window { end_nanos, ..window });
+            self.start_draining(now_nanos);
+        } else if now_nanos >= window.end_nanos {
+            self.start_draining(now_nanos);
+        }
+    }
+
+    fn start_draining(&mut self, now_nanos: i64) {
+        self.capture.state = State::Draining;
+        self.progress_nanos = now_nanos;
+    }
+
+    /// Keeps clocks, tells the window to whom has not heard it, and notices agents that were started anew.
+    fn follow(&mut self, links: &Links, window: Window, sends: &mut Vec<Effect>) {
+        let was_stopped = window.end_nanos < window.start_nanos + self.capture.spec.duration_nanos;
+        for part in self.capture.parts.iter_mut().filter(|part| !part.state.is_final()) {
+            let Some(link) = links.get(&part.node) else { continue };
+            if part.incarnation.is_some_and(|known| known != link.incarnation) {
+                fail(part, "its agent was restarted during the capture; what it had not sent is lost");
+                continue;
+            }
+            part.clock_start.get_or_insert(link.clock);
+            part.clock_end = Some(link.clock);
+            if self.committed.get(&part.node) == Some(&link.session) {
+                continue;
+            }
+            self.committed.insert(part.node.clone(), link.session);
+            let capture = self.capture.id.clone();
+            let end_monotonic_nanos = link.clock.to_monotonic(window.end_nanos);
+            if part.state == State::Armed {
+                let start_monotonic_nanos = link.clock.to_monotonic(window.start_nanos);
+                let start_nanos = window.start_nanos;
+                let commit =
+                    Command::Commit { capture, start_monotonic_nanos, end_monotonic_nanos, start_nanos };
+                // Agents tell their network once more right before they say that they are ready.
+                sends.push(Effect::SaveTopology(part.node.clone()));
+                sends.push(Effect::Send(part.node.clone(), commit));
+            }
+            // An agent that has its window already takes no other: only an end shortens it.
+            if was_stopped {
+                let capture = self.capture.id.clone();
+                let end = Command::End { capture, end_monotonic_nanos: Some(end_monotonic_nanos) };
+                sends.push(Effect::Send(part.node.clone(), end));
+            }
+        }
+    }
+
+    pub(super) fn drain(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
+        let Some(window) = self.capture.window else { return };
+        self.follow(links, window, sends);
+        let is_over = now_nanos >= self.drain_deadline_nanos();
+        let all_final = self.capture.parts.iter().all(|part| part.state.is_final());
+        if !(is_over || all_final && self.ledger.is_complete(&self.capture)) {
+            return;
+        }
+        for part in &mut self.capture.parts {
+            if !part.state.is_final() {
+                fail(part, &not_drained(links.contains_key(&part.node)));
+            }
+            self.ledger.note_missing(part);
+        }
+        self.capture.state = State::Correlating;
+    }
+
+    pub(super) fn drain_deadline_nanos(&self) -> i64 {
+        let end = self.capture.window.map_or(0, |window| window.end_nanos);
+        let tail_end = end + limits::TAIL_NANOS;
+        let idle = self.progress_nanos.max(tail_end) + limits::DRAIN_IDLE_NANOS;
+        let recovery = self.recovered_nanos.map_or(0, |at| at + limits::RECOVERY_NANOS);
+        let latest = tail_end.max(self.recovered_nanos.unwrap_or(0)) + limits::DRAIN_NANOS;
+        idle.max(recovery).min(latest)
+    }
+}
+
+fn fail(part: &mut Part, reason: &str) {
+    part.state = State::Failed;
+    reason.clone_into(&mut part.reason);
+}
+
+fn not_armed(is_connected: bool) -> String {
+    let seconds = limits::ARM_NANOS / 1_000_000_000;
+    if is_connected {
+        format!("did not get ready within {seconds} s; look at its agent's log")
+    } else {
+        format!("went offline and did not come back within {seconds} s; start its agent")
+    }
+}
+
+fn not_drained(is_connected: bool) -> String {
+    if is_connected {
+        "did not finish in time; what it had not sent is missing".to_owned()
+    } else {
+        "offline at the end of the capture; what it had not sent is missing".to_owned()
+    }
+}
