@@ -23,6 +23,12 @@ if [ -n "$$missing" ]; then \
 fi
 endef
 
+# $(call fuzz,TARGET,LONGEST INPUT,CORPUS): a target without a corpus makes its own first inputs.
+define fuzz
+cd fuzz && mkdir -p target/corpus/$(1) && cargo run --release --bin $(1) -- \
+  -max_total_time=$(FUZZ_SECONDS) -max_len=$(2) -artifact_prefix=target/ target/corpus/$(1) $(3)
+endef
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -50,8 +56,8 @@ scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=
 
 .PHONY: fuzz
 fuzz: packages ## run each fuzz target for FUZZ_SECONDS from its corpus
-	cd fuzz && mkdir -p target/corpus && cargo run --release --bin decode -- \
-	  -max_total_time=$(FUZZ_SECONDS) -max_len=512 -artifact_prefix=target/ target/corpus corpus/decode
+	$(call fuzz,decode,512,corpus/decode)
+	$(call fuzz,batch,2048)
 
 .PHONY: bench
 bench: packages ## measure for some minutes, ONLY=part,part; the table goes to target/bench.md
