@@ -40,10 +40,15 @@ pub struct Config {
     #[arg(long, env = "LASTSEEN_BACKEND", value_enum, default_value_t)]
     pub backend: Backend,
 
-    /// Ring memory per interface and direction, in bytes
+    /// Ring memory per interface and direction, in bytes, as far as --ring-max-bytes allows
     #[arg(long, env = "LASTSEEN_RING_BYTES", value_name = "BYTES", default_value_t = 4 << 20,
           value_parser = clap::value_parser!(u64).range(8192..=1 << 30))]
     pub ring_bytes: u64,
+
+    /// Ring memory of all captures together, in bytes; rings get smaller to fit, and what does not fit is refused
+    #[arg(long, env = "LASTSEEN_RING_MAX_BYTES", value_name = "BYTES", default_value_t = 512 << 20,
+          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
+    pub ring_max_bytes: u64,
 
     /// Memory for observations that the coordinator has not acknowledged, in bytes; beyond it they are dropped and
     /// counted

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lastseen_proto::limits::MESSAGE_BYTES;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
 use lastseen_runtime::client::{connect, explain_status};
 use lastseen_runtime::tls::Pki;
@@ -42,8 +43,6 @@ impl Default for Pace {
 
 /// How often a stopping agent without a connection looks whether its jobs have ended.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
-/// Largest message either way, in bytes.
-const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Keeps the agent connected.
 pub struct Control {
@@ -110,8 +109,8 @@ impl Control {
         let Some(connection) = shutdown.run_until_cancelled(connecting).await else { return Ok(()) };
         let (dialed, channel) = connection.map_err(|e| Trouble::Unreachable(e.to_string()))?;
         let client = AgentServiceClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
         let session = Session::open(client.clone(), &self.context, dialed).await?;
         tracing::info!(server, version = session.coordinator_version(), "connected");
         self.set_connected(true);

@@ -11,12 +11,11 @@ mod per_hop;
 mod reach;
 
 use lastseen_packet::{Decoded, Gso};
+use lastseen_proto::limits::FILTER_BYTES;
 use pcap::{BpfProgram, Capture, Linktype};
 
 use self::reach::Reach;
 
-/// Longest accepted expression in bytes.
-const MAX_LENGTH: usize = 4096;
 /// `DLT_RAW` of Linux: the version nibble tells IPv4 from IPv6.
 const RAW: Linktype = Linktype(12);
 
@@ -24,7 +23,7 @@ const RAW: Linktype = Linktype(12);
 #[derive(Debug, thiserror::Error)]
 pub enum FilterError {
     /// Longer than any person writes.
-    #[error("filter: {0} bytes long; the limit is {MAX_LENGTH}")]
+    #[error("filter: {0} bytes long; the limit is {FILTER_BYTES}")]
     TooLong(usize),
     /// libpcap refused it.
     #[error(
@@ -58,7 +57,7 @@ pub struct Filter {
 impl Filter {
     /// Compiles `expression`, a pcap-filter(7); empty matches everything.
     pub fn compile(expression: &str) -> Result<Self, FilterError> {
-        if expression.len() > MAX_LENGTH {
+        if expression.len() > FILTER_BYTES {
             return Err(FilterError::TooLong(expression.len()));
         }
         if expression.trim().is_empty() {

@@ -9,6 +9,7 @@ use lastseen_runtime::tls::{Pki, TlsError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::capture::budget::Budget;
 use crate::config::Config;
 use crate::control::{Control, Pace};
 use crate::interfaces::NetlinkError;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         node: node.into(),
         backend: config.backend,
         ring_bytes: config.ring_bytes as usize,
+        rings: Budget::new(config.ring_max_bytes as usize),
         network,
         outbox: Arc::new(Outbox::new(rand::random(), config.unacked_max_bytes as usize)),
         board: Board::default(),

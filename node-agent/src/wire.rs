@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use lastseen_proto::limits::{DEFAULT_SNAP_LENGTH, SNAP_LENGTH};
 use lastseen_proto::v1;
 
 use crate::capture::backend::Direction;
 use crate::capture::counters::Counters;
-use crate::job::spec::{DEFAULT_SNAP_LENGTH, SNAP_LENGTHS, Spec};
+use crate::job::spec::Spec;
 use crate::job::status::{PointId, PointStatus, State, Status};
 
 /// An observation point of the agent's own namespace.
@@ -66,8 +67,8 @@ pub(crate) fn status(status: &Status) -> v1::CaptureStatus {
 pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spec, String> {
     let asked = message.spec.ok_or("spec: missing; is the coordinator of another version?")?;
     let snap_length = asked.snap_length.unwrap_or(DEFAULT_SNAP_LENGTH);
-    if !SNAP_LENGTHS.contains(&snap_length) {
-        let (low, high) = (SNAP_LENGTHS.start(), SNAP_LENGTHS.end());
+    if !SNAP_LENGTH.contains(&snap_length) {
+        let (low, high) = (SNAP_LENGTH.start(), SNAP_LENGTH.end());
         return Err(format!("snap_length: {snap_length} is not within {low} and {high}"));
     }
     let identity_key = message

@@ -348,6 +348,51 @@ fn jobs_that_cannot_be_done_say_why_and_leave_the_agent_running() {
     });
 }
 
+/// Bytes of the rings that a process has mapped.
+fn mapped_rings(agent: &Agent) -> usize {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", agent.0.id())).unwrap();
+    let length = |line: &str| {
+        let (begin, end) = line.split_whitespace().next()?.split_once('-')?;
+        Some(usize::from_str_radix(end, 16).ok()? - usize::from_str_radix(begin, 16).ok()?)
+    };
+    maps.lines().filter(|line| line.contains("socket:[")).filter_map(length).sum()
+}
+
+#[test]
+fn rings_keep_to_the_nodes_budget_and_are_given_back() {
+    let lab = Lab::new();
+    let (server, client) = (lab.coordinator_pki.clone(), lab.agent_pki.clone());
+    lab.run(move || async move {
+        let mut coordinator = Coordinator::start(&server, 0).await;
+        let settings = client.join("agent.toml");
+        std::fs::write(&settings, "ring-max-bytes = 3145728\n").unwrap();
+        let agent = agent(&client, coordinator.port, &["--config", settings.to_str().unwrap()]);
+        coordinator.register().await;
+        let end = |capture: &str| {
+            Down::EndCapture(EndCapture { capture_id: capture.into(), end_monotonic_nanos: None })
+        };
+        // Two rings of 4 MiB are wanted: 3 MiB hold two of 1 MiB, then two of half that, then none.
+        for (capture, mapped) in [("c-1", 2 << 20), ("c-2", 3 << 20)] {
+            coordinator.send(arm(capture, on_eth0())).await;
+            let armed = coordinator.status(capture, &[Armed, Failed]).await;
+            assert_eq!((armed.state(), mapped_rings(&agent)), (Armed, mapped), "{}", armed.reason);
+        }
+        coordinator.send(arm("c-3", on_eth0())).await;
+        assert_eq!(
+            coordinator.status("c-3", &[Armed, Failed]).await.reason,
+            "node node-a: ring memory: 2 rings need at least 524288 bytes, and of the 3145728 bytes of \
+             --ring-max-bytes 3145728 are in use; name fewer interfaces, wait for other captures to end, or give the \
+             agent a larger --ring-max-bytes"
+        );
+        coordinator.send(end("c-1")).await;
+        coordinator.status("c-1", &[Cancelled]).await;
+        assert_eq!(mapped_rings(&agent), 1 << 20);
+        coordinator.send(arm("c-4", on_eth0())).await;
+        let armed = coordinator.status("c-4", &[Armed, Failed]).await;
+        assert_eq!((armed.state(), mapped_rings(&agent)), (Armed, 3 << 20), "{}", armed.reason);
+    });
+}
+
 #[test]
 fn a_late_start_and_a_packet_limit_are_told() {
     let lab = Lab::new();

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use coordinator::Coordinator;
+use lastseen_node_agent::capture::budget::Budget;
 use lastseen_node_agent::control::{Control, Pace};
 use lastseen_node_agent::interfaces::watch::Network;
 use lastseen_node_agent::job::Context;
@@ -46,6 +47,7 @@ impl Agent {
             node: "node-a".into(),
             backend: Backend::Auto,
             ring_bytes: 8192,
+            rings: Budget::new(1 << 20),
             network: Network::open().await.unwrap(),
             outbox: outbox.clone(),
             board: Board::default(),

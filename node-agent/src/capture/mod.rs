@@ -2,6 +2,7 @@
 
 pub mod af_packet;
 pub mod backend;
+pub mod budget;
 pub mod counters;
 pub mod lens;
 pub mod pcap;

@@ -13,6 +13,7 @@ use super::spec::{Backend, Spec};
 use super::status::{PointId, PointStatus, Totals};
 use crate::capture::af_packet::AfPacket;
 use crate::capture::backend::{Direction, Settings, Source, SourceError, Target};
+use crate::capture::budget::Reservation;
 use crate::capture::lens::{Lens, OwnEndpoints};
 use crate::capture::pcap::Pcap;
 use crate::capture::window::Window;
@@ -31,6 +32,8 @@ pub(super) struct Armed {
     /// Ends when every worker has.
     pub(super) notes: Receiver<String>,
     pub(super) coverage: Vec<String>,
+    /// Let go when every worker has ended.
+    pub(super) rings: Option<Reservation>,
     points: Vec<(PointId, Arc<Totals>)>,
 }
 
@@ -64,9 +67,11 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
             "not captured: no tunnel and no route with a gateway leaves by them; name them if they matter"
         );
     }
+    let mut rings = reserve(context, spec, 2 * selection.links.len())?;
+    let settings = Settings { snap_length: spec.snap_length, ring_bytes: rings.ring_bytes() };
     let (mut points, mut readers) = (Vec::new(), Vec::new());
     for link in &selection.links {
-        match open_points(context, spec, link) {
+        match open_points(context, spec, link, settings) {
             Ok(opened) => {
                 for (point, totals, reader) in opened {
                     points.push((point, totals));
@@ -80,17 +85,41 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     if points.is_empty() {
         return Err(format!("node {}: {}", context.node, selection.coverage.join("; ")));
     }
+    rings.keep(points.len());
     let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
-    let notes = start(readers, spec, &decode_config(snapshot), &window)
-        .map_err(|e| format!("node {}: cannot start a capture thread: {e}", context.node))?;
-    Ok(Armed { window, notes, coverage: selection.coverage, points })
+    let notes = start(readers, spec, &decode_config(snapshot), &window).map_err(|e| {
+        // Those that did start would wait for ever.
+        window.abandon();
+        format!("node {}: cannot start a capture thread: {e}", context.node)
+    })?;
+    Ok(Armed { window, notes, coverage: selection.coverage, rings: Some(rings), points })
+}
+
+/// Ring memory for `count` points, smaller than usual if the node's budget is nearly spent.
+fn reserve(context: &Context, spec: &Spec, count: usize) -> Result<Reservation, String> {
+    let rings = context.rings.reserve(count, context.ring_bytes);
+    let rings = rings.map_err(|e| format!("node {}: {e}", context.node))?;
+    if rings.ring_bytes() < context.ring_bytes {
+        let (bytes, wanted) = (rings.ring_bytes(), context.ring_bytes);
+        tracing::warn!(
+            capture = spec.capture,
+            bytes,
+            wanted,
+            "rings are smaller to keep to --ring-max-bytes"
+        );
+    }
+    Ok(rings)
 }
 
 type Opened = (PointId, Arc<Totals>, Point<BatchSink>);
 
 /// The two points of an interface.
-fn open_points(context: &Context, spec: &Spec, link: &Link) -> Result<Vec<Opened>, String> {
-    let settings = Settings { snap_length: spec.snap_length, ring_bytes: context.ring_bytes };
+fn open_points(
+    context: &Context,
+    spec: &Spec,
+    link: &Link,
+    settings: Settings,
+) -> Result<Vec<Opened>, String> {
     let open = |(direction, source): Handle| {
         let point = point_id(link, direction, source.gso_known());
         let totals = Arc::new(Totals::default());

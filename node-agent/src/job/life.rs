@@ -70,6 +70,7 @@ impl Job {
         while let Some(note) = self.armed.notes.recv().await {
             self.note(note);
         }
+        self.armed.rings = None;
         if state == State::Cancelled {
             self.context.outbox.forget(&self.capture);
         }

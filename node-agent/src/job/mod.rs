@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use self::board::Board;
 use self::spec::{Backend, Spec};
 use self::status::{State, Status};
+use crate::capture::budget::Budget;
 use crate::interfaces::watch::Network;
 use crate::metrics::Metrics;
 use crate::publish::outbox::Outbox;
@@ -31,8 +32,10 @@ pub struct Context {
     pub node: Arc<str>,
     /// How packets are captured.
     pub backend: Backend,
-    /// Ring memory of one observation point in bytes.
+    /// Ring memory of one observation point in bytes, as far as the budget allows.
     pub ring_bytes: usize,
+    /// Ring memory of all jobs together.
+    pub rings: Budget,
     /// The node's interfaces.
     pub network: Network,
     /// Where batches go.

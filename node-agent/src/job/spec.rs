@@ -2,11 +2,6 @@
 
 use std::net::SocketAddr;
 
-/// Bytes of a packet that are kept unless the job says otherwise.
-pub const DEFAULT_SNAP_LENGTH: u32 = 192;
-/// What a job may ask for.
-pub const SNAP_LENGTHS: std::ops::RangeInclusive<u32> = 64..=65_535;
-
 /// How packets are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lastseen_proto::batch::Encoder;
+use lastseen_proto::limits::COLUMNS_BYTES;
 use lastseen_proto::v1::{BatchKey, ObservationBatch, ObservationPoint};
 
 use super::outbox::Outbox;
@@ -12,8 +13,6 @@ use crate::job::status::{PointId, Totals};
 use crate::metrics::Metrics;
 use crate::wire;
 
-/// Largest encoded slice in bytes, as the coordinator accepts it.
-const MAX_ENCODED_BYTES: usize = 1 << 20;
 /// What a slice may take; asked for before the work of encoding.
 const TYPICAL_BYTES: usize = 64 << 10;
 
@@ -56,7 +55,7 @@ impl Sink for BatchSink {
             return false;
         }
         let columns = match self.encoder.encode(slice.columns) {
-            Ok(columns) if columns.len() <= MAX_ENCODED_BYTES => columns,
+            Ok(columns) if columns.len() <= COLUMNS_BYTES => columns,
             Ok(columns) => {
                 tracing::error!(
                     bytes = columns.len(),
