@@ -137,6 +137,7 @@ impl Session<'_> {
         let mut heard = Instant::now();
         let mut next_ping = Instant::now();
         loop {
+            let due = self.topology_due;
             tokio::select! {
                 () = self.context.stopping.cancelled() => return Err(Error::Stopping.into()),
                 why = &mut session.cut_off => return Err(self.cut_off(why.ok())),
@@ -158,7 +159,7 @@ impl Session<'_> {
                     send(outbox, self.ping()).await?;
                     next_ping += self.ping_interval();
                 }
-                () = tokio::time::sleep_until(self.topology_due.unwrap_or(next_ping)), if self.topology_due.is_some() => {
+                () = tokio::time::sleep_until(due.unwrap_or(next_ping)), if due.is_some() => {
                     self.save_topology().await;
                 }
                 () = tokio::time::sleep_until(heard + limits::SILENCE) => {
