@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lastseen_packet::observation::Overlay;
 
 use crate::cause::{self, Leg};
+use crate::clock::Clocks;
 use crate::coverage::Coverage;
 use crate::flows::{Flows, view};
 use crate::input::Job;
@@ -35,6 +36,7 @@ pub(crate) struct Assembler<'r, 'a> {
     pub(crate) flows: &'r Flows,
     pub(crate) coverage: &'r [Coverage],
     pub(crate) plans: &'r Plans,
+    pub(crate) clocks: &'r Clocks,
 }
 
 /// A conversation with its settled losses.
@@ -290,8 +292,10 @@ impl Assembler<'_, '_> {
                     node: node.name.clone(),
                     state: node.state,
                     reason: node.reason.clone(),
-                    clock_offset_nanos: node.clock_offset_nanos,
-                    clock_error_nanos: node.clock_error_nanos,
+                    clock_offset_nanos: node
+                        .clock_offset_nanos
+                        .map(|offset| offset.saturating_add(self.clocks.ahead_nanos(index))),
+                    clock_error_nanos: self.clocks.error_nanos(index),
                     packets: own().map(|point| packets[point]).sum(),
                     kernel_drops: own().map(|point| self.coverage[point].totals.kernel_drops).sum(),
                     agent_drops: own().map(|point| self.coverage[point].totals.agent_drops).sum(),

@@ -4,6 +4,7 @@ use lastseen_packet::observation::{Columns, Observation, gso, marks};
 use lastseen_packet::segments;
 
 use crate::assemble::Assembler;
+use crate::clock::{Clocks, Crossings};
 use crate::coverage::Coverage;
 use crate::flows::{FLOW_LIMIT, Flows, is_matched};
 use crate::fragments::Fragmented;
@@ -12,7 +13,7 @@ use crate::judge::Court;
 use crate::network::Network;
 use crate::plan::Plans;
 use crate::report::Outcome;
-use crate::run;
+use crate::run::{self, Partitions};
 use crate::sighting::Sighting;
 
 /// Most observation points of a run.
@@ -133,10 +134,29 @@ impl Correlator {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
             }
         }
-        let plans = Plans::new(&job, &network, &flows, &coverage);
-        let findings = run::run(&Court::new(&job, &plans, &coverage), sightings);
-        Assembler { job: &job, network: &network, flows: &flows, coverage: &coverage, plans: &plans }
-            .outcome(findings)
+        let mut clocks = Clocks::measured(&job);
+        let mut plans = Plans::new(&job, &network, &flows, &coverage, &clocks);
+        let crossings = Crossings::new(&job, &plans, clocks.recording());
+        let (mut partitions, differences) = Partitions::new(sightings, &plans, &crossings);
+        clocks = clocks.refined(&differences);
+        if clocks.is_refined() {
+            partitions.correct(&job, &clocks);
+            flows.correct(&job, &clocks);
+            for (coverage, point) in coverage.iter_mut().zip(&job.points) {
+                coverage.correct(|time| clocks.correct(point.node, time));
+            }
+        }
+        plans = Plans::new(&job, &network, &flows, &coverage, &clocks);
+        let findings = run::run(&Court::new(&job, &plans, &coverage), partitions);
+        Assembler {
+            job: &job,
+            network: &network,
+            flows: &flows,
+            coverage: &coverage,
+            plans: &plans,
+            clocks: &clocks,
+        }
+        .outcome(findings)
     }
 }
 

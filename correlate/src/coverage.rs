@@ -65,6 +65,14 @@ impl Coverage {
         self.flatten();
     }
 
+    /// Puts the stretches onto another clock, which keeps their order.
+    pub(crate) fn correct(&mut self, to: impl Fn(i64) -> i64) {
+        let moved = |time: i64| if matches!(time, i64::MIN | i64::MAX) { time } else { to(time) };
+        for blind in &mut self.blind {
+            (blind.start, blind.end) = (moved(blind.start), moved(blind.end));
+        }
+    }
+
     /// Makes the blind stretches disjoint and ascending, the highest rate winning.
     fn flatten(&mut self) {
         let mut edges: Vec<i64> = self.blind.iter().flat_map(|blind| [blind.start, blind.end]).collect();

@@ -6,6 +6,7 @@ use lastseen_packet::Segment;
 use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, SipKey, protocol};
 
 use crate::bytes_seen::{Arrival, BytesSeen};
+use crate::clock::Clocks;
 use crate::domain::Domain;
 use crate::input::Job;
 use crate::report::{FlowRecord, OverlayReport};
@@ -86,6 +87,15 @@ impl Flows {
         flow.flags |= row.tcp_flags;
         flow.length = (flow.length.0.min(row.ip_length), flow.length.1.max(row.ip_length));
         flow.ttl = (flow.ttl.0.min(row.ttl), flow.ttl.1.max(row.ttl));
+    }
+
+    /// Puts first and last times onto the coordinator's clock.
+    pub(crate) fn correct(&mut self, job: &Job, clocks: &Clocks) {
+        for flow in self.all.iter_mut().filter(|flow| flow.packets > 0) {
+            let node = job.points[usize::from(flow.point)].node;
+            flow.first = clocks.correct(node, flow.first);
+            flow.last = clocks.correct(node, flow.last);
+        }
     }
 
     /// Retransmissions and late arrivals of one point, whose sightings are in order of time and name their flow.

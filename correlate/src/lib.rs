@@ -4,13 +4,15 @@
 //! disappeared. Same input, same bytes out, whatever the order of batches.
 //!
 //! The way of an observation: a row is expanded into canonical segments, each kept as a 32-byte sighting; the flows
-//! name the conversations (5-tuple within a tenant); topology gives each conversation a path of captured points; the
-//! sightings of one identity become trajectories along it; each trajectory gets a state; the states are summed, losses
-//! get a pattern and a cause, and the whole becomes a report.
+//! name the conversations (5-tuple within a tenant); topology, and the tunnels packets were seen in, give each
+//! conversation a path of captured points; packets that were seen on two nodes correct the clocks; the sightings of one
+//! identity become trajectories along the path; each trajectory gets a state; the states are summed, losses get a
+//! pattern and a cause, and the whole becomes a report.
 
 mod assemble;
 mod bytes_seen;
 mod cause;
+mod clock;
 mod correlator;
 mod coverage;
 mod delay;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::assemble::Assembler;
+use crate::clock::READING_NANOS;
 use crate::input::CaptureState;
 use crate::report::Report;
 use crate::text::grouped;
@@ -16,6 +17,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     notes.extend(nothing_seen(found, report));
     notes.extend(nothing_compared(report));
     notes.extend(failed_nodes(report));
+    notes.extend(wrong_clocks(found));
     let doubts = blind_points(found);
     if doubts.is_empty() && !report.paths.is_empty() {
         notes.push(format!("observed with no capture loss at any of {} points", found.job.points.len()));
@@ -64,6 +66,19 @@ fn failed_nodes(report: &Report) -> impl Iterator<Item = String> {
         let reason = if node.reason.is_empty() { "no reason given" } else { &node.reason };
         format!("{} did not complete: {reason}", node.node)
     })
+}
+
+/// Clocks that packets show to be elsewhere than the coordinator measured them.
+fn wrong_clocks(found: &Assembler<'_, '_>) -> Vec<String> {
+    let wrong = found.job.nodes.iter().enumerate().filter_map(|(index, node)| {
+        let ahead = found.clocks.ahead_nanos(index);
+        (ahead.abs() > node.clock_error_nanos?.saturating_add(READING_NANOS)).then(|| {
+            let side = if ahead > 0 { "ahead of" } else { "behind" };
+            let seconds = ahead.abs() as f64 / 1e9;
+            format!("{}: its clock is {seconds:.6} s {side} what was measured; packets show it, its times are corrected", node.name)
+        })
+    });
+    wrong.take(POINT_NOTES).collect()
 }
 
 fn blind_points(found: &Assembler<'_, '_>) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use lastseen_packet::observation::protocol;
 
+use crate::clock::Clocks;
 use crate::coverage::Coverage;
 use crate::domain::{Domain, is_opaque};
 use crate::flows::Flows;
@@ -48,13 +49,13 @@ pub(crate) struct Course {
 }
 
 impl Plan {
-    fn new(path: Path, job: &Job, coverage: &[Coverage]) -> Self {
+    fn new(path: Path, job: &Job, coverage: &[Coverage], clocks: &Clocks) -> Self {
         let (start, end) = (job.window.start_nanos, job.window.end_nanos);
         let dirty =
             path.points.iter().enumerate().filter(|(_, point)| !coverage[**point].is_clean(start, end));
         let nodes = || path.points.iter().map(|&point| job.points[point].node);
         let crosses = nodes().zip(nodes().skip(1)).any(|(a, b)| a != b);
-        let error = |node: usize| job.nodes[node].clock_error_nanos.unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);
+        let error = |node: usize| clocks.error_nanos(node).unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);
         let worst = nodes().map(error).max().filter(|_| crosses).unwrap_or(0);
         Self {
             points: path.points.iter().map(|&point| point as u16).collect(),
@@ -87,7 +88,13 @@ pub(crate) struct Plans {
 }
 
 impl Plans {
-    pub(crate) fn new(job: &Job, network: &Network<'_>, flows: &Flows, coverage: &[Coverage]) -> Self {
+    pub(crate) fn new(
+        job: &Job,
+        network: &Network<'_>,
+        flows: &Flows,
+        coverage: &[Coverage],
+        clocks: &Clocks,
+    ) -> Self {
         let counts = counts(flows);
         let mut plans = Self::default();
         let mut interned = BTreeMap::new();
@@ -97,7 +104,7 @@ impl Plans {
             let path = path::find(network, domain, source, destination, &seen);
             let next = plans.plans.len() as u32;
             let plan = *interned.entry(path).or_insert_with_key(|path| {
-                plans.plans.push(Plan::new(path.clone(), job, coverage));
+                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
                 next
             });
             by_ends.insert(ends, plan);

@@ -8,7 +8,10 @@ use std::sync::Mutex;
 use std::thread;
 
 use crate::LOST_LIMIT;
+use crate::clock::{Clocks, Crossings, Differences};
+use crate::input::Job;
 use crate::judge::Court;
+use crate::plan::Plans;
 use crate::sighting::Sighting;
 use crate::tally::{Missing, Tally};
 use crate::trajectory::Assigner;
@@ -27,26 +30,68 @@ pub(crate) struct Findings {
     pub(crate) missing: Vec<Missing>,
 }
 
-/// Judges all sightings, which name their conversation.
-pub(crate) fn run(court: &Court<'_>, sightings: Vec<Vec<Sighting>>) -> Findings {
-    let queue = Mutex::new(partition(sightings));
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let work = || {
+/// All sightings, which name their conversation, spread by identity and grouped by it.
+#[derive(Debug)]
+pub(crate) struct Partitions(Vec<Vec<Sighting>>);
+
+impl Partitions {
+    /// Groups the sightings, and finds what they say about clocks where paths cross between nodes.
+    pub(crate) fn new(
+        sightings: Vec<Vec<Sighting>>,
+        plans: &Plans,
+        crossings: &Crossings,
+    ) -> (Self, Differences) {
+        let mut partitions = partition(sightings);
+        let found = on_all_cores(partitions.iter_mut(), |next| {
+            let mut found = Differences::default();
+            while let Some(partition) = next() {
+                partition.sort_unstable_by_key(order);
+                for group in partition.chunk_by(is_same) {
+                    crossings.compare(plans.courses[group[0].owner as usize].plan, group, &mut found);
+                }
+            }
+            found
+        });
+        let mut differences = Differences::default();
+        for found in found {
+            differences.merge(found);
+        }
+        (Self(partitions), differences)
+    }
+
+    /// Puts all stamps onto the coordinator's clock.
+    pub(crate) fn correct(&mut self, job: &Job, clocks: &Clocks) {
+        on_all_cores(self.0.iter_mut(), |next| {
+            while let Some(partition) = next() {
+                for sighting in partition.iter_mut() {
+                    sighting.time =
+                        clocks.correct(job.points[usize::from(sighting.point)].node, sighting.time);
+                }
+                // What belongs together stays together, so only its order in time is new.
+                for group in partition.chunk_by_mut(is_same) {
+                    group.sort_unstable_by_key(order);
+                }
+            }
+        });
+    }
+}
+
+fn order(s: &Sighting) -> impl Ord + use<> {
+    (s.k0, s.owner, s.time, s.point, s.tcp_flags, s.header_length)
+}
+
+fn is_same(a: &Sighting, b: &Sighting) -> bool {
+    a.k0 == b.k0 && a.owner == b.owner
+}
+
+/// Judges all sightings.
+pub(crate) fn run(court: &Court<'_>, partitions: Partitions) -> Findings {
+    let found = on_all_cores(partitions.0.into_iter(), |next| {
         let mut worker = Worker::new(court);
-        while let Some(mut partition) = next(&queue) {
-            worker.work(&mut partition);
+        while let Some(partition) = next() {
+            worker.work(&partition);
         }
         worker.finish()
-    };
-    let found: Vec<Findings> = thread::scope(|scope| {
-        let threads: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-        let mut found = vec![work()];
-        found.extend(
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))),
-        );
-        found
     });
     let mut findings = Findings::default();
     for found in found {
@@ -55,8 +100,23 @@ pub(crate) fn run(court: &Court<'_>, sightings: Vec<Vec<Sighting>>) -> Findings 
     findings
 }
 
-fn next(queue: &Mutex<Vec<Vec<Sighting>>>) -> Option<Vec<Sighting>> {
-    queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop()
+/// Has every core take items until none is left.
+fn on_all_cores<T: Send, R: Send>(
+    items: impl Iterator<Item = T> + Send,
+    work: impl Fn(&mut dyn FnMut() -> Option<T>) -> R + Sync,
+) -> Vec<R> {
+    let queue = Mutex::new(items);
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let work = || work(&mut || queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next());
+    thread::scope(|scope| {
+        let threads: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut found = vec![work()];
+        let join = |thread: thread::ScopedJoinHandle<'_, R>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        found.extend(threads.into_iter().map(join));
+        found
+    })
 }
 
 fn partition(sightings: Vec<Vec<Sighting>>) -> Vec<Vec<Sighting>> {
@@ -88,9 +148,8 @@ impl<'a> Worker<'a> {
         Self { court, assigner: Assigner::default(), tallies, missing: Vec::new() }
     }
 
-    fn work(&mut self, partition: &mut [Sighting]) {
-        partition.sort_unstable_by_key(|s| (s.k0, s.owner, s.time, s.point, s.tcp_flags, s.header_length));
-        for group in partition.chunk_by(|a, b| a.k0 == b.k0 && a.owner == b.owner) {
+    fn work(&mut self, partition: &[Sighting]) {
+        for group in partition.chunk_by(is_same) {
             let conversation = group[0].owner as usize;
             let plan = self.court.plans.courses[conversation].plan;
             let hops = self.court.plans.plans[plan as usize].len();
