@@ -1,6 +1,7 @@
 //! Capturing packets: backends behind one trait, and the workers that turn their frames into observations.
 
 pub mod af_packet;
+mod assembler;
 pub mod backend;
 pub mod budget;
 pub mod counters;

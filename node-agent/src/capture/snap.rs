@@ -7,10 +7,11 @@
 use lastseen_packet::LinkType;
 use lastseen_packet::observation::protocol;
 
+use super::assembler::{
+    AND, Instruction, JEQ, JGT, LD_LENGTH, LDB_ABS, LDB_IND, LDH_ABS, LDH_IND, LDX_IMM, RET, SHIFT_LEFT,
+    Step, TO_X, assemble,
+};
 use super::backend::Direction;
-
-/// One instruction of `struct sock_filter`, `include/uapi/linux/filter.h`.
-pub(crate) type Instruction = libc::sock_filter;
 
 /// More than any packet is long.
 const WHOLE: u32 = 0x0004_0000;
@@ -18,19 +19,6 @@ const WHOLE: u32 = 0x0004_0000;
 const PACKET_OUTGOING: u32 = 4;
 /// `SKF_AD_OFF + SKF_AD_PKTTYPE`: loads `skb->pkt_type`.
 const PACKET_TYPE: u32 = 0xffff_f000 + 4;
-
-const LD_LENGTH: u16 = 0x80;
-const LDH_ABS: u16 = 0x28;
-const LDB_ABS: u16 = 0x30;
-const LDH_IND: u16 = 0x48;
-const LDB_IND: u16 = 0x50;
-const LDX_IMM: u16 = 0x01;
-const AND: u16 = 0x54;
-const SHIFT_LEFT: u16 = 0x64;
-const TO_X: u16 = 0x07;
-const JEQ: u16 = 0x15;
-const JGT: u16 = 0x25;
-const RET: u16 = 0x06;
 
 const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
@@ -50,6 +38,7 @@ const GENEVE_PORT: u32 = 6081;
 /// Where a conditional jump of an unfinished program goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Label {
+    /// Nowhere: the next instruction.
     Next,
     Plain,
     Whole,
@@ -60,14 +49,6 @@ enum Label {
     Geneve,
     Inner,
     InnerIpv6,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    At(Label),
-    Do(u16, u32),
-    /// Operation, operand, target if true, target if false.
-    If(u16, u32, Label, Label),
 }
 
 /// The program for a point whose frames start with `link`, on an interface with `mtu`.
@@ -99,7 +80,7 @@ pub(crate) fn program(link: LinkType, mtu: u32, snap_length: u32, direction: Dir
 }
 
 /// Steps that tell UDP super-packets from TCP ones, also behind VXLAN and Geneve over IPv4 without options.
-fn super_packet(header: u32, steps: &mut Vec<Step>) {
+fn super_packet(header: u32, steps: &mut Vec<Step<Label>>) {
     use Label::{Geneve, Inner, InnerIpv6, Ipv6, Next, Plain, Vxlan, Whole};
     let udp = u32::from(protocol::UDP);
     // Without a link header the first byte tells the version.
@@ -146,7 +127,7 @@ fn super_packet(header: u32, steps: &mut Vec<Step>) {
 }
 
 /// IPv6 outside: a tunnel's ports mean a TCP super-packet far more often than a UDP one, so it keeps its headers.
-fn outer_ipv6(header: u32, steps: &mut Vec<Step>) {
+fn outer_ipv6(header: u32, steps: &mut Vec<Step<Label>>) {
     use Label::{Next, Plain, Whole};
     let version = if header == 0 { 0x60 } else { ETHERTYPE_IPV6 };
     let port = header + IPV6_HEADER + 2;
@@ -159,27 +140,4 @@ fn outer_ipv6(header: u32, steps: &mut Vec<Step>) {
         Step::If(JEQ, VXLAN_PORTS[1], Plain, Next),
         Step::If(JEQ, GENEVE_PORT, Plain, Whole),
     ]);
-}
-
-fn assemble(steps: &[Step]) -> Vec<Instruction> {
-    let is_code = |step: &&Step| !matches!(step, Step::At(_));
-    let address = |label: Label, here: usize| -> u8 {
-        let Some(position) = steps.iter().position(|s| matches!(s, Step::At(at) if *at == label)) else {
-            return 0;
-        };
-        (steps[..position].iter().filter(is_code).count() - here - 1) as u8
-    };
-    let mut code = Vec::new();
-    for step in steps {
-        let here = code.len();
-        let target = |label| if label == Label::Next { 0 } else { address(label, here) };
-        match *step {
-            Step::At(_) => {}
-            Step::Do(operation, k) => code.push(Instruction { code: operation, jt: 0, jf: 0, k }),
-            Step::If(operation, k, yes, no) => {
-                code.push(Instruction { code: operation, jt: target(yes), jf: target(no), k });
-            }
-        }
-    }
-    code
 }

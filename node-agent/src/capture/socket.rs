@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::assembler::Instruction;
 use super::ring::Geometry;
-use super::snap::Instruction;
 
 /// A block with packets in it is handed over after this time even if it is not full, in milliseconds.
 const BLOCK_TIMEOUT_MILLIS: u32 = 20;

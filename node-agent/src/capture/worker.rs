@@ -164,7 +164,7 @@ impl<S: Sink> Point<S> {
             self.cut_outage(now, end, offset, news);
         } else if self.slicer.is_due(now) {
             let drops = self.drops(news);
-            // Asking may have shown that the handle is dead: then the time since the last tick is not vouched for.
+            // Asking may have shown that the handle is dead: then the slice ends with the outage, not here.
             match self.outage {
                 None => self.slicer.tick(now.min(end), offset, drops),
                 Some(_) => self.slicer.counters.kernel_drops += drops,

@@ -1,30 +1,24 @@
 //! Getting ready: everything that can fail is done before the window is known.
 
 use std::sync::Arc;
-use std::{io, thread};
 
-use lastseen_packet::observation::OverlayKind;
-use lastseen_packet::{DecodeConfig, IdentityKey, LinkType, TunnelPort};
-use lastseen_proto::v1;
-use tokio::sync::mpsc::{self, Receiver};
+use lastseen_packet::LinkType;
+use tokio::sync::mpsc::Receiver;
 
 use super::Context;
 use super::spec::{Backend, Spec};
 use super::status::{PointId, PointStatus, Totals};
+use super::threads;
 use crate::capture::af_packet::AfPacket;
 use crate::capture::backend::{Direction, Settings, Source, SourceError, Target};
 use crate::capture::budget::Reservation;
-use crate::capture::lens::{Lens, OwnEndpoints};
 use crate::capture::pcap::Pcap;
 use crate::capture::window::Window;
-use crate::capture::worker::{self, Point};
+use crate::capture::worker::Point;
 use crate::filter::Filter;
 use crate::interfaces::select::select;
 use crate::interfaces::{Link, Snapshot};
 use crate::publish::sink::BatchSink;
-
-/// Notes that wait to be read.
-const NOTES: usize = 64;
 
 /// A capture whose workers read and wait for the window.
 pub(super) struct Armed {
@@ -87,7 +81,7 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     }
     rings.keep(points.len());
     let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
-    let notes = start(readers, spec, &decode_config(snapshot), &window).map_err(|e| {
+    let notes = threads::start(readers, spec, snapshot, &window).map_err(|e| {
         // Those that did start would wait for ever.
         window.abandon();
         format!("node {}: cannot start a capture thread: {e}", context.node)
@@ -166,53 +160,4 @@ fn point_id(link: &Link, direction: Direction, gso_known: bool) -> PointId {
         mtu: interface.mtu,
         gso_known,
     }
-}
-
-/// The usual tunnel ports and those of the node's own devices.
-fn decode_config(snapshot: &Snapshot) -> DecodeConfig {
-    let mut config = DecodeConfig::default();
-    for device in snapshot.links.iter().filter_map(|link| link.interface.overlay.as_ref()) {
-        let kind = match device.kind() {
-            v1::OverlayKind::Vxlan => OverlayKind::Vxlan,
-            v1::OverlayKind::VxlanGpe => OverlayKind::VxlanGpe,
-            v1::OverlayKind::Geneve => OverlayKind::Geneve,
-            _ => continue,
-        };
-        if let Ok(port @ 1..) = u16::try_from(device.port)
-            && !config.set(TunnelPort { port, kind })
-        {
-            tracing::warn!(port, "more tunnel ports than can be decoded; this one's packets stay opaque");
-        }
-    }
-    config
-}
-
-/// Deals the points out to as many threads as there are processors.
-fn start(
-    readers: Vec<Point<BatchSink>>,
-    spec: &Spec,
-    config: &DecodeConfig,
-    window: &Arc<Window>,
-) -> io::Result<Receiver<String>> {
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(readers.len());
-    let mut hands: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
-    for (index, reader) in readers.into_iter().enumerate() {
-        hands[index % threads].push(reader);
-    }
-    let (news, notes) = mpsc::channel(NOTES);
-    for hand in hands {
-        let (spec, config, window, news) = (spec.clone(), config.clone(), window.clone(), news.clone());
-        thread::Builder::new().name(format!("capture {}", spec.capture)).spawn(move || {
-            // Compiled once more, because a compiled filter stays in its thread.
-            match Filter::compile(&spec.filter) {
-                Ok(filter) => {
-                    let own = OwnEndpoints::new(spec.own_endpoints);
-                    let lens = Lens::new(config, IdentityKey(spec.identity_key), filter, own);
-                    worker::run(hand, lens, &window, &news);
-                }
-                Err(error) => drop(news.try_send(error.to_string())),
-            }
-        })?;
-    }
-    Ok(notes)
 }

@@ -5,6 +5,7 @@ pub mod board;
 mod life;
 pub mod spec;
 pub mod status;
+mod threads;
 
 use std::collections::HashMap;
 use std::sync::Arc;
