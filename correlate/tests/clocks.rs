@@ -30,7 +30,11 @@ type Sent = ((usize, usize), i64, i64, usize);
 
 /// What each node stamps when its clock is wrong.
 fn run_with(nodes: usize, clocks: &[Wrong], packets: &[Sent]) -> Outcome {
-    let lab = Lab::new(nodes);
+    run_measured(&Lab::new(nodes), clocks, packets)
+}
+
+/// The same in a lab whose clocks were measured otherwise.
+fn run_measured(lab: &Lab, clocks: &[Wrong], packets: &[Sent]) -> Outcome {
     let mut rows: BTreeMap<usize, Columns> = BTreeMap::new();
     for (id, &(ends, micros, delay, end)) in packets.iter().enumerate() {
         let packet = Packet::udp(id as u32, 100);
@@ -160,6 +164,23 @@ fn a_step_within_the_window_changes_no_measurement() {
     for index in 0..2 {
         let NodeReport { clock_offset_nanos, clock_error_nanos, .. } = node(&outcome, index);
         assert_eq!((*clock_offset_nanos, *clock_error_nanos), (Some(0), Some(200 * MICRO)));
+    }
+}
+
+#[test]
+fn a_drift_that_was_measured_wrong_is_found() {
+    // Two exchanges of 1 ms error each, over ten seconds: nearly 200 ppm that no oscillator has, on either side.
+    let wrong = |sign: i64| Wrong { ahead_nanos: sign * 850 * MICRO, drift_ppm: sign * -130 };
+    let clocks = [wrong(1), wrong(-1)];
+    let mut lab = Lab::new(2);
+    for node in &mut lab.job.nodes {
+        node.clock_error_nanos = Some(MILLI);
+    }
+    let outcome = run_measured(&lab, &clocks, &talk(&[(0, 1), (1, 0)], 0));
+    (0..2).for_each(|index| assert_offset(&outcome, index, &clocks));
+    for path in &outcome.report.paths {
+        let median = path.hops[4].delay_p50_nanos.unwrap();
+        assert!((100 * MICRO..500 * MICRO).contains(&median), "{median}");
     }
 }
 

@@ -27,6 +27,12 @@ const LEAD_NANOS: i64 = 1_000_000_000;
 /// Stamps of the kernel and readings of the clock differ by this much at most, nanoseconds.
 pub(crate) const READING_NANOS: i64 = 10_000;
 
+/// Drift is not measured over less than this, nanoseconds.
+const SHORTEST_NANOS: i64 = 1_000_000_000;
+
+/// Two clocks part no faster than this: 200 ppm. Oscillators do 50 each.
+const MOST_SKEW: f64 = 2e-4;
+
 /// Clocks further apart than an hour are not corrected, nanoseconds.
 const MOST_APART_NANOS: f64 = 3.6e12;
 
@@ -43,6 +49,7 @@ pub(crate) struct Ahead {
 #[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     recording: (i64, i64),
+    window_nanos: i64,
     nodes: Vec<Ahead>,
 }
 
@@ -55,7 +62,8 @@ impl Clocks {
             .nodes
             .iter()
             .map(|node| Ahead { at: [0; 2], error: node.clock_error_nanos.map(|error| error.max(0)) });
-        Self { recording: (start, end), nodes: nodes.collect() }
+        let window_nanos = job.window.end_nanos.saturating_sub(job.window.start_nanos);
+        Self { recording: (start, end), window_nanos, nodes: nodes.collect() }
     }
 
     /// The time span they are known for.
@@ -68,8 +76,8 @@ impl Clocks {
     pub(crate) fn refined(mut self, found: &Differences) -> Self {
         let (start, end) = self.recording;
         let middle = start.midpoint(end);
-        let ends = [start, end].map(|time| constraints(found, middle, time));
         let errors: Vec<_> = self.nodes.iter().map(|node| node.error).collect();
+        let ends = [start, end].map(|time| self.constraints(found, middle, time));
         for members in groups(&ends[0]) {
             if let Some(bounds) = solve(&members, &ends, &errors) {
                 for (node, ranges) in bounds {
@@ -78,6 +86,39 @@ impl Clocks {
             }
         }
         self
+    }
+
+    /// What the packets between each pair of nodes say about their clocks at a time.
+    fn constraints(&self, found: &Differences, middle: i64, time: i64) -> Vec<Constraint> {
+        let mut constraints = Vec::new();
+        let ways: BTreeSet<_> = found.by_way.keys().map(|&(from, to)| (from.min(to), from.max(to))).collect();
+        for (from, to) in ways {
+            let span = self.strip(found, (from, to), middle).range_at((time - middle) as f64);
+            let Some((least, most)) = span else { continue };
+            constraints.extend(constraint(from, to, most));
+            constraints.extend(constraint(to, from, -least));
+        }
+        constraints
+    }
+
+    fn strip(&self, found: &Differences, (from, to): (usize, usize), middle: i64) -> Strip {
+        let points = |way: (usize, usize), sign: f64| {
+            let points = found.by_way.get(&way).into_iter().flat_map(envelope::Envelope::points);
+            points
+                .map(move |(time, nanos)| (time.saturating_sub(middle) as f64, sign * nanos as f64))
+                .collect()
+        };
+        Strip {
+            above: points((from, to), 1.0),
+            below: points((to, from), -1.0),
+            most_skew: self.most_skew(from, to),
+        }
+    }
+
+    /// How fast two clocks may part. Their drift was measured between two exchanges, each of which may be off.
+    fn most_skew(&self, from: usize, to: usize) -> f64 {
+        let error = |node: usize| self.nodes[node].error.unwrap_or(0) as f64;
+        MOST_SKEW + 2.0 * (error(from) + error(to)) / self.window_nanos.max(SHORTEST_NANOS) as f64
     }
 
     /// True if any clock differs from its measurement.
@@ -128,32 +169,10 @@ impl Ahead {
     }
 }
 
-/// What the packets between each pair of nodes say about their clocks at a time.
-fn constraints(found: &Differences, middle: i64, time: i64) -> Vec<Constraint> {
-    let mut constraints = Vec::new();
-    let ways: BTreeSet<_> = found.by_way.keys().map(|&(from, to)| (from.min(to), from.max(to))).collect();
-    for (from, to) in ways {
-        let Some((least, most)) = strip(found, (from, to), middle).range_at((time - middle) as f64) else {
-            continue;
-        };
-        constraints.extend(constraint(from, to, most));
-        constraints.extend(constraint(to, from, -least));
-    }
-    constraints
-}
-
 /// Nothing for a bound that is none, or that no clock is beyond.
 fn constraint(from: usize, to: usize, most: f64) -> Option<Constraint> {
     let is_sane = most.abs() < MOST_APART_NANOS;
     is_sane.then(|| Constraint { from, to, most: most.ceil() as i64 + READING_NANOS })
-}
-
-fn strip(found: &Differences, (from, to): (usize, usize), middle: i64) -> Strip {
-    let points = |way: (usize, usize), sign: f64| {
-        let points = found.by_way.get(&way).into_iter().flat_map(envelope::Envelope::points);
-        points.map(move |(time, nanos)| (time.saturating_sub(middle) as f64, sign * nanos as f64)).collect()
-    };
-    Strip { above: points((from, to), 1.0), below: points((to, from), -1.0) }
 }
 
 /// Nodes that packets connect, each group ascending.

@@ -1,20 +1,18 @@
 //! Where the offset between two clocks can be: a line over time, below every difference one way and above every
 //! negated difference the other way. A linear program in two variables, level and skew.
 
-/// Two clocks part no faster than this: 200 ppm. Oscillators do 50 each; the rest is for a measurement of the drift that
-/// was taken from two short exchanges.
-const MOST_SKEW: f64 = 2e-4;
 /// Halvings of the range of skews: down to what a float can tell.
 const STEPS: usize = 80;
 
 /// Least and most the offset can be at a time; infinite where nothing bounds it.
 pub(crate) type Span = (f64, f64);
 
-/// Points that the line lies below, and points that it lies above. Nanoseconds.
-#[derive(Clone, Debug, Default)]
+/// Points that the line lies below, points that it lies above, in nanoseconds, and how steep it can be.
+#[derive(Clone, Debug)]
 pub(crate) struct Strip {
     pub(crate) above: Vec<(f64, f64)>,
     pub(crate) below: Vec<(f64, f64)>,
+    pub(crate) most_skew: f64,
 }
 
 impl Strip {
@@ -32,10 +30,11 @@ impl Strip {
     fn skews(&self) -> Option<(f64, f64)> {
         let room = |skew: f64| self.top(skew) - self.bottom(skew);
         if self.above.is_empty() || self.below.is_empty() {
-            return Some((-MOST_SKEW, MOST_SKEW));
+            return Some((-self.most_skew, self.most_skew));
         }
-        let widest = highest(room, -MOST_SKEW, MOST_SKEW);
-        (room(widest) >= 0.0).then(|| (edge(room, widest, -MOST_SKEW), edge(room, widest, MOST_SKEW)))
+        let widest = highest(room, -self.most_skew, self.most_skew);
+        let edge = |outside: f64| edge(room, widest, outside);
+        (room(widest) >= 0.0).then(|| (edge(-self.most_skew), edge(self.most_skew)))
     }
 
     /// The range of the offset at a time, over all lines that fit.
@@ -93,6 +92,7 @@ mod tests {
         Strip {
             above: times().map(|time| (time, line(time) + 500.0 + late(time))).collect(),
             below: times().map(|time| (time, line(time) - 300.0 - late(time))).collect(),
+            most_skew: 2e-4,
         }
     }
 
