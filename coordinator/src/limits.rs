@@ -1,23 +1,20 @@
-//! Every limit of the coordinator, in one place.
+//! Every limit of the coordinator, in one place; those that agents keep to as well are the wire's.
 
 use std::time::Duration;
+
+pub use lastseen_proto::limits::{
+    BATCH_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS, FILTER_BYTES, MESSAGE_BYTES,
+    SNAP_LENGTH, TAIL_NANOS,
+};
 
 use crate::model::SECOND;
 
 /// Captures that have not ended, in the whole fabric.
 pub const CAPTURES_PER_FABRIC: usize = 8;
-/// Captures that have not ended, on one node.
-pub const CAPTURES_PER_NODE: usize = 4;
-/// Longest window.
-pub const DURATION_NANOS: i64 = 3600 * SECOND;
 /// Window when the caller names none.
 pub const DEFAULT_DURATION_NANOS: i64 = 60 * SECOND;
 /// Furthest start; armed nodes hold their rings open until then.
 pub const START_AHEAD_NANOS: i64 = 3600 * SECOND;
-/// Bytes of each packet that may be kept.
-pub const SNAP_LENGTH: std::ops::RangeInclusive<u32> = 64..=65_535;
-/// Bytes of each packet kept when the caller names none.
-pub const DEFAULT_SNAP_LENGTH: u32 = 192;
 /// Bytes of a capture's name, a label's key or a label's value.
 pub const NAME_BYTES: usize = 63;
 /// Labels of a capture.
@@ -30,13 +27,7 @@ pub const INTERFACES: usize = 64;
 pub const INTERFACE_BYTES: usize = 15;
 /// Bytes of a network namespace's name.
 pub const NETNS_BYTES: usize = 255;
-/// Bytes of a filter.
-pub const FILTER_BYTES: usize = 4_096;
 
-/// Largest message in either direction.
-pub const MESSAGE_BYTES: usize = 4 << 20;
-/// Largest encoded batch.
-pub const BATCH_BYTES: usize = 1 << 20;
 /// Observation points of one node in one capture.
 pub const POINTS_PER_NODE: usize = 512;
 /// Coverage notes kept of one node in one capture.
@@ -95,8 +86,6 @@ pub const DEFAULT_RECORDS_PAGE: u32 = 1_000;
 pub const ARM_NANOS: i64 = 5 * SECOND;
 /// Between the commit of a window and its start, so that every node hears of it in time.
 pub const START_LEAD_NANOS: i64 = SECOND / 2;
-/// Agents record this long past the end of the window.
-pub const TAIL_NANOS: i64 = 4 * SECOND;
 /// After the tail, draining goes on while news or batches keep arriving at least this often.
 pub const DRAIN_IDLE_NANOS: i64 = 10 * SECOND;
 /// After a restart of the coordinator agents get this long to come back.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure};
 use clap::Args;
 use jiff::Timestamp;
+use lastseen_proto::limits::SNAP_LENGTH;
 use lastseen_proto::v1::{
     Capture, CaptureSpec, StartCaptureRequest, StartCaptureResponse, WatchCaptureResponse,
 };
@@ -63,7 +64,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = parse::duration, conflicts_with = "start_at")]
     start_in: Option<Duration>,
     /// Bytes of each packet that are looked at; 192 unless given.
-    #[arg(long, value_name = "N", value_parser = parse::whole(64_u32, 65_535))]
+    #[arg(long, value_name = "N", value_parser = parse::whole(*SNAP_LENGTH.start(), *SNAP_LENGTH.end()))]
     snaplen: Option<u32>,
     /// A name to find it by; need not be unique.
     #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]

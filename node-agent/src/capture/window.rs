@@ -4,11 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// Recording begins this long before the window, so that a packet already under way is known.
-pub const LEAD_NANOS: i64 = 1_000_000_000;
-/// And ends this long after it: a packet queued on an unresolved neighbour is dropped about 3 s later.
-pub const TAIL_NANOS: i64 = 4_000_000_000;
-
 const NEVER: i64 = i64::MAX;
 
 /// Times on `CLOCK_MONOTONIC`, in nanoseconds. Starts out closed.

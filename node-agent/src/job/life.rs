@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lastseen_proto::limits::{DURATION_NANOS, LEAD_NANOS, TAIL_NANOS};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -10,16 +11,14 @@ use super::arm::{Armed, arm};
 use super::spec::Spec;
 use super::status::{State, Status};
 use super::{Command, Context};
-use crate::capture::window::{LEAD_NANOS, TAIL_NANOS};
 use crate::clock;
 
 /// An armed job whose start never comes gives its rings back.
 const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// The longest window, and the farthest start.
-const LONGEST_NANOS: i64 = 3600 * 1_000_000_000;
-const FARTHEST_NANOS: i64 = 24 * LONGEST_NANOS;
+/// The farthest start.
+const FARTHEST_NANOS: i64 = 24 * DURATION_NANOS;
 /// Most coverage notes of one job.
 const MAX_NOTES: usize = 32;
 
@@ -186,7 +185,7 @@ impl Job {
 /// A window that this process can keep.
 fn check(start: i64, end: i64) -> Result<(), String> {
     let now = clock::monotonic_nanos();
-    let length = end.checked_sub(start).filter(|length| (1..=LONGEST_NANOS).contains(length));
+    let length = end.checked_sub(start).filter(|length| (1..=DURATION_NANOS).contains(length));
     if length.is_none() {
         return Err(format!("window: from {start} to {end} is not above 0 and at most 1 h"));
     }
@@ -220,11 +219,11 @@ mod tests {
         assert!(check(now, now + 1_000_000_000).is_ok());
         assert!(check(now - 1_000_000_000, now + 1_000_000_000).is_ok());
         for (start, end) in
-            [(now + 5, now + 5), (5, i64::MAX), (i64::MIN, i64::MAX), (now, now + 2 * LONGEST_NANOS)]
+            [(now + 5, now + 5), (5, i64::MAX), (i64::MIN, i64::MAX), (now, now + 2 * DURATION_NANOS)]
         {
             assert!(check(start, end).unwrap_err().contains("not above 0"), "{start} {end}");
         }
         assert!(check(now - 9_000_000_000, now - 8_000_000_000).unwrap_err().contains("ago"));
-        assert!(check(now + 25 * LONGEST_NANOS, now + 26 * LONGEST_NANOS).unwrap_err().contains("24 h"));
+        assert!(check(now + 25 * DURATION_NANOS, now + 26 * DURATION_NANOS).unwrap_err().contains("24 h"));
     }
 }

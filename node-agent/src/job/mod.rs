@@ -10,6 +10,7 @@ mod threads;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use lastseen_proto::limits::CAPTURES_PER_NODE;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -21,8 +22,6 @@ use crate::interfaces::watch::Network;
 use crate::metrics::Metrics;
 use crate::publish::outbox::Outbox;
 
-/// Captures at once on one agent.
-pub const MAX_CAPTURES: usize = 4;
 /// Commands that wait for a job.
 const COMMANDS: usize = 16;
 
@@ -89,11 +88,11 @@ impl Jobs {
         if self.running.contains_key(&capture) {
             return self.tell(&capture, Command::Arm);
         }
-        if self.running.len() >= MAX_CAPTURES {
+        if self.running.len() >= CAPTURES_PER_NODE {
             let node = &self.context.node;
             return self.refuse(
                 capture,
-                format!("node {node}: {MAX_CAPTURES} captures are running, the limit; stop one or wait"),
+                format!("node {node}: {CAPTURES_PER_NODE} captures are running, the limit; stop one or wait"),
             );
         }
         let (commands, queue) = mpsc::channel(COMMANDS);
