@@ -7,6 +7,7 @@ use lastseen_tests::fault::{Cast, Fault, Side, offload};
 use lastseen_tests::lab::Lab;
 use lastseen_tests::lab::node::Node;
 use lastseen_tests::traffic::ConversationLog;
+use lastseen_tests::traffic::sink::Reader;
 use lastseen_tests::traffic::tcp::TcpPlan;
 use lastseen_tests::traffic::udp::UdpPlan;
 use lastseen_tests::traffic::{self, Conversation, End};
@@ -23,7 +24,7 @@ fn cast(lab: &Lab) -> Cast<'_> {
 }
 
 fn stream(sizes: &[usize]) -> UdpPlan {
-    UdpPlan { source_port: 0, sizes: sizes.to_vec(), per_second: 2_000, count: 1_000 }
+    UdpPlan { source_port: 0, sizes: sizes.to_vec(), per_second: 2_000, count: 1_000, ttl: None }
 }
 
 /// Sends UDP through the fault and both UDP and TCP past it.
@@ -34,6 +35,7 @@ fn exchange(cast: Cast<'_>, sizes: &[usize]) -> Vec<ConversationLog> {
         port: 7000,
         udp: Some(stream(sizes)),
         tcp: Vec::new(),
+        reader: Reader::Attentive,
     };
     let clean = Conversation {
         from: end(cast.bystander),
@@ -41,6 +43,7 @@ fn exchange(cast: Cast<'_>, sizes: &[usize]) -> Vec<ConversationLog> {
         port: 7001,
         udp: Some(stream(&[64, 1200])),
         tcp: vec![TcpPlan { messages: 20, request: 100_000, answer: 200 }],
+        reader: Reader::Attentive,
     };
     traffic::run(&[&faulty, &clean], Instant::now() + Duration::from_secs(3)).expect("traffic")
 }

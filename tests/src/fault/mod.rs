@@ -3,13 +3,24 @@
 //! Every counter counts kernel packets. They equal segments where the wire carries no super-frames; a
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
 
+mod duplication;
 mod fdb_missing;
 mod forward_drop;
+mod fragmentation;
+mod hook_drop;
+mod inner_mac_wrong;
 mod mtu_black_hole;
+mod neighbor_missing;
 mod nft;
+mod no_route;
 pub mod offload;
 mod packet_too_big;
+mod port_mismatch;
+mod prerouting_drop;
+mod queue_overflow;
+mod receiver_routing;
 mod switch_loss;
+mod time_exceeded;
 mod vni_mismatch;
 mod vxlan_blocked;
 
@@ -18,6 +29,7 @@ use serde::Deserialize;
 
 use crate::lab::Lab;
 use crate::lab::node::Node;
+use crate::scenario::file::Point;
 
 /// Who plays which part in a scenario.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +84,52 @@ pub enum Fault {
     PacketTooBig,
     /// The two nodes disagree on the overlay's network identifier.
     VniMismatch,
+    /// The two nodes disagree on the overlay's UDP port.
+    PortMismatch,
+    /// The sender's PREROUTING hook drops a share of the UDP packets between the two pods, inside the bridge.
+    PreroutingDrop {
+        /// Share to drop, 1 to 100.
+        percent: u8,
+    },
+    /// A device hook on the packets' way drops a share of the UDP packets between the two pods.
+    HookDrop {
+        /// Whose hook: that of the way in where packets come from the pod or the underlay, else that of the way out.
+        at: Point,
+        /// Share to drop, 1 to 100.
+        percent: u8,
+    },
+    /// The sender cannot resolve the receiver's overlay address.
+    NeighborMissing,
+    /// The sender addresses frames in the tunnel to a hardware address the receiver does not have.
+    InnerMacWrong,
+    /// The sender has no route to the receiver's pods.
+    NoRoute,
+    /// The receiver does not forward what comes out of the tunnel.
+    ForwardingOff,
+    /// The receiver filters strictly by reverse path, and the way back leads elsewhere.
+    ReversePath,
+    /// The receiver has a special route for the pod's address.
+    SpecialRoute {
+        /// `blackhole`, `unreachable` or `prohibit`.
+        route: String,
+    },
+    /// Nobody answers for the receiving pod's address.
+    PodGone,
+    /// The host side of the receiving pod's veth is down.
+    VethDown,
+    /// The datagrams' TTL, which the traffic sets, expires on this node.
+    TimeExceeded {
+        /// Where.
+        at: Side,
+    },
+    /// A rate limit on the sender's `eth0` overflows.
+    QueueOverflow,
+    /// The underlay switch doubles every overlay packet from sender to receiver.
+    Duplication,
+    /// The underlay carries less than an overlay packet of full size, so that these are fragmented.
+    OuterFragmentation,
+    /// Every node tracks connections, so fragments are put together and cut again on the way.
+    Conntrack,
     /// The underlay carries less than both nodes believe: large frames vanish in silence.
     MtuBlackHole,
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
@@ -81,6 +139,11 @@ pub enum Fault {
         /// For how long, in milliseconds.
         millis: u64,
     },
+}
+
+/// Matches packets from the sender's pod to the receiver's, behind `condition`.
+fn to_receiver(cast: Cast<'_>, condition: &str) -> String {
+    format!("{condition} ip saddr {} ip daddr {}", cast.sender.plan.pod, cast.receiver.plan.pod)
 }
 
 type Count<'lab> = Box<dyn Fn() -> Result<u64> + 'lab>;
@@ -97,6 +160,21 @@ impl<'lab> Injected<'lab> {
         Self { count: Box::new(count), undo: Box::new(undo) }
     }
 
+    /// As a fault that counts nothing.
+    fn harmless(undo: impl FnOnce() -> Result<()> + 'lab) -> Self {
+        Self::new(|| Ok(0), undo)
+    }
+
+    /// Puts `undo` before what undoes this already.
+    fn undone_by(self, undo: impl FnOnce() -> Result<()> + 'lab) -> Self {
+        let Self { count, undo: rest } = self;
+        let undo = Box::new(move || {
+            undo()?;
+            rest()
+        });
+        Self { count, undo }
+    }
+
     /// Packets swallowed since the fault was injected, by the fault's own counter.
     pub fn swallowed(&self) -> Result<u64> {
         (self.count)()
@@ -109,16 +187,45 @@ impl<'lab> Injected<'lab> {
 }
 
 impl Fault {
+    /// The one of the two nodes that the third may talk to, where the fault hits everything at the other.
+    pub fn spares(&self) -> Option<Side> {
+        match self {
+            Self::ForwardingOff
+            | Self::SpecialRoute { .. }
+            | Self::PodGone
+            | Self::VethDown
+            | Self::MtuBlackHole => Some(Side::Sender),
+            Self::QueueOverflow => Some(Side::Receiver),
+            _ => None,
+        }
+    }
+
     /// Injects the fault between the cast's sender and receiver.
     pub fn inject<'lab>(&self, cast: Cast<'lab>) -> Result<Injected<'lab>> {
         match self {
-            Self::None | Self::AgentPaused { .. } => Ok(Injected::new(|| Ok(0), || Ok(()))),
+            Self::None | Self::AgentPaused { .. } => Ok(Injected::harmless(|| Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),
             Self::FdbMissing => fdb_missing::inject(cast),
             Self::SwitchLoss { percent } => switch_loss::inject(cast, *percent),
             Self::PacketTooBig => packet_too_big::inject(cast),
             Self::VniMismatch => vni_mismatch::inject(cast),
+            Self::PortMismatch => port_mismatch::inject(cast),
+            Self::PreroutingDrop { percent } => prerouting_drop::inject(cast, *percent),
+            Self::HookDrop { at, percent } => hook_drop::inject(cast, *at, *percent),
+            Self::NeighborMissing => neighbor_missing::inject(cast),
+            Self::InnerMacWrong => inner_mac_wrong::inject(cast),
+            Self::NoRoute => no_route::inject(cast),
+            Self::ForwardingOff => receiver_routing::forwarding_off(cast),
+            Self::ReversePath => receiver_routing::reverse_path(cast),
+            Self::SpecialRoute { route } => receiver_routing::special_route(cast, route),
+            Self::PodGone => receiver_routing::pod_gone(cast),
+            Self::VethDown => receiver_routing::veth_down(cast),
+            Self::TimeExceeded { at } => time_exceeded::inject(cast, *at),
+            Self::QueueOverflow => queue_overflow::inject(cast),
+            Self::Duplication => duplication::inject(cast),
+            Self::OuterFragmentation => fragmentation::outer(cast),
+            Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
         }
     }

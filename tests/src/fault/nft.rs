@@ -21,7 +21,17 @@ pub(super) struct Rule<'a> {
     pub(super) beside: &'a str,
 }
 
-impl Rule<'_> {
+impl<'a> Rule<'a> {
+    /// Counts what meets `expression` in an `inet` hook.
+    pub(super) fn counting(hook: &'a str, expression: &'a str) -> Self {
+        Self { family: "inet", hook, expression, verdict: "", beside: "" }
+    }
+
+    /// Drops what meets `expression` in an `inet` hook.
+    pub(super) fn dropping(hook: &'a str, expression: &'a str) -> Self {
+        Self { verdict: "drop", ..Self::counting(hook, expression) }
+    }
+
     /// Loads the rule in `netns`; the result counts its matches and removes its table.
     pub(super) fn inject<'lab>(&self, netns: &'lab Netns) -> Result<Injected<'lab>> {
         let Self { family, hook, expression, verdict, beside } = self;

@@ -16,3 +16,8 @@ pub fn software_segmentation(netns: &Netns, software: bool) -> Result<()> {
     arguments.extend(FEATURES.iter().flat_map(|feature| [*feature, value]));
     netns.run("ethtool", &arguments).map(drop)
 }
+
+/// Makes the kernel merge segments as they come in by `eth0` (GRO), or undoes it.
+pub fn receive_merging(netns: &Netns, merged: bool) -> Result<()> {
+    netns.run("ethtool", &["-K", NIC, "gro", if merged { "on" } else { "off" }]).map(drop)
+}

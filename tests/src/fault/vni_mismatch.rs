@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::nft::Rule;
 use super::{Cast, Injected};
 use crate::lab::node::Node;
-use crate::lab::overlay;
+use crate::lab::overlay::{self, Tunnel};
 use crate::lab::plan::{VNI, VXLAN_PORT};
 
 /// What the misconfigured node uses instead of [`VNI`].
@@ -36,5 +36,5 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
 
 fn rejoin(cast: Cast<'_>, node: &Node, vni: u32) -> Result<()> {
     overlay::leave(&node.netns)?;
-    overlay::join(&node.netns, &node.plan, &cast.lab.peers_of(node), vni)
+    overlay::join(&node.netns, &node.plan, &cast.lab.peers_of(node), Tunnel { vni, ..Tunnel::default() })
 }

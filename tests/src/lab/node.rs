@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::netns::Netns;
-use super::overlay;
-use super::plan::{NodePlan, VNI};
+use super::overlay::{self, Tunnel};
+use super::plan::NodePlan;
 
 /// The bridge the pods hang on.
 pub const BRIDGE: &str = "cni0";
@@ -77,6 +77,6 @@ impl Node {
 
     /// Joins the overlay: `flannel.1` and, for each peer, route, neighbour and forwarding entry.
     pub fn join(&self, peers: &[&NodePlan]) -> Result<()> {
-        overlay::join(&self.netns, &self.plan, peers, VNI)
+        overlay::join(&self.netns, &self.plan, peers, Tunnel::default())
     }
 }

@@ -4,12 +4,28 @@ use anyhow::Result;
 
 use super::netns::Netns;
 use super::node::{NIC, OVERLAY, OVERLAY_MTU};
-use super::plan::{NodePlan, VXLAN_PORT};
+use super::plan::{NodePlan, VNI, VXLAN_PORT};
 
-/// Makes `flannel.1` on `local` with network identifier `vni` and programs the way to every peer.
-pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], vni: u32) -> Result<()> {
+/// What all nodes of an overlay must agree on.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunnel {
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self { vni: VNI, port: VXLAN_PORT }
+    }
+}
+
+/// Makes `flannel.1` on `local` and programs the way to every peer.
+pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], tunnel: Tunnel) -> Result<()> {
+    let Tunnel { vni, port } = tunnel;
     netns.ip(&format!(
-        "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id {vni} dstport {VXLAN_PORT} \
+        "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id {vni} dstport {port} \
          local {} dev {NIC} nolearning\n\
          link set {OVERLAY} up\n\
          addr add {}/32 dev {OVERLAY}\n",

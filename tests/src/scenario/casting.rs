@@ -5,9 +5,10 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::file::{Scenario, Traffic};
-use crate::fault::Cast;
+use crate::fault::{Cast, Side};
 use crate::lab::Lab;
 use crate::lab::node::Node;
+use crate::traffic::sink::Reader;
 use crate::traffic::tcp::TcpPlan;
 use crate::traffic::udp::UdpPlan;
 use crate::traffic::{Conversation, End};
@@ -35,7 +36,8 @@ impl<'lab> Staging<'lab> {
         let mut nodes: Vec<&Node> = lab.nodes.iter().collect();
         nodes.shuffle(&mut random);
         let [sender, receiver, bystander] = nodes[..] else { unreachable!("a lab has three nodes") };
-        let bystander_meets_sender = random.random();
+        let by_chance = random.random();
+        let bystander_meets_sender = scenario.fault.spares().map_or(by_chance, |side| side == Side::Sender);
         let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender };
         let faulty = converse(&mut random, sender, receiver, &scenario.traffic, seconds);
         let partner = if bystander_meets_sender { sender } else { receiver };
@@ -56,6 +58,8 @@ fn clean_traffic() -> Traffic {
         udp_per_second: CLEAN_UDP_PER_SECOND,
         tcp_bulk_bytes: Some(CLEAN_TCP_BYTES),
         tcp_requests: 20,
+        udp_ttl: None,
+        reader: Reader::Attentive,
     }
 }
 
@@ -73,8 +77,10 @@ fn converse<'lab>(
         sizes: sizes(random, traffic.udp_bytes),
         per_second,
         count: (f64::from(per_second) * seconds) as u64,
+        ttl: traffic.udp_ttl,
     };
-    Conversation { from: end(from), to: end(to), port, udp: Some(udp), tcp: connections(random, traffic) }
+    let (tcp, reader) = (connections(random, traffic), traffic.reader);
+    Conversation { from: end(from), to: end(to), port, udp: Some(udp), tcp, reader }
 }
 
 fn end(node: &Node) -> End<'_> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY};
+use crate::traffic::sink::Reader;
 use crate::traffic::udp::SMALLEST;
 
 /// One scenario as its file states it.
@@ -38,6 +39,8 @@ pub enum Segmentation {
     Offloaded,
     /// By the kernel in front of each node's `eth0`.
     Software,
+    /// By the kernel in front of each node's `eth0`, and merged again as they come in.
+    Merged,
 }
 
 /// Bounds from which the seed chooses.
@@ -53,6 +56,11 @@ pub struct Traffic {
     /// Number of small TCP requests.
     #[serde(default)]
     pub tcp_requests: u32,
+    /// TTL of the datagrams; absent: the kernel's default.
+    pub udp_ttl: Option<u32>,
+    /// How the receiver reads its datagrams.
+    #[serde(default)]
+    pub reader: Reader,
 }
 
 /// What the report must say.
@@ -66,6 +74,9 @@ pub struct Expect {
     /// Where the number of lost segments comes from.
     #[serde(default)]
     pub lost: LostCount,
+    /// What the generators miss vanished in the receiving pod, behind the last point there is.
+    #[serde(default)]
+    pub lost_in_pod: bool,
 }
 
 /// Verdict on a capture, spelt as in the report.

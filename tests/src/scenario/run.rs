@@ -73,9 +73,14 @@ pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Injected<'_>) -> Resu
 }
 
 fn segment(scenario: &Scenario, cast: Cast<'_>, software: bool) -> Result<()> {
-    if scenario.segmentation == Segmentation::Software {
+    if scenario.segmentation != Segmentation::Offloaded {
         for node in &cast.lab.nodes {
             offload::software_segmentation(&node.netns, software)?;
+        }
+    }
+    if scenario.segmentation == Segmentation::Merged {
+        for node in &cast.lab.nodes {
+            offload::receive_merging(&node.netns, software)?;
         }
     }
     Ok(())

@@ -62,7 +62,13 @@ impl Truth {
         let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
         let port =
             |plan: &Option<crate::traffic::udp::UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
-        let faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
+        let mut faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
+        if scenario.expect.lost_in_pod {
+            if faulty_stream.lost == 0 {
+                bail!("the pod lost nothing: there is nothing to find");
+            }
+            faulty_stream.lost = 0;
+        }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
         let lost = match scenario.expect.lost {
             LostCount::None => 0,

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::lab::netns::Netns;
 use log::{TcpLog, UdpLog};
-use sink::Sink;
+use sink::{Reader, Sink};
 use tcp::TcpPlan;
 use udp::UdpPlan;
 
@@ -42,6 +42,8 @@ pub struct Conversation<'lab> {
     pub udp: Option<UdpPlan>,
     /// TCP connections, one after the other.
     pub tcp: Vec<TcpPlan>,
+    /// How datagrams are read.
+    pub reader: Reader,
 }
 
 /// Ground truth of one conversation.
@@ -65,7 +67,7 @@ impl Conversation<'_> {
     /// Sends everything, at the latest until `deadline`, and collects both ends' logs.
     fn run(&self, deadline: Instant) -> Result<ConversationLog> {
         let destination = self.destination();
-        let sink = Sink::start(self.to.netns, destination, deadline)?;
+        let sink = Sink::start(self.to.netns, destination, deadline, self.reader)?;
         let (sent, tcp) = thread::scope(|scope| {
             let udp =
                 scope.spawn(|| self.udp.as_ref().map(|plan| plan.send(self.from, destination, deadline)));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use serde::Deserialize;
 use socket2::Socket;
 
 use super::tcp::{HEADER, left, read_until, write_until};
@@ -18,12 +19,27 @@ use crate::lab::netns::Netns;
 
 /// Room for a second of the fastest stream, so that the receiver itself never drops.
 const RECEIVE_BUFFER: usize = 32 << 20;
+/// Room for a few datagrams.
+const SMALL_BUFFER: usize = 8 << 10;
 /// How often a blocked reader looks whether it should stop.
 const POLL: Duration = Duration::from_millis(50);
 /// How long after the sender's last datagram one may still arrive.
 const QUIET: Duration = Duration::from_millis(150);
 /// Largest message or answer taken, in bytes.
 const LARGEST: usize = 64 << 20;
+
+/// How a pod reads the datagrams sent to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reader {
+    /// At once, from a large buffer.
+    #[default]
+    Attentive,
+    /// Not before the traffic is over, from a small buffer.
+    Asleep,
+    /// Nobody listens.
+    Absent,
+}
 
 /// Listens on one UDP and one TCP port until [`Sink::finish`].
 #[derive(Debug)]
@@ -35,20 +51,22 @@ pub struct Sink {
 
 impl Sink {
     /// Binds both ports inside `netns` and starts reading. Connections still open at `deadline` are cut off.
-    pub fn start(netns: &Netns, at: SocketAddrV4, deadline: Instant) -> Result<Self> {
+    pub fn start(netns: &Netns, at: SocketAddrV4, deadline: Instant, reader: Reader) -> Result<Self> {
         let (socket, listener) = netns.enter(|| {
-            let socket = UdpSocket::bind(at).with_context(|| format!("bind UDP {at}"))?;
             let listener = TcpListener::bind(at).with_context(|| format!("listen on TCP {at}"))?;
-            Ok((socket, listener))
+            Ok((datagram_socket(at, reader)?, listener))
         })?;
-        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).context("enlarge the receive buffer")?;
-        socket.set_read_timeout(Some(POLL))?;
         listener.set_nonblocking(true)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stop_udp, stop_tcp) = (Arc::clone(&stop), Arc::clone(&stop));
         Ok(Self {
             stop,
-            datagrams: thread::spawn(move || read_datagrams(&socket, &stop_udp)),
+            datagrams: thread::spawn(move || {
+                while reader != Reader::Attentive && !stop_udp.load(Ordering::Relaxed) {
+                    thread::sleep(POLL);
+                }
+                socket.map_or_else(Vec::new, |socket| read_datagrams(&socket, &stop_udp))
+            }),
             connections: thread::spawn(move || accept(&listener, &stop_tcp, deadline)),
         })
     }
@@ -60,6 +78,17 @@ impl Sink {
         let _ = self.connections.join();
         self.datagrams.join().unwrap_or_default()
     }
+}
+
+fn datagram_socket(at: SocketAddrV4, reader: Reader) -> Result<Option<UdpSocket>> {
+    if reader == Reader::Absent {
+        return Ok(None);
+    }
+    let socket = UdpSocket::bind(at).with_context(|| format!("bind UDP {at}"))?;
+    let buffer = if reader == Reader::Asleep { SMALL_BUFFER } else { RECEIVE_BUFFER };
+    setsockopt(&socket, sockopt::RcvBufForce, &buffer).context("set the receive buffer")?;
+    socket.set_read_timeout(Some(POLL))?;
+    Ok(Some(socket))
 }
 
 fn read_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {

@@ -26,6 +26,8 @@ pub struct UdpPlan {
     pub per_second: u32,
     /// Datagrams in all.
     pub count: u64,
+    /// TTL; absent: the kernel's default.
+    pub ttl: Option<u32>,
 }
 
 impl UdpPlan {
@@ -56,6 +58,7 @@ impl UdpPlan {
             let socket = UdpSocket::bind((from.address, self.source_port))
                 .with_context(|| format!("bind UDP {}:{}", from.address, self.source_port))?;
             socket.connect(to).with_context(|| format!("connect UDP to {to}"))?;
+            self.ttl.map_or(Ok(()), |ttl| socket.set_ttl(ttl)).context("set the TTL")?;
             Ok(socket)
         })
     }

@@ -1,0 +1,16 @@
+//! A PREROUTING rule on the sender drops UDP between the two pods. The bridge runs it before it hands packets to
+//! `cni0` (br_netfilter), so they are lost between the pod's veth and `cni0`.
+
+use anyhow::Result;
+
+use super::nft::Rule;
+use super::{Cast, Injected};
+
+pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
+    let netns = &cast.sender.netns;
+    let (from, to) = (cast.sender.plan.pod, cast.receiver.plan.pod);
+    let expression =
+        format!("ip saddr {from} ip daddr {to} meta l4proto udp numgen random mod 100 < {percent}");
+    netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
+    Rule::dropping("hook prerouting priority 0", &expression).inject(netns)
+}

@@ -1,0 +1,81 @@
+//! The receiver's routing refuses what comes out of the tunnel: lost between `flannel.1` and `cni0`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::nft::Rule;
+use super::{Cast, Injected, to_receiver};
+use crate::lab::netns::Netns;
+use crate::lab::node::{BRIDGE, NIC, OVERLAY};
+
+const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Forwarding is off on the tunnel device.
+pub(super) fn forwarding_off(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let netns = &cast.receiver.netns;
+    let counting = counting(cast)?;
+    let key = format!("net/ipv4/conf/{OVERLAY}/forwarding");
+    netns.sysctl(&key, "0")?;
+    Ok(counting.undone_by(move || netns.sysctl(&key, "1")))
+}
+
+/// Reverse path filtering is strict, and the way back to the sender's pods leads elsewhere.
+pub(super) fn reverse_path(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let (netns, sender) = (&cast.receiver.netns, &cast.sender.plan);
+    let counting = counting(cast)?;
+    let back = format!("{}/24 via", sender.pods);
+    netns.ip(&format!("route replace {back} {} dev {NIC} onlink\n", sender.underlay))?;
+    let key = format!("net/ipv4/conf/{OVERLAY}/rp_filter");
+    netns.sysctl(&key, "1")?;
+    Ok(counting.undone_by(move || {
+        netns.sysctl(&key, "0")?;
+        netns.ip(&format!("route replace {back} {} dev {OVERLAY} onlink\n", sender.pods))
+    }))
+}
+
+/// A route of `kind`, such as `blackhole`, for the pod's address.
+pub(super) fn special_route<'lab>(cast: Cast<'lab>, kind: &str) -> Result<Injected<'lab>> {
+    let netns = &cast.receiver.netns;
+    let counting = counting(cast)?;
+    let route = format!("{kind} {}/32\n", cast.receiver.plan.pod);
+    netns.ip(&format!("route add {route}"))?;
+    Ok(counting.undone_by(move || netns.ip(&format!("route del {route}"))))
+}
+
+/// Nobody answers for the pod's address any more.
+pub(super) fn pod_gone(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let (netns, pod) = (&cast.receiver.netns, &cast.receiver.pod);
+    let counting = counting(cast)?;
+    pod.ip("link set eth0 arp off\n")?;
+    netns.ip(&format!("neigh flush dev {BRIDGE} to {}\n", cast.receiver.plan.pod))?;
+    Ok(counting.undone_by(move || pod.ip("link set eth0 arp on\n")))
+}
+
+/// The host side of the pod's veth is down, and with it the bridge, which has no other port.
+pub(super) fn veth_down(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let (netns, veth) = (&cast.receiver.netns, &cast.receiver.plan.veth);
+    let counting = counting(cast)?;
+    netns.ip(&format!("link set {veth} down\n"))?;
+    wait_for_carrier_loss(netns)?;
+    Ok(counting.undone_by(move || netns.ip(&format!("link set {veth} up\n"))))
+}
+
+/// The kernel takes up to a second to pass the loss of the last port on to the bridge; until then packets still
+/// leave by the bridge.
+fn wait_for_carrier_loss(netns: &Netns) -> Result<()> {
+    let deadline = Instant::now() + CARRIER_PATIENCE;
+    while !netns.run("ip", &["link", "show", "dev", BRIDGE])?.contains("state DOWN") {
+        if Instant::now() > deadline {
+            bail!("{BRIDGE} in {} keeps its carrier without a port", netns.name());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+fn counting(cast: Cast<'_>) -> Result<Injected<'_>> {
+    Rule::counting("hook prerouting priority -300", &to_receiver(cast, "iifname flannel.1"))
+        .inject(&cast.receiver.netns)
+}
