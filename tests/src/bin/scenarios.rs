@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use lastseen_tests::lab::{Lab, cleanup};
 use lastseen_tests::product::fleet::Fleet;
@@ -23,6 +25,9 @@ struct Arguments {
     /// Runs the set this many times, each with the next seed
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Labs that run side by side, each with its own fleet
+    #[arg(long, default_value_t = 2)]
+    labs: usize,
     /// SIGKILL the coordinator in the middle of every window and start it again
     #[arg(long)]
     kill_coordinator: bool,
@@ -33,6 +38,9 @@ struct Arguments {
     #[arg(short, long)]
     verbose: bool,
 }
+
+/// Scenarios that wait, with their numbers.
+type Queue<'set> = Mutex<std::iter::Enumerate<std::slice::Iter<'set, Scenario>>>;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -75,47 +83,68 @@ fn select(arguments: &Arguments) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Runs all scenarios in one lab; after one that ended without a report, the rest get a new lab.
+/// Runs all scenarios, in labs side by side. Results are in the order of the scenarios.
 fn run_set(
     scenarios: &[Scenario],
     seed: u64,
     arguments: &Arguments,
     results: &mut Vec<ScenarioResult>,
 ) -> Result<()> {
-    let mut remaining = scenarios;
-    while !remaining.is_empty() {
-        let lab = Lab::build(seed).context("build the lab")?;
-        let mut fleet = Fleet::start(&lab).context("start the programs")?;
-        remaining = run_in(&mut fleet, remaining, seed, arguments, results)?;
-    }
+    let queue = Mutex::new(scenarios.iter().enumerate());
+    let labs = arguments.labs.clamp(1, scenarios.len());
+    let found = thread::scope(|scope| {
+        let working: Vec<_> = (0..labs).map(|_| scope.spawn(|| work(&queue, seed, arguments))).collect();
+        let finished =
+            working.into_iter().map(|one| one.join().map_err(|_| anyhow!("a lab's thread panicked"))?);
+        finished.collect::<Result<Vec<_>>>()
+    })?;
+    let mut found: Vec<_> = found.into_iter().flatten().collect();
+    found.sort_by_key(|(number, _)| *number);
+    results.extend(found.into_iter().map(|(_, result)| result));
     Ok(())
 }
 
-/// Runs scenarios until one leaves the lab in doubt; returns those not yet run.
-fn run_in<'set>(
-    fleet: &mut Fleet<'_>,
-    scenarios: &'set [Scenario],
-    seed: u64,
-    arguments: &Arguments,
-    results: &mut Vec<ScenarioResult>,
-) -> Result<&'set [Scenario]> {
+/// Runs scenarios from the queue in one lab; after one that ended without a report, in a new one.
+fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Vec<(usize, ScenarioResult)>> {
     let options = Options { kill_coordinator: arguments.kill_coordinator };
-    for (index, scenario) in scenarios.iter().enumerate() {
-        let outcome = run::run(fleet, scenario, seed, options);
-        let result = ScenarioResult::new(&scenario.name, seed, &outcome);
-        println!("{result}");
-        if !result.passed {
-            keep_evidence(&outcome, &arguments.results, seed, index)?;
-            if arguments.verbose {
-                println!("{}", fleet.logs());
+    let mut results = Vec::new();
+    let mut waiting = take(queue);
+    while waiting.is_some() {
+        let lab = Lab::build(seed).context("build the lab")?;
+        let mut fleet = Fleet::start(&lab).context("start the programs")?;
+        while let Some((number, scenario)) = waiting {
+            let outcome = run::run(&mut fleet, scenario, seed, options);
+            results.push((number, conclude(&fleet, (number, scenario), seed, &outcome, arguments)?));
+            waiting = take(queue);
+            if !matches!(outcome, Outcome::Judged(..)) {
+                break;
             }
         }
-        results.push(result);
-        if !matches!(outcome, Outcome::Judged(..)) {
-            return Ok(&scenarios[index + 1..]);
+    }
+    Ok(results)
+}
+
+fn take<'set>(queue: &Queue<'set>) -> Option<(usize, &'set Scenario)> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// Prints the result, and keeps what explains a failure.
+fn conclude(
+    fleet: &Fleet<'_>,
+    (number, scenario): (usize, &Scenario),
+    seed: u64,
+    outcome: &Outcome,
+    arguments: &Arguments,
+) -> Result<ScenarioResult> {
+    let result = ScenarioResult::new(&scenario.name, seed, outcome);
+    println!("{result}");
+    if !result.passed {
+        keep_evidence(outcome, &arguments.results, seed, number)?;
+        if arguments.verbose {
+            println!("{}", fleet.logs());
         }
     }
-    Ok(&[])
+    Ok(result)
 }
 
 /// Writes a report that differs from the truth beside the results.
