@@ -21,7 +21,7 @@ fn the_report_is_right_although_the_coordinator_was_killed_in_the_window() {
     let outcome = run::run(&mut fleet, &scenario("switch drops"), SEED, Options { kill_coordinator: true });
     let Outcome::Judged(truth, finding) = outcome else { panic!("{outcome:?}\n{}", fleet.logs()) };
     assert_eq!(finding.differences, Vec::<String>::new(), "{}", fleet.logs());
-    assert!(truth.lost > 0);
+    assert!(truth.lost() > 0);
 }
 
 #[test]

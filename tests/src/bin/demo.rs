@@ -59,7 +59,7 @@ fn capture_and_compare(
     fleet: &mut Fleet<'_>,
     scenario: &Scenario,
     staging: &Staging<'_>,
-    injected: &lastseen_tests::fault::Injected<'_>,
+    injected: &[lastseen_tests::fault::Injected<'_>],
 ) -> Result<bool> {
     println!("\n$ ctl start-capture --all-nodes --duration {}", run::WINDOW);
     let capture = run::start_capture(fleet, "demo")?;
@@ -69,7 +69,7 @@ fn capture_and_compare(
     println!("\n$ ctl diff-nodes {capture}");
     print!("{}", fleet.ctl.run(&["diff-nodes", &capture])?.stdout);
     let finding = check(&truth, &report, exit_code);
-    print_truth(&truth, finding.lost_right);
+    print_truth(&truth, finding.lost_right());
     for difference in &finding.differences {
         println!("differs: {difference}");
     }
@@ -77,8 +77,8 @@ fn capture_and_compare(
 }
 
 fn print_truth(truth: &Truth, found: u64) {
-    let Truth { lost, faulty, .. } = truth;
-    let verdict = if found == *lost { "the report says the same" } else { "the report differs" };
+    let (lost, faulty) = (truth.lost(), &truth.faulty);
+    let verdict = if found == lost { "the report says the same" } else { "the report differs" };
     println!(
         "\nground truth: {lost} segments dropped by the switch (its own counter), of them {} datagrams",
         faulty.lost

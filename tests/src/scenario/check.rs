@@ -2,15 +2,15 @@
 
 use super::file::Verdict;
 use super::report::{Loss, Path, Report, Totals};
-use super::truth::{Stream, Truth};
+use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Finding {
     /// What the report says, in one line.
     pub found: String,
-    /// Segments the report calls lost on the right paths and leg.
-    pub lost_right: u64,
+    /// Segments the report calls lost on the right paths, for each leg of the truth.
+    pub by_leg: Vec<u64>,
     /// Segments the report calls lost anywhere else.
     pub lost_elsewhere: u64,
     /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
@@ -23,12 +23,12 @@ pub struct Finding {
 
 /// Compares `report` with `truth`.
 pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
-    let mut finding = Finding { found: describe(report), ..Finding::default() };
+    let by_leg = vec![0; truth.losses.len()];
+    let mut finding = Finding { found: describe(report), by_leg, ..Finding::default() };
     attribute(truth, report, &mut finding);
-    finding.hop_right = truth
-        .leg
-        .as_ref()
-        .map(|(from, to)| legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}")));
+    finding.hop_right = truth.losses.first().map(|LegLoss { from, to, .. }| {
+        legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
+    });
     check_verdict(truth, report, exit_code, &mut finding);
     check_losses(truth, &mut finding);
     check_sums(report, &mut finding);
@@ -40,12 +40,19 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
 impl Finding {
     /// Segments that are called lost and truly are, at most as many as there are.
     pub fn correct(&self, truth: &Truth) -> u64 {
-        self.lost_right.min(truth.lost)
+        truth.losses.iter().zip(&self.by_leg).map(|(loss, found)| loss.count.min(*found)).sum()
     }
 
     /// Segments that are called lost and are not.
     pub fn false_losses(&self, truth: &Truth) -> u64 {
-        self.lost_elsewhere + self.lost_right.saturating_sub(truth.lost)
+        let excess =
+            truth.losses.iter().zip(&self.by_leg).map(|(loss, found)| found.saturating_sub(loss.count));
+        self.lost_elsewhere + excess.sum::<u64>()
+    }
+
+    /// Segments the report calls lost where some truly were.
+    pub fn lost_right(&self) -> u64 {
+        self.by_leg.iter().sum()
     }
 
     fn differ(&mut self, text: String) {
@@ -58,8 +65,9 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
     for path in &report.paths {
         let faulty = path.addresses() == Some((*truth.faulty.source.ip(), *truth.faulty.destination.ip()));
         for loss in &path.losses {
-            if faulty && on_leg(loss, truth) {
-                finding.lost_right += loss.count;
+            let leg = truth.losses.iter().position(|leg| faulty && is_on(loss, leg));
+            if let Some(leg) = leg {
+                finding.by_leg[leg] += loss.count;
             } else {
                 finding.lost_elsewhere += loss.count;
                 finding.differ(format!("false loss: {} {}", name(path), line(loss)));
@@ -68,8 +76,8 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
     }
 }
 
-fn on_leg(loss: &Loss, truth: &Truth) -> bool {
-    truth.leg.as_ref().is_some_and(|(from, to)| loss.from == *from && loss.to.as_ref() == Some(to))
+fn is_on(loss: &Loss, leg: &LegLoss) -> bool {
+    loss.from == leg.from && loss.to.as_ref() == Some(&leg.to)
 }
 
 fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut Finding) {
@@ -88,8 +96,11 @@ fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut F
 }
 
 fn check_losses(truth: &Truth, finding: &mut Finding) {
-    if finding.lost_right != truth.lost {
-        finding.differ(format!("lost {} on the right leg, ground truth {}", finding.lost_right, truth.lost));
+    for (at, LegLoss { from, to, count }) in truth.losses.iter().enumerate() {
+        let found = finding.by_leg[at];
+        if found != *count {
+            finding.differ(format!("lost {found} on {from} → {to}, ground truth {count}"));
+        }
     }
 }
 
@@ -172,7 +183,7 @@ mod tests {
     use super::{Finding, check};
     use crate::scenario::file::Verdict;
     use crate::scenario::report::PointName;
-    use crate::scenario::truth::{Stream, Truth};
+    use crate::scenario::truth::{LegLoss, Stream, Truth};
 
     fn stream(source: &str, destination: &str, sent: u64, lost: u64) -> Stream {
         let parse = |text: &str| text.parse().expect("address");
@@ -187,8 +198,7 @@ mod tests {
     fn truth() -> Truth {
         Truth {
             verdict: Verdict::Lost,
-            leg: Some((point("a"), point("b"))),
-            lost: 6,
+            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
         }

@@ -22,12 +22,24 @@ pub struct Scenario {
     pub segmentation: Segmentation,
     /// What goes wrong.
     pub fault: Fault,
+    /// What goes wrong beside it, on another leg.
+    pub second: Option<Second>,
     /// What the sender's pod sends to the receiver's.
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
     pub ring_bytes: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
+}
+
+/// A further fault and the leg on which it loses.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Second {
+    /// What goes wrong.
+    pub fault: Fault,
+    /// Where.
+    pub leg: Leg,
 }
 
 /// Where super-frames are cut into segments.
@@ -230,7 +242,20 @@ impl Scenario {
         if self.expect.leg.is_some() != (self.expect.lost != LostCount::None) {
             bail!("expect.lost must name a source where expect.leg is given, and only there");
         }
+        if self.second.is_some() && self.expect.lost != LostCount::FaultCounter {
+            bail!("a second fault needs expect.lost = \"fault.counter\"");
+        }
         Ok(())
+    }
+
+    /// The faults in the order of [`Scenario::legs`].
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        [&self.fault].into_iter().chain(self.second.iter().map(|second| &second.fault))
+    }
+
+    /// The legs on which something is lost.
+    pub fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.expect.leg.iter().chain(self.second.iter().map(|second| &second.leg))
     }
 }
 

@@ -47,8 +47,8 @@ impl ScenarioResult {
             Outcome::Judged(truth, finding) => Self {
                 expected: truth.to_string(),
                 found: finding.found.clone(),
-                lost_expected: truth.lost,
-                lost_found: finding.lost_right,
+                lost_expected: truth.lost(),
+                lost_found: finding.lost_right(),
                 lost_correct: finding.correct(truth),
                 false_losses: finding.false_losses(truth),
                 hop_right: finding.hop_right,

@@ -60,15 +60,15 @@ pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Optio
 }
 
 /// Brings the lab into the scenario's state; what fails here could not be set up on this machine.
-pub fn inject<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Injected<'lab>> {
+pub fn inject<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Vec<Injected<'lab>>> {
     cast.lab.warm_up()?;
     segment(scenario, cast, true)?;
-    scenario.fault.inject(cast)
+    scenario.faults().map(|fault| fault.inject(cast)).collect()
 }
 
 /// Takes fault and conditions away again.
-pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Injected<'_>) -> Result<()> {
-    injected.undo().context("take the fault away")?;
+pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Vec<Injected<'_>>) -> Result<()> {
+    injected.into_iter().try_for_each(Injected::undo).context("take the fault away")?;
     segment(scenario, cast, false)
 }
 
@@ -91,7 +91,7 @@ fn judge(
     fleet: &mut Fleet<'_>,
     scenario: &Scenario,
     staging: &Staging<'_>,
-    injected: &Injected<'_>,
+    injected: &[Injected<'_>],
     options: Options,
 ) -> Result<(Truth, Finding)> {
     let receiver = staging.cast.receiver;
@@ -114,7 +114,7 @@ pub fn observe(
     capture: &str,
     scenario: &Scenario,
     staging: &Staging<'_>,
-    injected: &Injected<'_>,
+    injected: &[Injected<'_>],
     options: Options,
 ) -> Result<Truth> {
     let (start, end) = window(fleet, capture)?;
@@ -132,7 +132,8 @@ pub fn observe(
         bail!("the traffic outlasted the window: this machine is too busy to judge");
     }
     sleep_until(end);
-    Truth::new(scenario, staging, injected.swallowed()?, &logs)
+    let swallowed: Vec<_> = injected.iter().map(Injected::swallowed).collect::<Result<_>>()?;
+    Truth::new(scenario, staging, &swallowed, &logs)
 }
 
 /// What goes wrong in the middle of the window beside the fault in the network.

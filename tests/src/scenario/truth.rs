@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
-use super::file::{LostCount, Place, Scenario, Verdict};
+use super::file::{Leg, LostCount, Place, Scenario, Verdict};
 use super::report::PointName;
 use crate::fault::Side;
 use crate::traffic::ConversationLog;
@@ -16,14 +16,23 @@ use crate::traffic::ConversationLog;
 pub struct Truth {
     /// What the report must come to.
     pub verdict: Verdict,
-    /// Leg of every loss.
-    pub leg: Option<(PointName, PointName)>,
-    /// Segments lost on that leg, all protocols together.
-    pub lost: u64,
+    /// Every leg on which something is lost, the one that loses most first.
+    pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
     pub faulty: Stream,
     /// The third node's UDP stream.
     pub clean: Stream,
+}
+
+/// Ground truth of one leg.
+#[derive(Debug, Clone)]
+pub struct LegLoss {
+    /// Last point that sees the packets.
+    pub from: PointName,
+    /// First point that should.
+    pub to: PointName,
+    /// Segments lost between them, all protocols together.
+    pub count: u64,
 }
 
 /// Ground truth of a UDP stream.
@@ -56,7 +65,7 @@ impl Truth {
     pub fn new(
         scenario: &Scenario,
         staging: &Staging<'_>,
-        swallowed: u64,
+        swallowed: &[u64],
         logs: &[ConversationLog],
     ) -> Result<Self> {
         let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
@@ -70,34 +79,46 @@ impl Truth {
             faulty_stream.lost = 0;
         }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
-        let lost = match scenario.expect.lost {
-            LostCount::None => 0,
+        let missed = [faulty_stream.lost];
+        let counts = match scenario.expect.lost {
+            LostCount::None => &[],
             LostCount::FaultCounter => swallowed,
-            LostCount::GeneratorLost => faulty_stream.lost,
+            LostCount::GeneratorLost => &missed[..],
         };
-        let truth = Self {
-            verdict: scenario.expect.verdict,
-            leg: scenario.expect.leg.as_ref().map(|leg| (name(staging, leg.from), name(staging, leg.to))),
-            lost,
-            faulty: faulty_stream,
-            clean: clean_stream,
-        };
+        let legs = scenario.legs().zip(counts);
+        let mut losses: Vec<_> = legs.map(|(leg, count)| leg_loss(staging, leg, *count)).collect();
+        losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
+        let truth =
+            Self { verdict: scenario.expect.verdict, losses, faulty: faulty_stream, clean: clean_stream };
         truth.consistent(clean)?;
         Ok(truth)
+    }
+
+    /// Segments lost on all legs.
+    pub fn lost(&self) -> u64 {
+        self.losses.iter().map(|loss| loss.count).sum()
     }
 
     fn consistent(&self, clean: &ConversationLog) -> Result<()> {
         if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
             bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
         }
-        if self.faulty.lost > self.lost {
-            bail!("the generators miss {} datagrams, the fault counts only {}", self.faulty.lost, self.lost);
+        if self.faulty.lost > self.lost() {
+            bail!(
+                "the generators miss {} datagrams, the fault counts only {}",
+                self.faulty.lost,
+                self.lost()
+            );
         }
-        if self.leg.is_some() && self.lost == 0 {
+        if self.losses.iter().any(|loss| loss.count == 0) {
             bail!("the fault swallowed nothing: there is nothing to find");
         }
         Ok(())
     }
+}
+
+fn leg_loss(staging: &Staging<'_>, leg: &Leg, count: u64) -> LegLoss {
+    LegLoss { from: name(staging, leg.from), to: name(staging, leg.to), count }
 }
 
 fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
@@ -111,10 +132,8 @@ fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
 
 impl fmt::Display for Truth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.leg {
-            Some((from, to)) => write!(f, "{} {from} → {to}", self.verdict.name()),
-            None => f.write_str(self.verdict.name()),
-        }
+        let legs: Vec<_> = self.losses.iter().map(|loss| format!("{} → {}", loss.from, loss.to)).collect();
+        f.write_str(format!("{} {}", self.verdict.name(), legs.join(", ")).trim_end())
     }
 }
 
