@@ -1,12 +1,19 @@
 //! Trajectories: the sightings of one identity, assigned to copies.
 //!
 //! Where an identity was seen once per point there is nothing to assign. Otherwise copies are matched in path order:
-//! each sighting, the latest first, continues the latest copy that was at an earlier point before it. This is an
-//! order-preserving assignment of the largest size, and it prefers short delays: of a SYN-ACK sent at 0, 1 and 3 s of
-//! which the first was lost, the two that arrive at 1 and 3 s continue the right ones.
+//! each sighting, the latest first, continues the latest copy that was at the point before it, then at the point before
+//! that. This is an order-preserving assignment of the largest size on each leg, so that each leg loses what its
+//! points differ by, and it prefers short delays: of a SYN-ACK sent at 0, 1 and 3 s of which the first was lost, the
+//! two that arrive at 1 and 3 s continue the right ones.
+
+use std::ops::Range;
 
 use crate::plan::Plan;
 use crate::sighting::Sighting;
+
+/// A sighting is of the copy that was nearest on the path if that was no longer ago than this, nanoseconds. Where
+/// copies are a slack apart, time alone would let one that was lost earlier go on in place of one that was not.
+const NEAR_NANOS: i64 = 100_000_000;
 
 /// One copy's way. Bit `i` of `mask` is point `i` of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +61,8 @@ pub(crate) struct Assigner {
     /// Result: their steps, extra copies left out.
     pub(crate) steps: Vec<Step>,
     placed: Vec<(u32, i64)>,
+    /// Times of sightings at the position at hand that continue no copy yet.
+    waiting: Vec<i64>,
 }
 
 impl Assigner {
@@ -103,29 +112,59 @@ impl Assigner {
         self.copies.push(copy);
     }
 
-    /// Continues copies through one position, whose sightings are in order of time.
+    /// Continues copies through one position, whose sightings are in order of time: first those that were near, the
+    /// nearest position first, then any.
     fn advance(&mut self, here: &[(u32, i64)], slack: i64, bound: i64, is_blind: &impl Fn(u32, i64) -> bool) {
-        let known = self.copies.len();
-        let mut free = known;
-        for &(at, time) in here.iter().rev() {
-            while free > 0 && self.copies[free - 1].last > time.saturating_add(slack) {
+        let (known, at) = (self.copies.len(), here[0].0);
+        self.waiting.clear();
+        self.waiting.extend(here.iter().map(|&(_, time)| time));
+        self.copies.sort_unstable_by_key(|copy| (copy.reach(), copy.last, copy.first, copy.mask));
+        let mut end = known;
+        while end > 0 && !self.waiting.is_empty() {
+            let reach = self.copies[end - 1].reach();
+            let begin = self.copies[..end].partition_point(|copy| copy.reach() < reach);
+            self.follow(begin..end, at, slack, bound.min(NEAR_NANOS));
+            end = begin;
+        }
+        if !self.waiting.is_empty() {
+            self.copies.sort_unstable_by_key(|copy| (copy.reach() == at, copy.last, copy.first, copy.mask));
+            let left = self.copies.partition_point(|copy| copy.reach() < at);
+            self.follow(0..left, at, slack, bound);
+        }
+        for &time in &self.waiting {
+            let was_seen = known > 0 && !(0..at).all(|before| is_blind(before, time));
+            self.copies.push(Trajectory::start(at, time, was_seen));
+        }
+    }
+
+    /// Continues as many copies of a range, which is in order of time, as there are waiting sightings that can be
+    /// theirs; the others go on waiting.
+    fn follow(&mut self, range: Range<usize>, at: u32, slack: i64, bound: i64) {
+        let mut free = range.end;
+        let mut kept = self.waiting.len();
+        for index in (0..self.waiting.len()).rev() {
+            let time = self.waiting[index];
+            while free > range.start && self.copies[free - 1].last > time.saturating_add(slack) {
                 free -= 1;
             }
-            let reachable = free > 0 && time.saturating_sub(self.copies[free - 1].last) <= bound;
-            if reachable {
+            if free > range.start && time.saturating_sub(self.copies[free - 1].last) <= bound {
                 free -= 1;
-                let copy = &mut self.copies[free];
-                if !copy.is_extra {
-                    self.steps.push(step(copy, at, time));
-                }
-                copy.mask |= 1 << at;
-                copy.last = time;
+                self.go_on(free, at, time);
             } else {
-                let was_seen = known > 0 && !(0..at).all(|before| is_blind(before, time));
-                self.copies.push(Trajectory::start(at, time, was_seen));
+                kept -= 1;
+                self.waiting[kept] = time;
             }
         }
-        self.copies.sort_by_key(|copy| (copy.last, copy.first, copy.mask));
+        self.waiting.drain(..kept);
+    }
+
+    fn go_on(&mut self, index: usize, at: u32, time: i64) {
+        let copy = &mut self.copies[index];
+        if !copy.is_extra {
+            self.steps.push(step(copy, at, time));
+        }
+        copy.mask |= 1 << at;
+        copy.last = time;
     }
 
     /// Of two identical copies of which one arrived, the original arrived: an extra copy that got further than an

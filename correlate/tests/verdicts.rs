@@ -338,6 +338,28 @@ fn of_identical_syn_acks_the_lost_one_is_found_and_delays_stay_short() {
     assert!(outcome.report.paths[0].hops[4].delay_p99_nanos.unwrap() < MILLI);
 }
 
+/// As IPv6 datagrams of one size are, whose payloads begin alike: nothing but their order tells them apart, and they come
+/// faster than clocks agree.
+#[test]
+fn each_leg_of_a_stream_of_identical_packets_loses_what_its_points_differ_by() {
+    let mut lab = Lab::new(2);
+    let packet = Packet::udp(0, 100);
+    for nth in 0..1_000 {
+        let reach = match nth % 7 {
+            2 => up_to(4),
+            5 if nth % 3 == 0 => up_to(6),
+            _ => ALL,
+        };
+        lab.send((0, 1), &packet, T0 + nth * 300 * MICRO, reach);
+    }
+    let outcome = lab.run();
+    assert_sums(&outcome);
+    let losses = &outcome.report.paths[0].losses;
+    let legs: Vec<_> = losses.iter().map(|loss| (loss.from.interface.as_str(), loss.count)).collect();
+    assert_eq!(legs, [("eth0", 143), ("flannel.1", 48)]);
+    assert_eq!(outcome.report.totals.duplicated, 0);
+}
+
 #[test]
 fn duplicates_are_counted_beside_and_hide_no_loss() {
     let mut lab = Lab::new(2);
