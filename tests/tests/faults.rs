@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use lastseen_tests::fault::{Cast, Fault, Side, offload};
 use lastseen_tests::lab::Lab;
 use lastseen_tests::lab::node::Node;
+use lastseen_tests::lab::plan::Family;
 use lastseen_tests::traffic::ConversationLog;
 use lastseen_tests::traffic::sink::Reader;
 use lastseen_tests::traffic::tcp::TcpPlan;
@@ -15,12 +16,12 @@ use lastseen_tests::traffic::{self, Conversation, End};
 const SEED: u64 = 11;
 
 fn end(node: &Node) -> End<'_> {
-    End { netns: &node.pod, address: node.plan.pod }
+    End { netns: &node.pod, address: node.plan.pod.into() }
 }
 
 fn cast(lab: &Lab) -> Cast<'_> {
     let [sender, receiver, bystander] = &lab.nodes[..] else { panic!("three nodes") };
-    Cast { lab, sender, receiver, bystander, bystander_meets_sender: true }
+    Cast { lab, sender, receiver, bystander, bystander_meets_sender: true, family: Family::V4 }
 }
 
 fn stream(sizes: &[usize]) -> UdpPlan {

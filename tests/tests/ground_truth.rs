@@ -35,7 +35,7 @@ impl Tap {
         let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
         let filter = match point.place {
             Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
-            _ => format!("src {} and dst {}", from.pod, to.pod),
+            _ => format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family)),
         };
         let interface = point.place.interface(&node.plan.veth);
         let mut command = Command::new("tcpdump");

@@ -1,6 +1,6 @@
 //! Small datagrams between two pods as fast as the kernel takes them.
 
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const PAYLOAD: usize = 64;
 
 /// Sends from `from`'s pod to `to`'s for `time` with this many threads, and returns how many datagrams went out.
 pub fn run(from: &Node, to: &Node, senders: usize, time: Duration) -> Result<u64> {
-    let target = SocketAddrV4::new(to.plan.pod, PORT);
+    let target = SocketAddr::new(to.plan.pod.into(), PORT);
     // Nobody reads it: a full socket is the cheapest way to take a packet and answer nothing.
     let sink = to.pod.enter(|| UdpSocket::bind(target).with_context(|| format!("bind UDP {target}")))?;
     setsockopt(&sink, sockopt::RcvBuf, &4096).context("shrink the receive buffer")?;

@@ -48,7 +48,7 @@ pub fn measure(table: &mut Table, stage: &Stage<'_>) -> Result<()> {
 
 /// Large messages, small ones, and datagrams of several sizes.
 fn talk<'lab>(stage: &Stage<'lab>) -> Result<()> {
-    let end = |node: &'lab Node| End { netns: &node.pod, address: node.plan.pod };
+    let end = |node: &'lab Node| End { netns: &node.pod, address: node.plan.pod.into() };
     let (from, to) = (end(stage.sender), end(stage.receiver));
     let mut tcp = vec![TcpPlan { messages: 60, request: 1 << 20, answer: 100 }];
     tcp.extend(vec![TcpPlan { messages: 20, request: 300, answer: 4_000 }; 200]);

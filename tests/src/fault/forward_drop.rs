@@ -3,12 +3,10 @@
 use anyhow::Result;
 
 use super::nft::Rule;
-use super::{Cast, Injected};
+use super::{Cast, Injected, to_receiver};
 
 pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
-    let (from, to) = (cast.sender.plan.pod, cast.receiver.plan.pod);
-    let expression =
-        format!("ip saddr {from} ip daddr {to} meta l4proto udp numgen random mod 100 < {percent}");
+    let expression = to_receiver(cast, &format!("meta l4proto udp numgen random mod 100 < {percent}"));
     let rule = Rule {
         family: "inet",
         hook: "hook forward priority 0",

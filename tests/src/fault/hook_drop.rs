@@ -6,8 +6,8 @@
 use anyhow::Result;
 
 use super::nft::Rule;
-use super::{Cast, Injected, Side};
-use crate::lab::plan::VXLAN_PORT;
+use super::{Cast, Injected, Side, to_receiver};
+use crate::lab::plan::{Family, VXLAN_PORT};
 use crate::scenario::file::{Place, Point};
 
 /// Drops `percent` of the packets that pass `at`.
@@ -27,12 +27,17 @@ pub(super) fn inject(cast: Cast<'_>, at: Point, percent: u8) -> Result<Injected<
 fn datagrams(cast: Cast<'_>, place: Place) -> String {
     let (sender, receiver) = (&cast.sender.plan, &cast.receiver.plan);
     if place == Place::Nic {
-        // Addresses and protocol of the packet inside: 8 bytes of VXLAN and 14 of Ethernet after the UDP header.
-        let protocol = "@th,312,8 17";
+        // Behind 8 bytes of UDP, 8 of VXLAN and 14 of Ethernet comes the IP header.
+        let protocol = match cast.family {
+            Family::V4 => 30 + 9,
+            Family::V6 => 30 + 6,
+        };
         return format!(
-            "ip saddr {} ip daddr {} udp dport {VXLAN_PORT} {protocol}",
-            sender.underlay, receiver.underlay
+            "ip saddr {} ip daddr {} udp dport {VXLAN_PORT} @th,{},8 17",
+            sender.underlay,
+            receiver.underlay,
+            protocol * 8
         );
     }
-    format!("ip saddr {} ip daddr {} meta l4proto udp", sender.pod, receiver.pod)
+    to_receiver(cast, "meta l4proto udp")
 }

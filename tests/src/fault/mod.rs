@@ -29,6 +29,7 @@ use serde::Deserialize;
 
 use crate::lab::Lab;
 use crate::lab::node::Node;
+use crate::lab::plan::Family;
 use crate::scenario::file::Point;
 
 /// Who plays which part in a scenario.
@@ -44,6 +45,8 @@ pub struct Cast<'lab> {
     pub bystander: &'lab Node,
     /// Whether the third node talks to the sender's pod; otherwise to the receiver's.
     pub bystander_meets_sender: bool,
+    /// What the pods speak.
+    pub family: Family,
 }
 
 /// Which of the two nodes a fault sits on.
@@ -143,7 +146,12 @@ pub enum Fault {
 
 /// Matches packets from the sender's pod to the receiver's, behind `condition`.
 fn to_receiver(cast: Cast<'_>, condition: &str) -> String {
-    format!("{condition} ip saddr {} ip daddr {}", cast.sender.plan.pod, cast.receiver.plan.pod)
+    let [from, to] = [cast.sender, cast.receiver].map(|node| node.plan.pod_in(cast.family));
+    let protocol = match cast.family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    };
+    format!("{condition} {protocol} saddr {from} {protocol} daddr {to}")
 }
 
 type Count<'lab> = Box<dyn Fn() -> Result<u64> + 'lab>;

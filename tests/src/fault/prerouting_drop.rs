@@ -4,13 +4,11 @@
 use anyhow::Result;
 
 use super::nft::Rule;
-use super::{Cast, Injected};
+use super::{Cast, Injected, to_receiver};
 
 pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
     let netns = &cast.sender.netns;
-    let (from, to) = (cast.sender.plan.pod, cast.receiver.plan.pod);
-    let expression =
-        format!("ip saddr {from} ip daddr {to} meta l4proto udp numgen random mod 100 < {percent}");
+    let expression = to_receiver(cast, &format!("meta l4proto udp numgen random mod 100 < {percent}"));
     netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
     Rule::dropping("hook prerouting priority 0", &expression).inject(netns)
 }

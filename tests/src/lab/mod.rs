@@ -19,7 +19,7 @@ use anyhow::{Result, bail};
 
 use netns::Netns;
 use node::Node;
-use plan::{NodePlan, Plan};
+use plan::{Family, NodePlan, Plan};
 
 /// Programs every lab needs.
 const TOOLS: [&str; 5] = ["ip", "bridge", "nft", "ethtool", "ping"];
@@ -65,7 +65,9 @@ impl Lab {
     pub fn warm_up(&self) -> Result<()> {
         for from in &self.nodes {
             for to in self.peers_of(from) {
-                from.pod.run("ping", &["-n", "-q", "-c", "1", "-W", "5", &to.pod.to_string()])?;
+                for address in [to.pod_in(Family::V4), to.pod_in(Family::V6)] {
+                    from.pod.run("ping", &["-n", "-q", "-c", "1", "-W", "5", &address.to_string()])?;
+                }
             }
         }
         Ok(())

@@ -35,18 +35,20 @@ impl Node {
         let netns = Netns::create(&format!("{prefix}{}", plan.name))?;
         let pod = Netns::create(&format!("{prefix}{}", plan.pod_name))?;
         netns.sysctl("net/ipv4/ip_forward", "1")?;
+        netns.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         let node = Self { plan, pod, netns };
         node.add_pod()?;
         Ok(node)
     }
 
     fn add_pod(&self) -> Result<()> {
-        let NodePlan { veth, pod, .. } = &self.plan;
-        let gateway = self.plan.gateway();
+        let NodePlan { veth, pod, pod6, .. } = &self.plan;
+        let (gateway, gateway6) = (self.plan.gateway(), self.plan.gateway6());
         self.netns.ip(&format!(
             "link add {BRIDGE} mtu {OVERLAY_MTU} type bridge\n\
              link set {BRIDGE} up\n\
              addr add {gateway}/24 dev {BRIDGE}\n\
+             addr add {gateway6}/64 dev {BRIDGE} nodad\n\
              link add {veth} mtu {OVERLAY_MTU} type veth peer name eth0 mtu {OVERLAY_MTU} netns {}\n\
              link set {veth} master {BRIDGE} up\n",
             self.pod.name()
@@ -54,7 +56,9 @@ impl Node {
         self.pod.ip(&format!(
             "link set eth0 up\n\
              addr add {pod}/24 dev eth0\n\
-             route add default via {gateway}\n"
+             addr add {pod6}/64 dev eth0 nodad\n\
+             route add default via {gateway}\n\
+             route add default via {gateway6}\n"
         ))
     }
 

@@ -28,8 +28,9 @@ pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], tunnel: Tunnel
         "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id {vni} dstport {port} \
          local {} dev {NIC} nolearning\n\
          link set {OVERLAY} up\n\
-         addr add {}/32 dev {OVERLAY}\n",
-        local.overlay_mac, local.underlay, local.pods
+         addr add {}/32 dev {OVERLAY}\n\
+         addr add {}/128 dev {OVERLAY} nodad\n",
+        local.overlay_mac, local.underlay, local.pods, local.pods6
     ))?;
     peers.iter().try_for_each(|peer| reach(netns, peer))
 }
@@ -41,10 +42,12 @@ pub fn leave(netns: &Netns) -> Result<()> {
 
 /// Adds the route, the neighbour and the forwarding entry that lead to `peer`.
 fn reach(netns: &Netns, peer: &NodePlan) -> Result<()> {
-    let NodePlan { pods, overlay_mac, underlay, .. } = peer;
+    let NodePlan { pods, pods6, overlay_mac, underlay, .. } = peer;
     netns.ip(&format!(
         "neigh add {pods} lladdr {overlay_mac} dev {OVERLAY} nud permanent\n\
-         route add {pods}/24 via {pods} dev {OVERLAY} onlink\n"
+         route add {pods}/24 via {pods} dev {OVERLAY} onlink\n\
+         neigh add {pods6} lladdr {overlay_mac} dev {OVERLAY} nud permanent\n\
+         route add {pods6}/64 via {pods6} dev {OVERLAY} onlink\n"
     ))?;
     netns.bridge(&format!("fdb add {overlay_mac} dev {OVERLAY} dst {underlay} self permanent\n"))
 }

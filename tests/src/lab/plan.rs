@@ -1,10 +1,11 @@
 //! What a seed decides before anything exists: names, addresses and hardware addresses.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
+use serde::Deserialize;
 
 /// Nodes in every lab.
 pub const NODES: usize = 3;
@@ -31,6 +32,18 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
 }
 
+/// Version of the Internet protocol between pods.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    #[serde(rename = "ipv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
 /// Names and addresses of one node and its pod.
 #[derive(Debug, Clone)]
 pub struct NodePlan {
@@ -48,14 +61,31 @@ pub struct NodePlan {
     pub pod_name: String,
     /// Address of the pod.
     pub pod: Ipv4Addr,
+    /// IPv6 network of the node's pods (a /64): also the address of `flannel.1`.
+    pub pods6: Ipv6Addr,
+    /// IPv6 address of the pod.
+    pub pod6: Ipv6Addr,
     /// Name of the host side of the pod's veth pair.
     pub veth: String,
 }
 
 impl NodePlan {
+    /// Address of the pod in `family`.
+    pub fn pod_in(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.pod.into(),
+            Family::V6 => self.pod6.into(),
+        }
+    }
+
     /// Address of `cni0`, the pods' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
         host(self.pods, 1)
+    }
+
+    /// IPv6 address of `cni0`.
+    pub fn gateway6(&self) -> Ipv6Addr {
+        host6(self.pods6, 1)
     }
 }
 
@@ -76,6 +106,7 @@ impl Plan {
         let nodes = (0..NODES)
             .map(|index| {
                 let pods = Ipv4Addr::new(10, cluster, subnets[index], 0);
+                let pods6 = Ipv6Addr::new(0xfd00, 0x10, cluster.into(), subnets[index].into(), 0, 0, 0, 0);
                 NodePlan {
                     name: format!("{}-{}", node_names[index], random.random_range(1..100)),
                     underlay: host(underlay, hosts[index]),
@@ -84,6 +115,8 @@ impl Plan {
                     overlay_mac: mac(&mut random),
                     pod_name: format!("{}-{:05x}", pod_names[index], random.random_range(0..0x10_0000)),
                     pod: host(pods, random.random_range(2..250)),
+                    pods6,
+                    pod6: host6(pods6, random.random_range(2..u16::MAX)),
                     veth: format!("veth{:08x}", random.random::<u32>()),
                 }
             })
@@ -95,6 +128,12 @@ impl Plan {
 fn host(network: Ipv4Addr, number: u8) -> Ipv4Addr {
     let [a, b, c, _] = network.octets();
     Ipv4Addr::new(a, b, c, number)
+}
+
+fn host6(network: Ipv6Addr, number: u16) -> Ipv6Addr {
+    let mut parts = network.segments();
+    parts[7] = number;
+    parts.into()
 }
 
 /// A locally administered unicast address.

@@ -8,6 +8,7 @@ use super::file::{Scenario, Traffic};
 use crate::fault::{Cast, Side};
 use crate::lab::Lab;
 use crate::lab::node::Node;
+use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
 use crate::traffic::tcp::TcpPlan;
 use crate::traffic::udp::UdpPlan;
@@ -38,11 +39,11 @@ impl<'lab> Staging<'lab> {
         let [sender, receiver, bystander] = nodes[..] else { unreachable!("a lab has three nodes") };
         let by_chance = random.random();
         let bystander_meets_sender = scenario.fault.spares().map_or(by_chance, |side| side == Side::Sender);
-        let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender };
-        let faulty = converse(&mut random, sender, receiver, &scenario.traffic, seconds);
+        let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender, family: scenario.family };
+        let faulty = converse(&mut random, [sender, receiver], scenario.family, &scenario.traffic, seconds);
         let partner = if bystander_meets_sender { sender } else { receiver };
         let (from, to) = if random.random() { (bystander, partner) } else { (partner, bystander) };
-        let clean = converse(&mut random, from, to, &clean_traffic(), seconds);
+        let clean = converse(&mut random, [from, to], scenario.family, &clean_traffic(), seconds);
         Self { cast, faulty, clean }
     }
 }
@@ -65,8 +66,8 @@ fn clean_traffic() -> Traffic {
 
 fn converse<'lab>(
     random: &mut StdRng,
-    from: &'lab Node,
-    to: &'lab Node,
+    [from, to]: [&'lab Node; 2],
+    family: Family,
     traffic: &Traffic,
     seconds: f64,
 ) -> Conversation<'lab> {
@@ -80,11 +81,11 @@ fn converse<'lab>(
         ttl: traffic.udp_ttl,
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
-    Conversation { from: end(from), to: end(to), port, udp: Some(udp), tcp, reader }
+    Conversation { from: end(from, family), to: end(to, family), port, udp: Some(udp), tcp, reader }
 }
 
-fn end(node: &Node) -> End<'_> {
-    End { netns: &node.pod, address: node.plan.pod }
+fn end(node: &Node, family: Family) -> End<'_> {
+    End { netns: &node.pod, address: node.plan.pod_in(family) }
 }
 
 /// The two bounds and a few sizes between them, in random order.

@@ -63,7 +63,7 @@ impl Finding {
 /// Sorts every loss in the report into right and elsewhere.
 fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
     for path in &report.paths {
-        let faulty = path.addresses() == Some((*truth.faulty.source.ip(), *truth.faulty.destination.ip()));
+        let faulty = path.addresses() == Some((truth.faulty.source.ip(), truth.faulty.destination.ip()));
         for loss in &path.losses {
             let leg = truth.losses.iter().position(|leg| faulty && is_on(loss, leg));
             if let Some(leg) = leg {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY};
+use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
 use crate::traffic::udp::SMALLEST;
 
@@ -24,6 +25,9 @@ pub struct Scenario {
     pub fault: Fault,
     /// What goes wrong beside it, on another leg.
     pub second: Option<Second>,
+    /// What the pods speak.
+    #[serde(default)]
+    pub family: Family,
     /// What the sender's pod sends to the receiver's.
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.

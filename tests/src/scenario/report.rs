@@ -1,6 +1,6 @@
 //! The parts of `ctl diff-nodes -o json` that the checker reads.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Deserializer};
 
@@ -92,14 +92,14 @@ pub struct Path {
 }
 
 impl Path {
-    /// Addresses of source and destination, absent for IPv6.
-    pub fn addresses(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    /// Addresses of source and destination.
+    pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         Some((address(&self.source)?, address(&self.destination)?))
     }
 }
 
-fn address(text: &str) -> Option<Ipv4Addr> {
-    text.split(':').next()?.parse().ok()
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().or_else(|_| text.parse().map(|socket: SocketAddr| socket.ip())).ok()
 }
 
 /// A point by node and interface.

@@ -1,7 +1,7 @@
 //! What really happened, from the fault's and the generators' own records only.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail};
 
@@ -39,9 +39,9 @@ pub struct LegLoss {
 #[derive(Debug, Clone)]
 pub struct Stream {
     /// Sender.
-    pub source: SocketAddrV4,
+    pub source: SocketAddr,
     /// Receiver.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams that did not arrive.
@@ -52,7 +52,7 @@ impl Stream {
     fn new(log: &ConversationLog, source_port: u16) -> Result<Self> {
         let udp = log.udp.as_ref().context("the conversation sent no UDP")?;
         Ok(Self {
-            source: SocketAddrV4::new(log.source, source_port),
+            source: SocketAddr::new(log.source, source_port),
             destination: log.destination,
             sent: udp.sent.len() as u64,
             lost: udp.lost().len() as u64,

@@ -7,7 +7,7 @@ pub mod sink;
 pub mod tcp;
 pub mod udp;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ pub struct End<'lab> {
     /// The pod's namespace.
     pub netns: &'lab Netns,
     /// The pod's address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 /// What one pod sends to another: a UDP stream, TCP connections, or both.
@@ -50,9 +50,9 @@ pub struct Conversation<'lab> {
 #[derive(Debug, Clone, Serialize)]
 pub struct ConversationLog {
     /// Address of the pod that starts.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Address and port of the pod that listens.
-    pub destination: SocketAddrV4,
+    pub destination: SocketAddr,
     /// What happened to the datagrams; absent when none were planned.
     pub udp: Option<UdpLog>,
     /// What happened to each TCP connection, in order.
@@ -60,8 +60,8 @@ pub struct ConversationLog {
 }
 
 impl Conversation<'_> {
-    fn destination(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.to.address, self.port)
+    fn destination(&self) -> SocketAddr {
+        SocketAddr::new(self.to.address, self.port)
     }
 
     /// Sends everything, at the latest until `deadline`, and collects both ends' logs.

@@ -1,7 +1,7 @@
 //! The receiving end in a pod: reads every datagram's id and answers every TCP message.
 
 use std::io;
-use std::net::{SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -51,7 +51,7 @@ pub struct Sink {
 
 impl Sink {
     /// Binds both ports inside `netns` and starts reading. Connections still open at `deadline` are cut off.
-    pub fn start(netns: &Netns, at: SocketAddrV4, deadline: Instant, reader: Reader) -> Result<Self> {
+    pub fn start(netns: &Netns, at: SocketAddr, deadline: Instant, reader: Reader) -> Result<Self> {
         let (socket, listener) = netns.enter(|| {
             let listener = TcpListener::bind(at).with_context(|| format!("listen on TCP {at}"))?;
             Ok((datagram_socket(at, reader)?, listener))
@@ -80,7 +80,7 @@ impl Sink {
     }
 }
 
-fn datagram_socket(at: SocketAddrV4, reader: Reader) -> Result<Option<UdpSocket>> {
+fn datagram_socket(at: SocketAddr, reader: Reader) -> Result<Option<UdpSocket>> {
     if reader == Reader::Absent {
         return Ok(None);
     }

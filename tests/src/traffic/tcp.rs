@@ -3,7 +3,7 @@
 //! A message is its length and the length of the wanted answer, four bytes each, then its bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -29,14 +29,14 @@ pub struct TcpPlan {
 impl TcpPlan {
     /// Connects and exchanges every message. Whatever is unfinished at `deadline` is cut off by a reset, so
     /// that nothing is retransmitted afterwards.
-    pub fn run(&self, from: End<'_>, to: SocketAddrV4, deadline: Instant) -> Result<TcpLog> {
+    pub fn run(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<TcpLog> {
         let socket = from.netns.enter(|| {
-            let socket =
-                Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("make a TCP socket")?;
-            socket.bind(&SocketAddrV4::new(from.address, 0).into()).context("bind a TCP socket")?;
+            let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
+                .context("make a TCP socket")?;
+            socket.bind(&SocketAddr::new(from.address, 0).into()).context("bind a TCP socket")?;
             Ok(socket)
         })?;
-        let source_port = socket.local_addr()?.as_socket_ipv4().map_or(0, |local| local.port());
+        let source_port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
         let mut answered = 0;
         let outcome = self.exchange(socket, to, deadline, &mut answered);
         let error = outcome.err().map(|error| error.to_string());
@@ -46,7 +46,7 @@ impl TcpPlan {
     fn exchange(
         &self,
         socket: Socket,
-        to: SocketAddrV4,
+        to: SocketAddr,
         deadline: Instant,
         answered: &mut u32,
     ) -> io::Result<()> {

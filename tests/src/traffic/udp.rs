@@ -1,6 +1,6 @@
 //! Datagrams at a steady rate, each with its id beyond the bytes that identify it to the product.
 
-use std::net::{SocketAddrV4, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub struct UdpPlan {
 
 impl UdpPlan {
     /// Sends the stream and returns the ids that went out, fewer than planned when `deadline` came first.
-    pub fn send(&self, from: End<'_>, to: SocketAddrV4, deadline: Instant) -> Result<Vec<u64>> {
+    pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<Vec<u64>> {
         let socket = self.socket(from, to)?;
         let mut payload = vec![0x2e; self.sizes.iter().copied().max().unwrap_or(0).max(SMALLEST)];
         let mut sent = Vec::with_capacity(self.count as usize);
@@ -52,7 +52,7 @@ impl UdpPlan {
         Ok(sent)
     }
 
-    fn socket(&self, from: End<'_>, to: SocketAddrV4) -> Result<UdpSocket> {
+    fn socket(&self, from: End<'_>, to: SocketAddr) -> Result<UdpSocket> {
         // A connected socket numbers its packets; an unconnected one would send IP-ID 0.
         from.netns.enter(|| {
             let socket = UdpSocket::bind((from.address, self.source_port))
