@@ -93,7 +93,7 @@ impl Clocks {
         let mut constraints = Vec::new();
         let ways: BTreeSet<_> = found.by_way.keys().map(|&(from, to)| (from.min(to), from.max(to))).collect();
         for (from, to) in ways {
-            let span = self.strip(found, (from, to), middle).range_at((time - middle) as f64);
+            let span = self.strip(found, (from, to), middle).eased().range_at((time - middle) as f64);
             let Some((least, most)) = span else { continue };
             constraints.extend(constraint(from, to, most));
             constraints.extend(constraint(to, from, -least));
@@ -112,13 +112,17 @@ impl Clocks {
             above: points((from, to), 1.0),
             below: points((to, from), -1.0),
             most_skew: self.most_skew(from, to),
+            most_slack: self.error(from) + self.error(to),
         }
+    }
+
+    fn error(&self, node: usize) -> f64 {
+        self.nodes[node].error.unwrap_or(0) as f64
     }
 
     /// How fast two clocks may part. Their drift was measured between two exchanges, each of which may be off.
     fn most_skew(&self, from: usize, to: usize) -> f64 {
-        let error = |node: usize| self.nodes[node].error.unwrap_or(0) as f64;
-        MOST_SKEW + 2.0 * (error(from) + error(to)) / self.window_nanos.max(SHORTEST_NANOS) as f64
+        MOST_SKEW + 2.0 * (self.error(from) + self.error(to)) / self.window_nanos.max(SHORTEST_NANOS) as f64
     }
 
     /// True if any clock differs from its measurement.
