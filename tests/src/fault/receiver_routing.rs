@@ -48,9 +48,14 @@ pub(super) fn special_route<'lab>(cast: Cast<'lab>, kind: &str) -> Result<Inject
 pub(super) fn pod_gone(cast: Cast<'_>) -> Result<Injected<'_>> {
     let (netns, pod) = (&cast.receiver.netns, &cast.receiver.pod);
     let counting = counting(cast)?;
-    pod.ip("link set eth0 arp off\n")?;
+    pod.nft(
+        "table arp lastseen_lab {\n\
+         chain deaf { type filter hook input priority 0; policy drop; }\n\
+         chain mute { type filter hook output priority 0; policy drop; }\n\
+         }\n",
+    )?;
     netns.ip(&format!("neigh flush dev {BRIDGE} to {}\n", cast.receiver.plan.pod))?;
-    Ok(counting.undone_by(move || pod.ip("link set eth0 arp on\n")))
+    Ok(counting.undone_by(move || pod.nft("delete table arp lastseen_lab\n")))
 }
 
 /// The host side of the pod's veth is down, and with it the bridge, which has no other port.
