@@ -1,6 +1,7 @@
 //! Correlation runs: the stored batches of a capture through the correlator.
 
 mod job;
+mod node_clock;
 mod run;
 
 use std::path::PathBuf;

@@ -27,11 +27,12 @@ const LEAD_NANOS: i64 = 1_000_000_000;
 /// Stamps of the kernel and readings of the clock differ by this much at most, nanoseconds.
 pub(crate) const READING_NANOS: i64 = 10_000;
 
-/// Drift is not measured over less than this, nanoseconds.
-const SHORTEST_NANOS: i64 = 1_000_000_000;
+/// Two clocks part no faster than this, as they were measured: 300 ppm. Oscillators do 50 each, and the line through a
+/// node's measurements is no steeper than 100.
+const MOST_SKEW: f64 = 3e-4;
 
-/// Two clocks part no faster than this: 200 ppm. Oscillators do 50 each.
-const MOST_SKEW: f64 = 2e-4;
+/// How far stamps may be off a line, nanoseconds: the shift of a batch is one number, and a batch covers up to a second.
+const MOST_SLACK_NANOS: f64 = 1e9 * MOST_SKEW;
 
 /// Clocks further apart than an hour are not corrected, nanoseconds.
 const MOST_APART_NANOS: f64 = 3.6e12;
@@ -49,7 +50,6 @@ pub(crate) struct Ahead {
 #[derive(Clone, Debug)]
 pub(crate) struct Clocks {
     recording: (i64, i64),
-    window_nanos: i64,
     nodes: Vec<Ahead>,
 }
 
@@ -62,8 +62,7 @@ impl Clocks {
             .nodes
             .iter()
             .map(|node| Ahead { at: [0; 2], error: node.clock_error_nanos.map(|error| error.max(0)) });
-        let window_nanos = job.window.end_nanos.saturating_sub(job.window.start_nanos);
-        Self { recording: (start, end), window_nanos, nodes: nodes.collect() }
+        Self { recording: (start, end), nodes: nodes.collect() }
     }
 
     /// The time span they are known for.
@@ -111,18 +110,9 @@ impl Clocks {
         Strip {
             above: points((from, to), 1.0),
             below: points((to, from), -1.0),
-            most_skew: self.most_skew(from, to),
-            most_slack: self.error(from) + self.error(to),
+            most_skew: MOST_SKEW,
+            most_slack: MOST_SLACK_NANOS,
         }
-    }
-
-    fn error(&self, node: usize) -> f64 {
-        self.nodes[node].error.unwrap_or(0) as f64
-    }
-
-    /// How fast two clocks may part. Their drift was measured between two exchanges, each of which may be off.
-    fn most_skew(&self, from: usize, to: usize) -> f64 {
-        MOST_SKEW + 2.0 * (self.error(from) + self.error(to)) / self.window_nanos.max(SHORTEST_NANOS) as f64
     }
 
     /// True if any clock differs from its measurement.

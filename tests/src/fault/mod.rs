@@ -135,6 +135,18 @@ pub enum Fault {
     Conntrack,
     /// The underlay carries less than both nodes believe: large frames vanish in silence.
     MtuBlackHole,
+    /// The agent of one node is killed in the middle of the window and started again.
+    AgentKilled {
+        /// Whose agent.
+        at: Side,
+    },
+    /// What the coordinator says to one agent comes late, so that the control stream measures its clock wrongly.
+    ControlDelayed {
+        /// Whose agent.
+        at: Side,
+        /// How late, in milliseconds.
+        millis: u64,
+    },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
         /// Whose agent.
@@ -194,6 +206,16 @@ impl<'lab> Injected<'lab> {
     }
 }
 
+impl Cast<'_> {
+    /// The node on `side`.
+    pub fn node(&self, side: Side) -> &Node {
+        match side {
+            Side::Sender => self.sender,
+            Side::Receiver => self.receiver,
+        }
+    }
+}
+
 impl Fault {
     /// The one of the two nodes that the third may talk to, where the fault hits everything at the other.
     pub fn spares(&self) -> Option<Side> {
@@ -211,7 +233,10 @@ impl Fault {
     /// Injects the fault between the cast's sender and receiver.
     pub fn inject<'lab>(&self, cast: Cast<'lab>) -> Result<Injected<'lab>> {
         match self {
-            Self::None | Self::AgentPaused { .. } => Ok(Injected::harmless(|| Ok(()))),
+            Self::None
+            | Self::AgentKilled { .. }
+            | Self::ControlDelayed { .. }
+            | Self::AgentPaused { .. } => Ok(Injected::harmless(|| Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),
             Self::FdbMissing => fdb_missing::inject(cast),

@@ -32,12 +32,9 @@ impl Netns {
 
     /// Runs `work` on a thread that has entered the namespace. Sockets and processes it makes stay in it.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let path = PathBuf::from("/run/netns").join(&self.name);
         thread::scope(|scope| {
             let entered = scope.spawn(move || {
-                let handle = File::open(&path).with_context(|| format!("open {}", path.display()))?;
-                setns(handle, CloneFlags::CLONE_NEWNET)
-                    .with_context(|| format!("enter {} (needs root)", path.display()))?;
+                become_part_of(&self.name)?;
                 work()
             });
             entered.join().map_err(|_| anyhow!("work inside network namespace {} panicked", self.name))?
@@ -69,6 +66,13 @@ impl Netns {
         let path = PathBuf::from("/proc/sys").join(key);
         self.enter(|| std::fs::write(&path, value).with_context(|| format!("write {}", path.display())))
     }
+}
+
+/// Moves the calling thread into namespace `name` for the rest of its life.
+pub fn become_part_of(name: &str) -> Result<()> {
+    let path = PathBuf::from("/run/netns").join(name);
+    let handle = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+    setns(handle, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {} (needs root)", path.display()))
 }
 
 impl Drop for Netns {

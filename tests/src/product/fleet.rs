@@ -13,6 +13,7 @@ use super::binaries::Binaries;
 use super::ctl::Ctl;
 use super::pki::Pki;
 use super::process::Process;
+use super::relay;
 use crate::lab::Lab;
 use crate::lab::node::Node;
 
@@ -93,6 +94,22 @@ impl<'lab> Fleet<'lab> {
         self.start_agent(node, flags)
     }
 
+    /// Replaces a node's agent by one to which everything from the coordinator comes `delay` late.
+    pub fn slow_agent(&mut self, node: &Node, delay: Duration) -> Result<()> {
+        let to = self.ctl.server.parse().context("the coordinator's address")?;
+        let relay = relay::start(&node.netns, to, delay)?;
+        self.restart_agent(node, &["--coordinator", &relay.to_string()])
+    }
+
+    /// SIGKILL for a node's agent, and a new one at once.
+    pub fn kill_agent(&mut self, node: &Node) -> Result<()> {
+        let index = self.index_of(node)?;
+        self.agents[index].signal(Signal::SIGKILL)?;
+        self.agents[index].wait(STOP)?;
+        self.agents[index] = self.agent(node, &[])?;
+        Ok(())
+    }
+
     /// Starts a node's agent again after it has left, and waits until the new process is ready.
     pub fn start_agent(&mut self, node: &Node, flags: &[&str]) -> Result<()> {
         let index = self.index_of(node)?;
@@ -169,8 +186,11 @@ impl<'lab> Fleet<'lab> {
     fn agent(&self, node: &Node, flags: &[&str]) -> Result<Process> {
         let name = &node.plan.name;
         let mut command = Command::new(&self.binaries.node_agent);
+        if !flags.contains(&"--coordinator") {
+            command.args(["--coordinator", &self.ctl.server]);
+        }
         command
-            .args(["--coordinator", &self.ctl.server, "--node-name", name])
+            .args(["--node-name", name])
             .arg("--pki-dir")
             .arg(self.path(&format!("agent-{name}")))
             .args(flags);

@@ -5,3 +5,4 @@ pub mod ctl;
 pub mod fleet;
 pub mod pki;
 pub mod process;
+pub mod relay;

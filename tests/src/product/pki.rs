@@ -32,9 +32,9 @@ impl Pki {
         Ok(out)
     }
 
-    /// Issues the coordinator's identity for `address`.
+    /// Issues the coordinator's identity for `address`, and for loopback, where a relay may stand for it.
     pub fn coordinator(&self, address: Ipv4Addr) -> Result<PathBuf> {
-        self.issue("coordinator", "coordinator", &["--ip", &address.to_string()])
+        self.issue("coordinator", "coordinator", &["--ip", &address.to_string(), "--ip", "127.0.0.1"])
     }
 
     fn authority(&self) -> String {

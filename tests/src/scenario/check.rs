@@ -1,7 +1,7 @@
 //! Holds a report against the ground truth.
 
 use super::file::Verdict;
-use super::report::{Loss, Path, Report, Totals};
+use super::report::{Loss, NodeReport, Path, Report, Totals};
 use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
@@ -13,6 +13,8 @@ pub struct Finding {
     pub by_leg: Vec<u64>,
     /// Segments the report calls lost anywhere else.
     pub lost_elsewhere: u64,
+    /// Largest error of a node's clock, nanoseconds.
+    pub clock_error_nanos: i64,
     /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
     pub hop_right: Option<bool>,
     /// The report as `ctl diff-nodes -o json` printed it.
@@ -31,6 +33,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     });
     check_verdict(truth, report, exit_code, &mut finding);
     check_losses(truth, &mut finding);
+    check_clocks(report, &mut finding);
     check_sums(report, &mut finding);
     check_stream(&truth.faulty, truth, report, &mut finding);
     check_stream(&truth.clean, truth, report, &mut finding);
@@ -90,7 +93,9 @@ fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut F
     if report.partial {
         finding.differ("the report of a completed capture is partial".to_owned());
     }
-    for node in report.nodes.iter().filter(|node| node.state != "COMPLETED") {
+    let is_odd =
+        |node: &&NodeReport| (node.state == "COMPLETED") == (truth.killed.as_ref() == Some(&node.node));
+    for node in report.nodes.iter().filter(is_odd) {
         finding.differ(format!("node {} is {}: {}", node.node, node.state, node.reason));
     }
 }
@@ -100,6 +105,20 @@ fn check_losses(truth: &Truth, finding: &mut Finding) {
         let found = finding.by_leg[at];
         if found != *count {
             finding.differ(format!("lost {found} on {from} → {to}, ground truth {count}"));
+        }
+    }
+}
+
+/// All nodes of a lab share one clock, so every offset is an error, and must not exceed the one that is stated.
+fn check_clocks(report: &Report, finding: &mut Finding) {
+    for node in &report.nodes {
+        let offset = node.clock_offset_nanos.unwrap_or(0).saturating_abs();
+        finding.clock_error_nanos = finding.clock_error_nanos.max(offset);
+        if node.clock_error_nanos.is_none_or(|error| offset > error) {
+            finding.differ(format!(
+                "clock of {} off by {offset} ns, stated {:?}",
+                node.node, node.clock_error_nanos
+            ));
         }
     }
 }
@@ -198,6 +217,7 @@ mod tests {
     fn truth() -> Truth {
         Truth {
             verdict: Verdict::Lost,
+            killed: None,
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),

@@ -85,11 +85,8 @@ pub struct Traffic {
 pub struct Expect {
     /// `DELIVERED`, `LOST` or `INCONCLUSIVE`.
     pub verdict: Verdict,
-    /// The leg of every loss; absent when nothing may be lost.
+    /// The leg on which the fault loses what it counts; absent when it loses nothing.
     pub leg: Option<Leg>,
-    /// Where the number of lost segments comes from.
-    #[serde(default)]
-    pub lost: LostCount,
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,
@@ -194,21 +191,6 @@ impl TryFrom<String> for Point {
     }
 }
 
-/// Whose count the report is held against.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum LostCount {
-    /// Nothing is lost.
-    #[default]
-    #[serde(rename = "none")]
-    None,
-    /// The fault's own counter: every protocol together.
-    #[serde(rename = "fault.counter")]
-    FaultCounter,
-    /// Datagrams the generators miss.
-    #[serde(rename = "generator.lost")]
-    GeneratorLost,
-}
-
 /// The folder of the scenario files in this repository.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -240,26 +222,20 @@ impl Scenario {
         if slow == 0 || slow > fast {
             bail!("traffic.udp_per_second = [{slow}, {fast}]: give two ascending rates above 0");
         }
-        if self.expect.leg.is_some() != (self.expect.verdict == Verdict::Lost) {
-            bail!("expect.leg belongs to verdict LOST and to no other");
-        }
-        if self.expect.leg.is_some() != (self.expect.lost != LostCount::None) {
-            bail!("expect.lost must name a source where expect.leg is given, and only there");
-        }
-        if self.second.is_some() && self.expect.lost != LostCount::FaultCounter {
-            bail!("a second fault needs expect.lost = \"fault.counter\"");
+        if self.legs().any(|leg| leg.is_some()) != (self.expect.verdict == Verdict::Lost) {
+            bail!("a leg belongs to expect.verdict LOST and to no other");
         }
         Ok(())
     }
 
-    /// The faults in the order of [`Scenario::legs`].
+    /// Everything that goes wrong.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         [&self.fault].into_iter().chain(self.second.iter().map(|second| &second.fault))
     }
 
-    /// The legs on which something is lost.
-    pub fn legs(&self) -> impl Iterator<Item = &Leg> {
-        self.expect.leg.iter().chain(self.second.iter().map(|second| &second.leg))
+    /// The leg on which each of [`Scenario::faults`] loses, absent where it loses nothing.
+    pub fn legs(&self) -> impl Iterator<Item = Option<&Leg>> {
+        [self.expect.leg.as_ref()].into_iter().chain(self.second.iter().map(|second| Some(&second.leg)))
     }
 }
 

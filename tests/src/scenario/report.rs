@@ -32,6 +32,12 @@ pub struct NodeReport {
     pub state: String,
     /// Why it failed.
     pub reason: String,
+    /// Its clock less the coordinator's, nanoseconds.
+    #[serde(deserialize_with = "signed")]
+    pub clock_offset_nanos: Option<i64>,
+    /// Bound of that offset's error, nanoseconds.
+    #[serde(deserialize_with = "signed")]
+    pub clock_error_nanos: Option<i64>,
 }
 
 /// States of segments.
@@ -123,6 +129,11 @@ pub struct Loss {
     /// How many.
     #[serde(deserialize_with = "count")]
     pub count: u64,
+}
+
+fn signed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 /// Canonical proto3 JSON writes 64-bit integers as strings.

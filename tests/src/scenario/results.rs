@@ -31,6 +31,8 @@ pub struct ScenarioResult {
     pub false_losses: u64,
     /// Whether the leg that loses most is the right one; absent when nothing is to be found.
     pub hop_right: Option<bool>,
+    /// Largest error of a node's clock, nanoseconds.
+    pub clock_error_nanos: i64,
     /// Whether report and truth agree in everything.
     pub passed: bool,
     /// Whether it could not run.
@@ -52,6 +54,7 @@ impl ScenarioResult {
                 lost_correct: finding.correct(truth),
                 false_losses: finding.false_losses(truth),
                 hop_right: finding.hop_right,
+                clock_error_nanos: finding.clock_error_nanos,
                 passed: finding.differences.is_empty(),
                 differences: finding.differences.clone(),
                 ..result
@@ -112,6 +115,8 @@ pub struct Totals {
     pub hop_top1: Option<f64>,
     /// Segments called lost that were not.
     pub false_losses: u64,
+    /// Largest error of a node's clock in any run.
+    pub clock_error_nanos_max: i64,
 }
 
 impl Results {
@@ -129,6 +134,7 @@ impl Results {
             loss_recall: ratio(correct, sum(|one| one.lost_expected)),
             hop_top1: ratio(legs(Some(true)), legs(Some(true)) + legs(Some(false))),
             false_losses,
+            clock_error_nanos_max: scenarios.iter().map(|one| one.clock_error_nanos).max().unwrap_or(0),
         };
         Self { scenarios, totals }
     }
@@ -151,14 +157,15 @@ impl fmt::Display for Totals {
             |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{:.2} %", ratio * 100.0));
         write!(
             f,
-            "{} scenarios, {} passed, {} skipped; leg named {}; loss precision {}, recall {}; {} false losses",
+            "{} scenarios, {} passed, {} skipped; leg named {}; loss precision {}, recall {}; {} false losses; clock error at most {:.3} ms",
             self.scenarios,
             self.passed,
             self.skipped,
             percent(self.hop_top1),
             percent(self.loss_precision),
             percent(self.loss_recall),
-            self.false_losses
+            self.false_losses,
+            self.clock_error_nanos_max as f64 / 1e6
         )
     }
 }

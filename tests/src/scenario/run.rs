@@ -12,7 +12,7 @@ use super::check::{Finding, check};
 use super::file::{Scenario, Segmentation};
 use super::report::Report;
 use super::truth::Truth;
-use crate::fault::{Cast, Fault, Injected, Side, offload};
+use crate::fault::{Cast, Fault, Injected, offload};
 use crate::product::fleet::Fleet;
 use crate::traffic;
 
@@ -98,11 +98,17 @@ fn judge(
     if let Some(bytes) = scenario.ring_bytes {
         fleet.restart_agent(receiver, &["--ring-bytes", &bytes.to_string()])?;
     }
+    if let Fault::ControlDelayed { at, millis } = scenario.fault {
+        fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
+    }
     let capture = start_capture(fleet, &scenario.name)?;
     let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
     let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
         fleet.restart_agent(receiver, &[])?;
+    }
+    if let Fault::ControlDelayed { at, .. } = scenario.fault {
+        fleet.restart_agent(staging.cast.node(at), &[])?;
     }
     let finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     Ok((truth, finding))
@@ -140,11 +146,13 @@ pub fn observe(
 fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: Options) -> Result<()> {
     thread::sleep(Duration::from_millis(500));
     if let Fault::AgentPaused { at, millis } = scenario.fault {
-        let node = if at == Side::Sender { cast.sender } else { cast.receiver };
-        let agent = fleet.agent_of(node)?;
+        let agent = fleet.agent_of(cast.node(at))?;
         agent.signal(Signal::SIGSTOP)?;
         thread::sleep(Duration::from_millis(millis));
         agent.signal(Signal::SIGCONT)?;
+    }
+    if let Fault::AgentKilled { at } = scenario.fault {
+        fleet.kill_agent(cast.node(at))?;
     }
     if options.kill_coordinator {
         fleet.kill_coordinator();

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
-use super::file::{Leg, LostCount, Place, Scenario, Verdict};
+use super::file::{Leg, Place, Scenario, Verdict};
 use super::report::PointName;
-use crate::fault::Side;
+use crate::fault::{Fault, Side};
 use crate::traffic::ConversationLog;
 
 /// Ground truth of one scenario run.
@@ -16,6 +16,8 @@ use crate::traffic::ConversationLog;
 pub struct Truth {
     /// What the report must come to.
     pub verdict: Verdict,
+    /// The node whose agent was killed.
+    pub killed: Option<String>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -79,17 +81,16 @@ impl Truth {
             faulty_stream.lost = 0;
         }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
-        let missed = [faulty_stream.lost];
-        let counts = match scenario.expect.lost {
-            LostCount::None => &[],
-            LostCount::FaultCounter => swallowed,
-            LostCount::GeneratorLost => &missed[..],
-        };
-        let legs = scenario.legs().zip(counts);
-        let mut losses: Vec<_> = legs.map(|(leg, count)| leg_loss(staging, leg, *count)).collect();
+        let lossy = scenario.legs().zip(swallowed).filter_map(|(leg, count)| Some((leg?, *count)));
+        let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
-        let truth =
-            Self { verdict: scenario.expect.verdict, losses, faulty: faulty_stream, clean: clean_stream };
+        let truth = Self {
+            verdict: scenario.expect.verdict,
+            killed: killed(scenario, staging),
+            losses,
+            faulty: faulty_stream,
+            clean: clean_stream,
+        };
         truth.consistent(clean)?;
         Ok(truth)
     }
@@ -114,6 +115,13 @@ impl Truth {
             bail!("the fault swallowed nothing: there is nothing to find");
         }
         Ok(())
+    }
+}
+
+fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
+    match scenario.fault {
+        Fault::AgentKilled { at } => Some(staging.cast.node(at).plan.name.clone()),
+        _ => None,
     }
 }
 
