@@ -61,7 +61,7 @@ fn check(fault: &Fault, sizes: &[usize], expected: std::ops::RangeInclusive<u64>
     let injected = fault.inject(cast).expect("inject");
     let logs = exchange(cast, sizes);
     let lost = logs[0].udp.as_ref().expect("UDP was sent").lost().len() as u64;
-    assert_eq!(injected.swallowed().expect("counter"), lost, "{fault:?}");
+    assert_eq!(injected.struck().expect("counter"), lost, "{fault:?}");
     assert!(expected.contains(&lost), "{fault:?} lost {lost} of 1000");
     assert_clean(&logs[1]);
     injected.undo().expect("undo");

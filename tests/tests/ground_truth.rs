@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lastseen_tests::fault::{Cast, Side};
-use lastseen_tests::lab::Lab;
+use lastseen_tests::lab::node::NIC;
+use lastseen_tests::lab::{Lab, counter};
 use lastseen_tests::scenario::casting::Staging;
-use lastseen_tests::scenario::file::{self, Leg, Place, Point, Scenario};
+use lastseen_tests::scenario::file::{self, Leg, Place, Point, Scenario, Segmentation};
 use lastseen_tests::scenario::{run, truth::Truth};
 use lastseen_tests::traffic;
 use nix::sys::signal::{Signal, kill};
@@ -22,6 +23,8 @@ const LABS: usize = 4;
 const SECONDS: f64 = 0.8;
 /// Cuts off the TCP connections that cannot end.
 const DEADLINE: Duration = Duration::from_millis(1_500);
+
+const RECEIVER_NIC: Point = Point { side: Side::Receiver, place: Place::Nic };
 
 /// `tcpdump` counting the packets from sender to receiver at one point.
 struct Tap {
@@ -65,6 +68,11 @@ impl Tap {
     }
 }
 
+/// Packets that arrived at the receiver's `eth0`, before any are merged.
+fn arrived(cast: Cast<'_>) -> u64 {
+    counter::interface(&cast.receiver.netns, NIC, "rx", "packets").expect("counter")
+}
+
 /// Sends a scenario's UDP and TCP through its fault and compares taps, fault and generators.
 fn verify(lab: &Lab, scenario: &Scenario) {
     let name = &scenario.name;
@@ -72,18 +80,24 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     let injected = run::inject(scenario, staging.cast).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let open = |leg: &Leg| [leg.from, leg.to].map(|point| Tap::open(staging.cast, point));
     let taps: Vec<_> = scenario.legs().map(|leg| leg.map(open)).collect();
+    let merging = (scenario.segmentation == Segmentation::Merged)
+        .then(|| (Tap::open(staging.cast, RECEIVER_NIC), arrived(staging.cast)));
     let deadline = Instant::now() + DEADLINE;
     let logs = traffic::run(&[&staging.faulty, &staging.clean], deadline).expect("traffic");
-    let swallowed: Vec<_> = injected.iter().map(|fault| fault.swallowed().expect("counter")).collect();
+    let struck: Vec<_> = injected.iter().map(|fault| fault.struck().expect("counter")).collect();
     let truth =
-        Truth::new(scenario, &staging, &swallowed, &logs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-    for (nth, (taps, swallowed)) in taps.into_iter().zip(swallowed).enumerate() {
+        Truth::new(scenario, &staging, &struck, &logs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    if let Some((tap, before)) = merging {
+        let (merged, arrived) = (tap.count(), arrived(staging.cast) - before);
+        assert!(merged < arrived, "{name}: {merged} packets from {arrived} segments");
+    }
+    for (nth, (taps, struck)) in taps.into_iter().zip(struck).enumerate() {
         let Some([before, after]) = taps.map(|taps| taps.map(Tap::count)) else { continue };
         assert!(
             nth > 0 || before >= truth.faulty.sent,
             "{name}: every datagram reaches the start of the leg"
         );
-        assert_eq!(before - after, swallowed, "{name}: what is lost is lost on this leg");
+        assert_eq!(before - after, struck, "{name}: what is lost is lost on this leg");
     }
     run::undo(scenario, staging.cast, injected).expect("undo");
 }

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::{Cast, Injected};
+use crate::lab::counter;
 use crate::lab::node::{NIC, Node};
 
 const UNDERLAY_MTU: u16 = 1500;
@@ -11,8 +12,13 @@ const SMALL_MTU: u16 = 1400;
 
 /// The underlay of every node takes packets of [`SMALL_MTU`]; the overlay does not know.
 pub(super) fn outer(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let before = total(cast, "FragCreates")?;
     set_mtu(cast, SMALL_MTU)?;
-    Ok(Injected::harmless(move || set_mtu(cast, UNDERLAY_MTU)))
+    Ok(Injected::new(move || Ok(total(cast, "FragCreates")? - before), move || set_mtu(cast, UNDERLAY_MTU)))
+}
+
+fn total(cast: Cast<'_>, counter: &str) -> Result<u64> {
+    cast.lab.nodes.iter().map(|node| counter::ipv4(&node.netns, counter)).sum()
 }
 
 fn set_mtu(cast: Cast<'_>, mtu: u16) -> Result<()> {
@@ -22,8 +28,10 @@ fn set_mtu(cast: Cast<'_>, mtu: u16) -> Result<()> {
 /// Every node tracks the connections it forwards, for which it needs whole packets.
 pub(super) fn conntrack(cast: Cast<'_>) -> Result<Injected<'_>> {
     let nodes = &cast.lab.nodes;
+    let before = total(cast, "ReasmOKs")?;
     nodes.iter().try_for_each(track)?;
-    Ok(Injected::harmless(move || nodes.iter().try_for_each(untrack)))
+    let count = move || Ok(total(cast, "ReasmOKs")? - before);
+    Ok(Injected::new(count, move || nodes.iter().try_for_each(untrack)))
 }
 
 fn track(node: &Node) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Faults: each swallows packets at one known place and counts, by itself, what it swallowed.
+//! Faults: each strikes packets at one known place and counts, by itself, those it struck; most swallow them.
 //!
 //! Every counter counts kernel packets. They equal segments where the wire carries no super-frames; a
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
@@ -180,11 +180,6 @@ impl<'lab> Injected<'lab> {
         Self { count: Box::new(count), undo: Box::new(undo) }
     }
 
-    /// As a fault that counts nothing.
-    fn harmless(undo: impl FnOnce() -> Result<()> + 'lab) -> Self {
-        Self::new(|| Ok(0), undo)
-    }
-
     /// Puts `undo` before what undoes this already.
     fn undone_by(self, undo: impl FnOnce() -> Result<()> + 'lab) -> Self {
         let Self { count, undo: rest } = self;
@@ -195,8 +190,8 @@ impl<'lab> Injected<'lab> {
         Self { count, undo }
     }
 
-    /// Packets swallowed since the fault was injected, by the fault's own counter.
-    pub fn swallowed(&self) -> Result<u64> {
+    /// Packets struck since the fault was injected, by the fault's own counter.
+    pub fn struck(&self) -> Result<u64> {
         (self.count)()
     }
 
@@ -230,13 +225,20 @@ impl Fault {
         }
     }
 
+    /// Whether packets meet it, so that it must have counted some.
+    pub fn strikes_packets(&self) -> bool {
+        let strikes_programs =
+            matches!(self, Self::AgentKilled { .. } | Self::AgentPaused { .. } | Self::ControlDelayed { .. });
+        *self != Self::None && !strikes_programs
+    }
+
     /// Injects the fault between the cast's sender and receiver.
     pub fn inject<'lab>(&self, cast: Cast<'lab>) -> Result<Injected<'lab>> {
         match self {
             Self::None
             | Self::AgentKilled { .. }
             | Self::ControlDelayed { .. }
-            | Self::AgentPaused { .. } => Ok(Injected::harmless(|| Ok(()))),
+            | Self::AgentPaused { .. } => Ok(Injected::new(|| Ok(0), || Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),
             Self::FdbMissing => fdb_missing::inject(cast),

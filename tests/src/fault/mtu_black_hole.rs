@@ -16,9 +16,9 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     // The kernel lets super-frames pass any MTU, as no real wire does.
     offload::software_segmentation(&sender.netns, true)?;
     receiver.netns.ip(&format!("link set {NIC} mtu {REAL_MTU}\n"))?;
-    let before = counter::dropped(switch, port, "tx")?;
+    let before = counter::interface(switch, port, "tx", "dropped")?;
     Ok(Injected::new(
-        move || Ok(counter::dropped(switch, port, "tx")? - before),
+        move || Ok(counter::interface(switch, port, "tx", "dropped")? - before),
         move || {
             receiver.netns.ip(&format!("link set {NIC} mtu {HONEST_MTU}\n"))?;
             offload::software_segmentation(&sender.netns, false)

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::lab::netns::Netns;
-use crate::lab::node::NIC;
+use crate::lab::node::{NIC, Node};
 
 /// Features that let a super-frame reach the device.
 const FEATURES: [&str; 5] =
@@ -11,13 +11,19 @@ const FEATURES: [&str; 5] =
 
 /// Makes the kernel segment in software in front of `eth0`, as on hardware without offloads, or undoes it.
 pub fn software_segmentation(netns: &Netns, software: bool) -> Result<()> {
-    let value = if software { "off" } else { "on" };
-    let mut arguments = vec!["-K", NIC];
-    arguments.extend(FEATURES.iter().flat_map(|feature| [*feature, value]));
-    netns.run("ethtool", &arguments).map(drop)
+    segment(netns, NIC, software)
 }
 
-/// Makes the kernel merge segments as they come in by `eth0` (GRO), or undoes it.
-pub fn receive_merging(netns: &Netns, merged: bool) -> Result<()> {
-    netns.run("ethtool", &["-K", NIC, "gro", if merged { "on" } else { "off" }]).map(drop)
+/// Makes the underlay cut super-frames on the way to a node, which merges them again as they come in (GRO), or undoes
+/// it. All segments of a super-frame then arrive together, as from a fast wire.
+pub fn merging_receiver(switch: &Netns, node: &Node, merging: bool) -> Result<()> {
+    segment(switch, &node.plan.name, merging)?;
+    node.netns.run("ethtool", &["-K", NIC, "gro", if merging { "on" } else { "off" }]).map(drop)
+}
+
+fn segment(netns: &Netns, interface: &str, software: bool) -> Result<()> {
+    let value = if software { "off" } else { "on" };
+    let mut arguments = vec!["-K", interface];
+    arguments.extend(FEATURES.iter().flat_map(|feature| [*feature, value]));
+    netns.run("ethtool", &arguments).map(drop)
 }

@@ -1,5 +1,7 @@
 //! Packet counters kept by the kernel: named nftables counters and interface statistics.
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use serde_json::Value;
 
@@ -16,11 +18,21 @@ pub fn nft_packets(netns: &Netns, family: &str, counter: &str) -> Result<u64> {
         .with_context(|| format!("nft lists no counter {counter} in {}", netns.name()))
 }
 
-/// `stats64.<direction>.dropped` of an interface; `direction` is `rx` or `tx`.
-pub fn dropped(netns: &Netns, interface: &str, direction: &str) -> Result<u64> {
+/// A counter of the namespace's IPv4, such as `FragCreates` (RFC 4293's `ipSystemStats`).
+pub fn ipv4(netns: &Netns, counter: &str) -> Result<u64> {
+    let text = netns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp").context("read snmp"))?;
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    let named = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == counter);
+    let value = named.and_then(|(_, value)| value.parse().ok());
+    value.with_context(|| format!("the kernel has no counter {counter} in {}", netns.name()))
+}
+
+/// `stats64.<direction>.<counter>` of an interface, such as `rx`, `packets`.
+pub fn interface(netns: &Netns, interface: &str, direction: &str, counter: &str) -> Result<u64> {
     let text = netns.run("ip", &["-s", "-j", "link", "show", "dev", interface])?;
     let json: Value = serde_json::from_str(&text).context("read ip's JSON")?;
-    json[0]["stats64"][direction]["dropped"]
+    json[0]["stats64"][direction][counter]
         .as_u64()
-        .with_context(|| format!("ip shows no {direction} dropped for {interface} in {}", netns.name()))
+        .with_context(|| format!("ip shows no {direction} {counter} for {interface} in {}", netns.name()))
 }

@@ -55,7 +55,7 @@ pub enum Segmentation {
     Offloaded,
     /// By the kernel in front of each node's `eth0`.
     Software,
-    /// By the kernel in front of each node's `eth0`, and merged again as they come in.
+    /// By the underlay, and merged again as they come in by each node's `eth0`.
     Merged,
 }
 

@@ -72,18 +72,12 @@ pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Vec<Injected<'_>>) ->
     segment(scenario, cast, false)
 }
 
-fn segment(scenario: &Scenario, cast: Cast<'_>, software: bool) -> Result<()> {
-    if scenario.segmentation != Segmentation::Offloaded {
-        for node in &cast.lab.nodes {
-            offload::software_segmentation(&node.netns, software)?;
-        }
-    }
-    if scenario.segmentation == Segmentation::Merged {
-        for node in &cast.lab.nodes {
-            offload::receive_merging(&node.netns, software)?;
-        }
-    }
-    Ok(())
+fn segment(scenario: &Scenario, cast: Cast<'_>, active: bool) -> Result<()> {
+    cast.lab.nodes.iter().try_for_each(|node| match scenario.segmentation {
+        Segmentation::Offloaded => Ok(()),
+        Segmentation::Software => offload::software_segmentation(&node.netns, active),
+        Segmentation::Merged => offload::merging_receiver(&cast.lab.switch, node, active),
+    })
 }
 
 /// Captures while the traffic runs, and holds the report against what the lab knows.
@@ -138,8 +132,8 @@ pub fn observe(
         bail!("the traffic outlasted the window: this machine is too busy to judge");
     }
     sleep_until(end);
-    let swallowed: Vec<_> = injected.iter().map(Injected::swallowed).collect::<Result<_>>()?;
-    Truth::new(scenario, staging, &swallowed, &logs)
+    let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
+    Truth::new(scenario, staging, &struck, &logs)
 }
 
 /// What goes wrong in the middle of the window beside the fault in the network.

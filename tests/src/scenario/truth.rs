@@ -67,7 +67,7 @@ impl Truth {
     pub fn new(
         scenario: &Scenario,
         staging: &Staging<'_>,
-        swallowed: &[u64],
+        struck: &[u64],
         logs: &[ConversationLog],
     ) -> Result<Self> {
         let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
@@ -81,7 +81,7 @@ impl Truth {
             faulty_stream.lost = 0;
         }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
-        let lossy = scenario.legs().zip(swallowed).filter_map(|(leg, count)| Some((leg?, *count)));
+        let lossy = scenario.legs().zip(struck).filter_map(|(leg, count)| Some((leg?, *count)));
         let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
         let truth = Self {
@@ -91,6 +91,11 @@ impl Truth {
             faulty: faulty_stream,
             clean: clean_stream,
         };
+        for (fault, count) in scenario.faults().zip(struck) {
+            if fault.strikes_packets() && *count == 0 {
+                bail!("{fault:?} struck nothing: there is nothing to find");
+            }
+        }
         truth.consistent(clean)?;
         Ok(truth)
     }
@@ -110,9 +115,6 @@ impl Truth {
                 self.faulty.lost,
                 self.lost()
             );
-        }
-        if self.losses.iter().any(|loss| loss.count == 0) {
-            bail!("the fault swallowed nothing: there is nothing to find");
         }
         Ok(())
     }
