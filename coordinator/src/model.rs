@@ -151,6 +151,7 @@ pub struct Counters {
     pub own_connections: u64,
     pub undecoded: u64,
     pub bytes: u64,
+    pub unreadable: u64,
 }
 
 /// What an agent last said about a point.

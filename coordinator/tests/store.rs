@@ -44,7 +44,17 @@ fn capture(id: &str, created_at_nanos: i64) -> Capture {
         error_nanos: 4,
         round_trip_nanos: 5,
     };
-    let counters = Counters { received: u64::MAX, kernel_drops: 1, ..Counters::default() };
+    // No two alike, so that a mixed-up column shows.
+    let counters = Counters {
+        received: u64::MAX,
+        kernel_drops: 1,
+        agent_drops: 2,
+        filtered: 3,
+        own_connections: 4,
+        undecoded: 5,
+        bytes: 6,
+        unreadable: 7,
+    };
     let part = Part {
         state: State::Armed,
         reason: "slow".into(),

@@ -96,6 +96,7 @@ async fn wide_shows_more_than_the_table() {
     let mut capture = completed();
     capture.nodes[0].interfaces = vec!["eth0".into(), "cni0".into()];
     capture.nodes[0].undecoded = 4_321;
+    capture.nodes[0].unreadable = 8_765;
     let packet = LostPacket { ip_id: Some(4_711), tcp_seq: Some(815), ..Default::default() };
     let topology =
         NodeTopology { routes: vec![Route { table: 254, ..Default::default() }], ..Default::default() };
@@ -112,6 +113,7 @@ async fn wide_shows_more_than_the_table() {
         ("show-node a", "main"),
         ("list-captures", "CREATED BY"),
         ("show-capture c-7f3k", "4,321"),
+        ("show-capture c-7f3k", "8,765"),
         ("show-capture c-7f3k", "eth0,cni0"),
         ("list-flows", "987"),
         ("list-lost", "4711"),

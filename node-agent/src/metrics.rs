@@ -57,18 +57,48 @@ impl Metrics {
 
     /// Adds a slice's packets.
     pub fn count(&self, counters: &Counters) {
-        let lost_to_us = counters.filtered + counters.own_connections + counters.undecoded;
         for (outcome, count) in [
-            ("recorded", counters.received.saturating_sub(lost_to_us)),
+            ("recorded", counters.recorded()),
             ("filtered", counters.filtered),
             ("own_connections", counters.own_connections),
             ("undecoded", counters.undecoded),
+            ("unreadable", counters.unreadable),
             ("kernel_drops", counters.kernel_drops),
             ("agent_drops", counters.agent_drops),
         ] {
             if count > 0 {
                 self.packets.get_or_create(&Outcome { outcome }).inc_by(count);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn what_became_of_packets_adds_up() {
+        let (metrics, registry) = Metrics::registered();
+        let (received, filtered, own_connections) = (20, 2, 3);
+        let counters = Counters {
+            received,
+            filtered,
+            own_connections,
+            undecoded: 4,
+            unreadable: 5,
+            ..Counters::default()
+        };
+        metrics.count(&counters);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for (outcome, count) in
+            [("recorded", 6), ("filtered", 2), ("own_connections", 3), ("undecoded", 4), ("unreadable", 5)]
+        {
+            let line = format!("lastseen_agent_packets_total{{outcome=\"{outcome}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
         }
     }
 }

@@ -178,7 +178,7 @@ fn slices_meet_and_their_counters_add_up() {
     let total = record.total();
     assert_eq!(record.rows.len(), 1500);
     assert_eq!(total.filtered, 50);
-    assert_eq!(total.received, 1500 + total.filtered + total.undecoded);
+    assert_eq!(total.received, 1500 + total.filtered + total.undecoded + total.unreadable);
     assert_eq!((total.kernel_drops, total.agent_drops), (0, 0));
 }
 
@@ -226,20 +226,21 @@ fn a_payload_term_is_answered_only_by_frames_that_hold_one_whole_datagram() {
     let short = Settings { snap_length: 64, ..SETTINGS };
     let cases = [
         // The first datagram of the super-packet starts with 0, the eleven others do not.
-        ("udp[8] = 0", open(&left, out(), SETTINGS), (0, 1)),
-        ("udp[8] = 1", open(&left, out(), SETTINGS), (1, 1)),
-        ("udp[8] = 1", open_pcap(&left, out(), SETTINGS), (1, 1)),
-        ("udp[40] = 1", open(&left, out(), SETTINGS), (1, 1)),
+        ("udp[8] = 0", open(&left, out(), SETTINGS), (0, 0, 1)),
+        ("udp[8] = 1", open(&left, out(), SETTINGS), (1, 1, 1)),
+        ("udp[8] = 1", open_pcap(&left, out(), SETTINGS), (1, 1, 1)),
+        ("udp[40] = 1", open(&left, out(), SETTINGS), (1, 1, 1)),
         // 64 bytes hold 22 of the payload.
-        ("udp[29] = 1", open(&left, out(), short), (1, 1)),
-        ("udp[30] = 1", open(&left, out(), short), (0, 2)),
-        ("udp[28:4] = 1", open(&left, out(), short), (0, 2)),
-        ("udp[2:2] = 9000", open(&left, out(), short), (13, 0)),
+        ("udp[29] = 1", open(&left, out(), short), (1, 1, 1)),
+        ("udp[30] = 1", open(&left, out(), short), (0, 0, 2)),
+        ("udp[28:4] = 1", open(&left, out(), short), (0, 0, 2)),
+        ("udp[2:2] = 9000", open(&left, out(), short), (13, 2, 0)),
     ];
-    for (filter, source, (rows, unreadable)) in cases {
+    for (filter, source, (rows, frames, unreadable)) in cases {
         let records = record(vec![source], filter, || send_super_packet(&left));
-        let found = (records[0].rows.len(), records[0].total().unreadable);
-        assert_eq!(found, (rows, unreadable), "{filter}: {:?}", records[0].total());
+        let total = records[0].total();
+        let found = (records[0].rows.len(), total.recorded(), total.unreadable);
+        assert_eq!(found, (rows, frames, unreadable), "{filter}: {total:?}");
     }
 }
 

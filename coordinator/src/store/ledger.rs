@@ -17,7 +17,7 @@ pub(super) async fn save_point(
     let counters = &status.counters;
     sqlx::query(
         "UPDATE capture_points SET received = $2, kernel_drops = $3, agent_drops = $4, filtered = $5,
-             own_connections = $6, undecoded = $7, bytes = $8, batches = $9
+             own_connections = $6, undecoded = $7, bytes = $8, unreadable = $9, batches = $10
          WHERE id = $1",
     )
     .bind(id)
@@ -28,6 +28,7 @@ pub(super) async fn save_point(
     .bind(counters.own_connections as i64)
     .bind(counters.undecoded as i64)
     .bind(counters.bytes as i64)
+    .bind(counters.unreadable as i64)
     .bind(status.batches as i64)
     .execute(connection)
     .await?;
@@ -90,6 +91,7 @@ fn read_status(row: &SqliteRow) -> Result<PointStatus, StoreError> {
             own_connections: number("own_connections")?,
             undecoded: number("undecoded")?,
             bytes: number("bytes")?,
+            unreadable: number("unreadable")?,
         },
         batches: number("batches")?,
     })

@@ -46,6 +46,7 @@ pub fn counters(message: Option<v1::PointCounters>) -> Counters {
         own_connections: message.own_connections,
         undecoded: message.undecoded,
         bytes: message.bytes,
+        unreadable: message.unreadable,
     }
 }
 

@@ -74,7 +74,7 @@ pub fn message(capture: &Capture) -> v1::Capture {
 
 /// Packets that were received and that the filter and the decoder let pass.
 fn passed(counters: &Counters) -> u64 {
-    let set_aside = [counters.filtered, counters.own_connections, counters.undecoded];
+    let set_aside = [counters.filtered, counters.own_connections, counters.undecoded, counters.unreadable];
     set_aside.into_iter().fold(counters.received, u64::saturating_sub)
 }
 
@@ -100,5 +100,31 @@ fn part_message(part: &Part) -> v1::CaptureNode {
         filtered: sum(|counters| counters.filtered.saturating_add(counters.own_connections)),
         undecoded: sum(|counters| counters.undecoded),
         coverage: part.coverage.clone(),
+        unreadable: sum(|counters| counters.unreadable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::batch;
+
+    #[test]
+    fn every_packet_a_node_received_is_in_one_of_its_counts() {
+        let counters = v1::PointCounters {
+            received: 100,
+            filtered: 1,
+            own_connections: 2,
+            undecoded: 4,
+            unreadable: 8,
+            ..Default::default()
+        };
+        let point = Some(v1::ObservationPoint::default());
+        let status = v1::PointStatus { point, counters: Some(counters), batches: 0 };
+        let mut part = Part::new("node-a");
+        part.points = [status.clone(), status].into_iter().filter_map(batch::point_status).collect();
+        let node = part_message(&part);
+        assert_eq!((node.packets, node.filtered, node.undecoded, node.unreadable), (170, 6, 8, 16));
+        assert_eq!(node.packets + node.filtered + node.undecoded + node.unreadable, 200);
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn job(spec: &CaptureSpec) -> Vec<(&'static str, String)> {
     ]
 }
 
-const WIDE: &[&str] = &[">FILTERED", ">UNDECODED", "ARMED", "CAPTURES ON"];
+const WIDE: &[&str] = &[">FILTERED", ">UNDECODED", ">UNREADABLE", "ARMED", "CAPTURES ON"];
 
 fn nodes(capture: &Capture, wide: bool) -> String {
     let mut headers =
@@ -120,6 +120,7 @@ fn row(node: &CaptureNode, wide: bool) -> Vec<String> {
     if wide {
         cells.push(units::count(node.filtered));
         cells.push(units::count(node.undecoded));
+        cells.push(units::count(node.unreadable));
         cells.push(units::time_of_day(node.armed_at.as_ref()));
         cells.push(node.interfaces.join(","));
     }

@@ -3,7 +3,7 @@
 use std::ops::{AddAssign, Sub};
 
 /// Packet counters of a point. Every packet that is received ends in exactly one of: recorded, `filtered`,
-/// `own_connections`, `undecoded`.
+/// `own_connections`, `undecoded`, `unreadable`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets handed to the agent.
@@ -16,12 +16,20 @@ pub struct Counters {
     pub filtered: u64,
     /// Packets of the fabric's own connections.
     pub own_connections: u64,
-    /// Packets that are no IP packet or are malformed.
+    /// Packets that are no IP packet.
     pub undecoded: u64,
     /// Captured bytes.
     pub bytes: u64,
-    /// Of the undecoded, those cut by the snap length, malformed, or without what the filter asks for.
+    /// Packets cut by the snap length, malformed, or without what the filter asks for: they may have been any packet.
     pub unreadable: u64,
+}
+
+impl Counters {
+    /// Packets of which observations were made, those dropped behind the queue included.
+    pub fn recorded(&self) -> u64 {
+        let set_aside = [self.filtered, self.own_connections, self.undecoded, self.unreadable];
+        set_aside.into_iter().fold(self.received, u64::saturating_sub)
+    }
 }
 
 impl AddAssign for Counters {

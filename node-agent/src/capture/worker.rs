@@ -148,7 +148,7 @@ impl<S: Sink> Point<S> {
             }
         });
         slicer.counters += seen;
-        window.spend(seen.received - seen.filtered - seen.own_connections - seen.undecoded, recorded_bytes);
+        window.spend(seen.recorded(), recorded_bytes);
         self.outcome(result, news)
     }
 
@@ -225,9 +225,26 @@ fn count(counters: &mut Counters, frame: &Frame<'_>, seen: Seen) {
         Seen::Filtered => counters.filtered += 1,
         Seen::Own => counters.own_connections += 1,
         Seen::Undecoded => counters.undecoded += 1,
-        Seen::Unreadable => {
-            counters.undecoded += 1;
-            counters.unreadable += 1;
+        Seen::Unreadable => counters.unreadable += 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastseen_packet::Gso;
+
+    use super::*;
+
+    #[test]
+    fn every_packet_is_counted_in_one_place() {
+        use Seen::{Filtered, Own, Recorded, Undecoded, Unreadable};
+        let frame = Frame { bytes: &[0; 10], original_length: 10, time_nanos: 0, gso: Gso::UNKNOWN };
+        let mut counters = Counters::default();
+        for (times, outcome) in [Recorded, Filtered, Own, Undecoded, Unreadable].into_iter().enumerate() {
+            (0..=times).for_each(|_| count(&mut counters, &frame, outcome));
         }
+        let Counters { received, filtered, own_connections, undecoded, unreadable, bytes, .. } = counters;
+        assert_eq!((filtered, own_connections, undecoded, unreadable), (2, 3, 4, 5));
+        assert_eq!((received, counters.recorded(), bytes), (15, 1, 150));
     }
 }
