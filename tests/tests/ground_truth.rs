@@ -111,7 +111,9 @@ fn every_scenario_loses_its_packets_on_the_leg_it_names() {
         for scenarios in scenarios.chunks(scenarios.len().div_ceil(LABS)) {
             scope.spawn(move || {
                 let lab = Lab::build(SEED).expect("lab");
-                scenarios.iter().for_each(|scenario| verify(&lab, scenario));
+                for scenario in scenarios {
+                    verify(&lab, scenario);
+                }
             });
         }
     });

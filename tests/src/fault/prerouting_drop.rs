@@ -1,5 +1,5 @@
 //! A PREROUTING rule on the sender drops UDP between the two pods. The bridge runs it before it hands packets to
-//! `cni0` (br_netfilter), so they are lost between the pod's veth and `cni0`.
+//! `cni0` (`br_netfilter`), so they are lost between the pod's veth and `cni0`.
 
 use anyhow::Result;
 
