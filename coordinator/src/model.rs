@@ -208,7 +208,7 @@ impl Part {
 /// A capture job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// `c-` and six letters and digits; empty on a dry run.
+    /// `c-` and six letters and digits; empty once a dry run is over.
     pub id: String,
     /// As resolved.
     pub spec: Spec,

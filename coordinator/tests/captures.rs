@@ -8,6 +8,7 @@ use lastseen_coordinator::model::State;
 use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
+use lastseen_proto::v1::coordinator_message::Kind as Told;
 use tonic::Code;
 
 /// Starts a job while the agents arm.
@@ -54,6 +55,32 @@ async fn two_nodes_arm_start_together_and_end_with_a_report() {
     assert_eq!((report.capture_id, report.partial), (id.clone(), false));
     let request = v1::ListFlowsRequest { capture_id: id, ..Default::default() };
     fabric.analysis().await.list_flows(request).await.unwrap();
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_dry_run_asks_the_agents_and_stores_nothing() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let request = v1::StartCaptureRequest { dry_run: true, ..job(&["node-a", "node-b"], 100) };
+    let starting = start(&fabric, request).await;
+    let id = a.arm().await.capture_id;
+    b.arm().await;
+    b.status(&id, Failed, "filter: syntax error", 0).await;
+    a.status(&id, Armed, "", 0).await;
+    let capture = starting.await.unwrap().unwrap();
+    assert_eq!((capture.id.as_str(), capture.window_start), ("", None));
+    let found: Vec<_> =
+        capture.nodes.iter().map(|n| (n.state(), n.interfaces.len(), n.reason.as_str())).collect();
+    assert_eq!(found, [(Armed, 1, ""), (Failed, 0, "filter: syntax error")]);
+    let next = a.told().await.unwrap();
+    assert!(
+        matches!(&next, Told::EndCapture(end) if end.capture_id == id && end.end_monotonic_nanos.is_none()),
+        "{next:?}"
+    );
+    let all = fabric.captures().await.list_captures(v1::ListCapturesRequest::default()).await.unwrap();
+    assert!(all.into_inner().captures.is_empty());
     fabric.stop().await;
 }
 

@@ -81,12 +81,26 @@ async fn start_capture_in_the_forms_for_programs() {
 
 #[tokio::test]
 async fn a_dry_run_says_that_nothing_was_started() {
-    let started = Capture { id: String::new(), ..running() };
+    use CaptureState::{Armed, Cancelled, Failed};
+    let mut started = capture(Cancelled, &[("a", Armed, ""), ("b", Armed, "")]);
+    started.id = String::new();
+    started.nodes[0].interfaces = vec!["cni0".into(), "eth0".into()];
+    started.nodes[1].interfaces = vec!["eth0".into()];
+    started.nodes[1].coverage = vec!["veth1: is down".into()];
+    let mut refused = started.clone();
+    let reason = "interface: veth9 does not exist on node b; it has: eth0";
+    (refused.nodes[1].state, refused.nodes[1].reason) = (Failed as i32, reason.into());
     let fabric = Fabric::serve(Script { started, ..Default::default() }).await;
     let run = fabric.ctl("start-capture --all-nodes --dry-run").await;
-    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{run:?}");
     assert!(run.out.starts_with("dry run: nothing was started\n"), "{run:?}");
-    assert!(run.out.ends_with("nodes        a,b\n") && !run.out.contains("running"), "{run:?}");
+    let nodes = "nodes        a,b\n\na: would capture on 2 interfaces\nb: would capture on 1 interface\nb: veth1: is down\n";
+    assert!(run.out.ends_with(nodes), "{run:?}");
+    let fabric = Fabric::serve(Script { started: refused, ..Default::default() }).await;
+    let run = fabric.ctl("start-capture --all-nodes --dry-run").await;
+    assert_eq!(run.code, Some(2), "{run:?}");
+    assert!(run.out.contains(&format!("\nb: {reason}\n")), "{run:?}");
+    assert_eq!(run.err, format!("error: dry run: 1 of 2 nodes cannot capture: b: {reason}\n"));
 }
 
 #[tokio::test]

@@ -74,6 +74,27 @@ fn nodes_and_interfaces_that_cannot_take_part_are_named() {
 }
 
 #[test]
+fn a_dry_run_tells_what_each_node_would_do_and_leaves_nothing_behind() {
+    let lab = Lab::build(34).expect("lab");
+    let mut fleet = Fleet::start(&lab).expect("fleet");
+    let (absent, veth) = (lab.nodes[1].plan.name.as_str(), lab.nodes[0].plan.veth.as_str());
+    let rehearsal = |interfaces| ["start-capture", "--all-nodes", "--dry-run", "--interfaces", interfaces];
+    let text = fleet.ctl.ok(&rehearsal("auto")).expect("a dry run");
+    for node in &lab.nodes {
+        assert!(text.contains(&format!("\n{}: would capture on ", node.plan.name)), "{text}");
+    }
+    let mut wrong = refused(&fleet, &[(&rehearsal(veth), &["dry run", "interface", veth, absent])]);
+    assert_eq!(fleet.ctl.ok(&["list-captures", "-o", "name"]).expect("list").trim(), "");
+    let here = lab.nodes[0].plan.name.as_str();
+    fleet
+        .ctl
+        .ok(&["start-capture", "--nodes", here, "--duration", "1s", "--interfaces", veth])
+        .expect("a capture after the dry run");
+    wrong.extend(fleet.casualties());
+    assert_none(&wrong);
+}
+
+#[test]
 fn captures_beyond_the_cap_are_refused_and_the_others_go_on() {
     const MORE_THAN_ANY_CAP: usize = 40;
     let lab = Lab::build(33).expect("lab");

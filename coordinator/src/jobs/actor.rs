@@ -173,6 +173,7 @@ impl Actor {
         let capture = self.machine.capture();
         let text = format!("{} ({})", capture.reason, capture.id);
         let answer = match capture.state {
+            _ if self.machine.is_rehearsal() => Ok(()),
             State::Failed if self.was_refused() => Err(Error::Refused(text)),
             State::Failed | State::Cancelled if capture.window.is_none() => Err(Error::Precondition(text)),
             _ => Ok(()),

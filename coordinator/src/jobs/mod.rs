@@ -79,12 +79,25 @@ impl Jobs {
 
     /// Stores a job, arms it and fixes its window; returns the capture then. `spec` was resolved.
     pub async fn start(&self, spec: Spec, who: &str) -> Result<Arc<Capture>, Error> {
+        self.launch(spec, who, false).await
+    }
+
+    /// Arms a job as [`Jobs::start`] does and calls it off once every node has answered. Nothing of it is stored; the
+    /// capture has no id, and its parts are armed or say why not.
+    pub async fn rehearse(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
+        let capture = self.launch(spec, who, true).await?;
+        Ok(Capture { id: String::new(), ..Arc::unwrap_or_clone(capture) })
+    }
+
+    async fn launch(&self, spec: Spec, who: &str, is_rehearsal: bool) -> Result<Arc<Capture>, Error> {
         let (answer, view) = {
             let _one_at_a_time = self.admission.lock().await;
             self.admit(&spec)?;
-            let capture = self.create(spec, who).await?;
+            let capture = self.draft(spec, who).await?;
+            let machine =
+                if is_rehearsal { Machine::rehearsal(capture) } else { self.create(capture).await? };
             let (started, answer) = oneshot::channel();
-            (answer, self.spawn(Machine::new(capture), Some(started)))
+            (answer, self.spawn(machine, Some(started)))
         };
         answer.await.map_err(|_| Error::Stopping)??;
         Ok(view.borrow().clone())
@@ -179,8 +192,8 @@ impl Jobs {
         Ok(())
     }
 
-    async fn create(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
-        let capture = Capture {
+    async fn draft(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
+        Ok(Capture {
             id: self.free_id().await?,
             parts: spec.nodes.iter().map(|node| Part::new(node)).collect(),
             spec,
@@ -190,10 +203,14 @@ impl Jobs {
             created_by: who.to_owned(),
             window: None,
             identity_key: IdentityKey(rand::rng().random()),
-        };
+        })
+    }
+
+    async fn create(&self, capture: Capture) -> Result<Machine, Error> {
         self.services.store.save_capture(&capture).await?;
+        let who = &capture.created_by;
         tracing::info!(capture = capture.id, who, nodes = ?capture.spec.nodes, filter = capture.spec.filter, "audit: start-capture");
-        Ok(capture)
+        Ok(Machine::new(capture))
     }
 
     /// `c-` and six of 32 letters and digits that are not mistaken for each other.

@@ -15,7 +15,7 @@ use crate::access::caller;
 use crate::error::Error;
 use crate::jobs::resolve;
 use crate::limits;
-use crate::model::{Capture, IdentityKey, Part, Spec, State};
+use crate::model::Capture;
 use crate::store::Cursor;
 use crate::wire::capture::{message, request};
 
@@ -39,7 +39,7 @@ impl CaptureService for CaptureApi {
         let now = self.0.clock.now();
         let spec = resolve(request(spec)?, &self.0.fleet.nodes(now), now)?;
         let capture = if dry_run {
-            message(&resolved_only(spec, &who, now))
+            message(&self.0.jobs.rehearse(spec, &who).await?)
         } else {
             message(&*self.0.jobs.start(spec, &who).await?)
         };
@@ -114,21 +114,6 @@ impl CaptureService for CaptureApi {
         tracing::info!(capture = id, who, "audit: delete-capture");
         self.0.jobs.delete(&id).await?;
         Ok(Response::new(v1::DeleteCaptureResponse {}))
-    }
-}
-
-/// What a dry run shows: the job with nothing started.
-fn resolved_only(spec: Spec, who: &str, now_nanos: i64) -> Capture {
-    Capture {
-        id: String::new(),
-        parts: spec.nodes.iter().map(|node| Part::new(node)).collect(),
-        spec,
-        state: State::Pending,
-        reason: String::new(),
-        created_at_nanos: now_nanos,
-        created_by: who.to_owned(),
-        window: None,
-        identity_key: IdentityKey([0; 16]),
     }
 }
 

@@ -9,14 +9,15 @@ use clap::Args;
 use jiff::Timestamp;
 use lastseen_proto::limits::SNAP_LENGTH;
 use lastseen_proto::v1::{
-    Capture, CaptureSpec, StartCaptureRequest, StartCaptureResponse, WatchCaptureResponse,
+    Capture, CaptureNode, CaptureSpec, CaptureState, StartCaptureRequest, StartCaptureResponse,
+    WatchCaptureResponse,
 };
 
 use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::follow::{self, Display};
-use crate::output::{self, Format, View, escape};
+use crate::output::{self, Format, View, escape, names};
 use crate::parse;
 use crate::rpc::{self, Fabric};
 
@@ -75,8 +76,8 @@ pub struct Arguments {
     /// Do not follow: print the id alone, once the nodes are armed.
     #[arg(long)]
     no_wait: bool,
-    /// Print the job with its defaults and nodes, and start nothing. Filter and interfaces are checked by the nodes
-    /// when they arm, so not here.
+    /// Have every node get ready as for the capture, print what it would capture on or why it cannot, and start
+    /// nothing. Exits with 0 if every node can, with 2 otherwise.
     #[arg(long, conflicts_with = "no_wait")]
     dry_run: bool,
 }
@@ -86,8 +87,13 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
     let spec = spec(arguments)?;
     let fabric = Fabric::connect(&context.global).await?;
     let capture = start(&fabric, spec, dry_run).await?;
-    if dry_run || no_wait {
-        print(capture, context, context.global.quiet || no_wait, out)?;
+    if dry_run {
+        let outcome = rehearsed(&capture);
+        print(capture, context, context.global.quiet, out)?;
+        return outcome;
+    }
+    if no_wait {
+        print(capture, context, true, out)?;
         return Ok(Exit::Done);
     }
     let capture = follow_to_end(&fabric, capture, context).await?;
@@ -153,7 +159,39 @@ fn plan(capture: &Capture) -> String {
     let mut facts = super::show_capture::job(&capture.spec.clone().unwrap_or_default());
     let nodes: Vec<&str> = capture.nodes.iter().map(|node| node.node.as_str()).collect();
     facts.push(("nodes", nodes.join(",")));
-    format!("dry run: nothing was started\n\n{}", output::facts(&facts))
+    let mut text = format!("dry run: nothing was started\n\n{}\n", output::facts(&facts));
+    for node in &capture.nodes {
+        for line in std::iter::once(&prospect(node)).chain(&node.coverage) {
+            text += &format!("{}: {}\n", escape::line(&node.node), escape::line(line));
+        }
+    }
+    text
+}
+
+/// What a node would do, or why it cannot.
+fn prospect(node: &CaptureNode) -> String {
+    match (can_capture(node), node.interfaces.len(), node.reason.as_str()) {
+        (true, 1, _) => "would capture on 1 interface".to_owned(),
+        (true, count, _) => format!("would capture on {count} interfaces"),
+        (false, _, "") => format!("not ready, but {}", names::capture_state(node.state)),
+        (false, _, reason) => reason.to_owned(),
+    }
+}
+
+fn can_capture(node: &CaptureNode) -> bool {
+    node.state == CaptureState::Armed as i32
+}
+
+/// Done if every node can; otherwise an error that names the first nodes and their reasons.
+fn rehearsed(capture: &Capture) -> Outcome {
+    let cannot: Vec<_> = capture.nodes.iter().filter(|node| !can_capture(node)).collect();
+    if cannot.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let first = cannot.iter().take(follow::NAMED);
+    let reasons: Vec<_> = first.map(|node| format!("{}: {}", node.node, prospect(node))).collect();
+    let (count, all) = (cannot.len(), capture.nodes.len());
+    bail!("dry run: {count} of {all} nodes cannot capture: {}", escape::line(&reasons.join("; ")))
 }
 
 /// The job that the flags ask for; what can be seen to be wrong here is refused here.

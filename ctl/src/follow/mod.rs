@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const SLOWEST_RETRY: Duration = Duration::from_secs(5);
 /// Nodes that an error names: more would hide what they have in common.
-const NAMED: usize = 3;
+pub(crate) const NAMED: usize = 3;
 
 /// Follows the capture `id` to its end and hands each answer to `observe`. Ends early, with an error that says what
 /// becomes of the capture, at an interrupt.

@@ -59,6 +59,7 @@ pub struct Machine {
     saved: Option<Snapshot>,
     has_told_end: bool,
     has_correlated: bool,
+    is_rehearsal: bool,
 }
 
 /// What a transition changes; it is stored whenever it does.
@@ -79,7 +80,18 @@ impl Machine {
             saved,
             has_told_end: false,
             has_correlated: false,
+            is_rehearsal: false,
         }
+    }
+
+    /// A capture that is armed and called off: nothing of it is stored, and each part stays as its agent answered.
+    pub fn rehearsal(capture: Capture) -> Self {
+        Self { is_rehearsal: true, ..Self::new(capture) }
+    }
+
+    /// See [`Machine::rehearsal`].
+    pub fn is_rehearsal(&self) -> bool {
+        self.is_rehearsal
     }
 
     /// A capture that an earlier process left unfinished. One without a window is given up: whoever asked for it has
@@ -126,6 +138,9 @@ impl Machine {
         }
         effects.append(&mut sends);
         self.wind_up(links, &mut effects);
+        if self.is_rehearsal {
+            effects.retain(|effect| !matches!(effect, Effect::Save | Effect::SaveTopology(_)));
+        }
         effects
     }
 

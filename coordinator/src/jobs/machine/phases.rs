@@ -30,6 +30,21 @@ impl Machine {
                 _ => {}
             }
         }
+        if self.is_rehearsal {
+            self.end_rehearsal();
+        } else {
+            self.judge_armed(now_nanos);
+        }
+    }
+
+    /// Once everyone has answered: also where one answer would end a capture, the others are wanted.
+    fn end_rehearsal(&mut self) {
+        if self.capture.parts.iter().all(|part| part.state != State::Arming) {
+            self.capture.state = State::Cancelled;
+        }
+    }
+
+    fn judge_armed(&mut self, now_nanos: i64) {
         let refusal = |part: &&Part| part.state == State::Failed && part.reason.starts_with("filter:");
         if let Some(reason) = self.capture.parts.iter().find(refusal).map(|part| part.reason.clone()) {
             self.end(State::Failed, &reason);

@@ -84,6 +84,27 @@ fn nodes_that_do_not_answer_are_left_out_at_the_deadline() {
 }
 
 #[test]
+fn a_rehearsal_hears_every_node_and_leaves_nothing_behind() {
+    let mut machine = Machine::rehearsal(capture(&["a", "b"], None));
+    let both = links(&["a", "b"]);
+    let mut effects = machine.step(NOW, &both);
+    let refusal = Status { reason: "filter: syntax error".into(), ..status(State::Failed, 0) };
+    machine.status("b", refusal, NOW);
+    effects.extend(machine.step(NOW, &both));
+    assert_eq!(machine.capture().state, State::Arming, "one refusal does not end it");
+    machine.status("a", status(State::Armed, 0), NOW);
+    effects.extend(machine.step(NOW, &both));
+    let told = effects.iter().map(|effect| match effect {
+        Effect::Send(node, Command::Arm(_)) => format!("arm {node}"),
+        Effect::Send(node, Command::End { end_monotonic_nanos: None, .. }) => format!("forget {node}"),
+        other => format!("{other:?}"),
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["arm a", "arm b", "forget a", "forget b", "Finish"]);
+    let states: Vec<_> = machine.capture().parts.iter().map(|part| part.state).collect();
+    assert_eq!((machine.capture().state, states), (State::Cancelled, vec![State::Armed, State::Failed]));
+}
+
+#[test]
 fn a_wanted_start_is_kept_unless_arming_took_longer() {
     for (start_at, expected) in [(NOW + 60 * SECOND, NOW + 60 * SECOND), (NOW + 1, NOW + SECOND / 2)] {
         let mut machine = Machine::new(capture(&["a"], Some(start_at)));
