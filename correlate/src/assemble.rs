@@ -9,7 +9,7 @@ use crate::cause::{self, Leg};
 use crate::clock::Clocks;
 use crate::coverage::Coverage;
 use crate::flows::{Flows, view};
-use crate::input::Job;
+use crate::input::{Job, SliceCounters};
 use crate::losses::{LegLoss, first_witness, settle};
 use crate::network::{Network, Role};
 use crate::notes;
@@ -288,6 +288,9 @@ impl Assembler<'_, '_> {
             .enumerate()
             .map(|(index, node)| {
                 let own = || (0..self.job.points.len()).filter(|&point| self.job.points[point].node == index);
+                let sum = |count: fn(&SliceCounters) -> u64| {
+                    own().map(|point| count(&self.coverage[point].totals)).sum()
+                };
                 NodeReport {
                     node: node.name.clone(),
                     state: node.state,
@@ -297,8 +300,11 @@ impl Assembler<'_, '_> {
                         .map(|offset| offset.saturating_add(self.clocks.ahead_nanos(index))),
                     clock_error_nanos: self.clocks.error_nanos(index),
                     packets: own().map(|point| packets[point]).sum(),
-                    kernel_drops: own().map(|point| self.coverage[point].totals.kernel_drops).sum(),
-                    agent_drops: own().map(|point| self.coverage[point].totals.agent_drops).sum(),
+                    kernel_drops: sum(|totals| totals.kernel_drops),
+                    agent_drops: sum(|totals| totals.agent_drops),
+                    own_connections: sum(|totals| totals.own_connections),
+                    undecoded: sum(|totals| totals.undecoded),
+                    unreadable: sum(|totals| totals.unreadable),
                     coverage: node.coverage.clone(),
                 }
             })

@@ -58,15 +58,13 @@ impl Correlator {
     pub fn add(
         &mut self,
         point: usize,
-        mut slice: Slice,
+        slice: Slice,
         to_coordinator_nanos: i64,
         columns: &Columns,
     ) -> Result<(), BatchError> {
         self.admit(point, slice, columns)?;
-        let unreadable = &mut slice.counters.unreadable;
-        *unreadable =
-            unreadable.saturating_add(columns.marks.iter().filter(|marks| is_cut(**marks)).count() as u64);
-        self.coverage[point].add(slice);
+        let cut = columns.marks.iter().filter(|marks| is_cut(**marks)).count() as u64;
+        self.coverage[point].add(slice, cut);
         self.dictionary.clear();
         for key in &columns.flows {
             self.dictionary.push(self.flows.intern(point as u16, key));

@@ -28,18 +28,25 @@ pub(crate) struct Coverage {
     blind: Vec<Blind>,
     /// Sums over all slices.
     pub(crate) totals: SliceCounters,
+    /// Packets that were observed but cannot be recognised elsewhere.
+    pub(crate) cut: u64,
 }
 
 impl Coverage {
-    pub(crate) fn add(&mut self, slice: Slice) {
-        let SliceCounters { received, kernel_drops, agent_drops, unreadable } = slice.counters;
-        let totals = &mut self.totals;
-        totals.received = totals.received.saturating_add(received).min(MOST_COUNTED);
-        totals.kernel_drops = totals.kernel_drops.saturating_add(kernel_drops).min(MOST_COUNTED);
-        totals.agent_drops = totals.agent_drops.saturating_add(agent_drops).min(MOST_COUNTED);
-        totals.unreadable = totals.unreadable.saturating_add(unreadable).min(MOST_COUNTED);
+    /// A slice, of whose rows `cut` cannot be recognised elsewhere.
+    pub(crate) fn add(&mut self, slice: Slice, cut: u64) {
+        let SliceCounters { received, kernel_drops, agent_drops, unreadable, own_connections, undecoded } =
+            slice.counters;
+        let count = |total: &mut u64, more: u64| *total = total.saturating_add(more).min(MOST_COUNTED);
+        count(&mut self.totals.received, received);
+        count(&mut self.totals.kernel_drops, kernel_drops);
+        count(&mut self.totals.agent_drops, agent_drops);
+        count(&mut self.totals.unreadable, unreadable);
+        count(&mut self.totals.own_connections, own_connections);
+        count(&mut self.totals.undecoded, undecoded);
+        count(&mut self.cut, cut);
         self.slices.push((slice.start_nanos, slice.end_nanos));
-        let missed = kernel_drops.saturating_add(agent_drops).saturating_add(unreadable);
+        let missed = [agent_drops, unreadable, cut].into_iter().fold(kernel_drops, u64::saturating_add);
         if missed > 0 {
             self.dropping.push(Blind {
                 start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
@@ -136,7 +143,7 @@ mod tests {
     fn gaps_and_drops_blind_a_point_and_nothing_else_does() {
         let mut coverage = Coverage::default();
         for (start, end, drops) in [(2000, 3000, 0), (0, 1000, 0), (1000, 2000, 20), (4000, 5000, 0)] {
-            coverage.add(slice(start, end, drops));
+            coverage.add(slice(start, end, drops), 0);
         }
         coverage.seal();
         assert_eq!(percent(&coverage, 500), 0);

@@ -93,6 +93,9 @@ pub struct Job {
     pub name: String,
     /// Capture filter, for the report.
     pub filter: String,
+    /// Somebody named the interfaces to capture, and wants no more than those: a path ends at the last of them. Else all
+    /// that matter were meant to be captured, and a pod's interface without a point hides what became of its packets.
+    pub named_interfaces: bool,
     /// The capture still runs: the report says so.
     pub partial: bool,
     /// Segments first seen in it are judged.
@@ -188,6 +191,10 @@ pub struct SliceCounters {
     pub agent_drops: u64,
     /// Packets that were cut by the snap length or malformed, and so cannot be told from those that others saw.
     pub unreadable: u64,
+    /// Packets of the fabric's own connections.
+    pub own_connections: u64,
+    /// Packets that are no IP packet.
+    pub undecoded: u64,
 }
 
 /// A stretch of time in which a point was capturing. Time that no slice covers was not captured.

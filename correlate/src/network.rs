@@ -44,11 +44,6 @@ impl Role {
         self <= Self::PhysicalOut
     }
 
-    /// True for both ends of a pod's veth.
-    pub(crate) fn is_of_pod(self) -> bool {
-        matches!(self, Self::InsideOut | Self::PodIn | Self::PodOut | Self::InsideIn)
-    }
-
     fn of(kind: InterfaceKind, is_inside: bool, direction: Direction) -> Self {
         use Direction::{In, Out};
         match (kind, direction) {
@@ -94,6 +89,8 @@ pub(crate) struct Network<'a> {
     locator: Locator,
     /// Node and interface by address; the first node where several hold one.
     holders: HashMap<IpAddr, (usize, &'a Interface)>,
+    /// The interfaces of all pods were meant to be captured, see [`Job::named_interfaces`].
+    pub(crate) captures_pods: bool,
     points: HashMap<(usize, &'a str, u32, Direction), usize>,
 }
 
@@ -109,6 +106,7 @@ impl<'a> Network<'a> {
             domains: Domains::new(&tables, &tunnels),
             locator: Locator::new(&tables),
             holders,
+            captures_pods: !job.named_interfaces,
             tables,
             stations,
             tunnels,
@@ -145,21 +143,6 @@ impl<'a> Network<'a> {
     /// The node whose own interface holds `address`, and that interface.
     pub(crate) fn holder(&self, address: IpAddr) -> Option<(usize, &'a Interface)> {
         self.holders.get(&address).copied()
-    }
-
-    /// True if the interfaces of pods were meant to be captured on `node`: one of them was, or everything else was that
-    /// is up while no pod had an interface yet. Otherwise somebody named the interfaces and wanted no more.
-    pub(crate) fn captures_pods(&self, node: usize) -> bool {
-        let here = || self.stations.iter().filter(|station| station.node == node);
-        let tables = &self.tables[node];
-        let is_left_out = |interface: &Interface| {
-            use InterfaceKind::{Bridge, Overlay, Physical, PodVeth};
-            matches!(tables.kind(interface), Bridge | Overlay | Physical | PodVeth)
-                && !here().any(|station| station.index == Some(interface.index))
-        };
-        let mut up =
-            tables.topology.interfaces.iter().filter(|interface| interface.is_host() && interface.up);
-        here().any(|station| station.role.is_of_pod()) || !up.any(is_left_out)
     }
 
     /// The interface of `node` whose point has `role`, if it is the only one and the topology does not know it.

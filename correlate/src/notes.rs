@@ -61,11 +61,14 @@ fn nothing_compared(report: &Report) -> Option<String> {
 }
 
 fn failed_nodes(report: &Report) -> impl Iterator<Item = String> {
-    let failed = |state| matches!(state, CaptureState::Failed | CaptureState::Cancelled);
-    report.nodes.iter().filter(move |node| failed(node.state)).map(|node| {
+    report.nodes.iter().filter(|node| is_failed(node.state)).map(|node| {
         let reason = if node.reason.is_empty() { "no reason given" } else { &node.reason };
         format!("{} did not complete: {reason}", node.node)
     })
+}
+
+fn is_failed(state: CaptureState) -> bool {
+    matches!(state, CaptureState::Failed | CaptureState::Cancelled)
 }
 
 /// Clocks that packets show to be elsewhere than the coordinator measured them.
@@ -112,24 +115,38 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
             grouped(total)
         ));
     }
-    if totals.unreadable > 0 {
+    let unreadable = totals.unreadable.saturating_add(coverage.cut);
+    if unreadable > 0 {
+        let (why, way_out) = if looks_into_datagrams(&found.job.filter) {
+            (", malformed or in super-frames", " or drop the payload term from the filter")
+        } else {
+            (" or malformed", "")
+        };
         notes.push(format!(
-            "{name}: {} of {} packets were cut too short or malformed; give a larger --snaplen",
-            grouped(totals.unreadable),
+            "{name}: {} of {} packets were cut too short{why}; give a larger --snaplen{way_out}",
+            grouped(unreadable),
             grouped(totals.received)
         ));
     }
     notes
 }
 
-/// Where paths end before the pod they lead to.
+/// True for a filter that may ask for bytes behind a datagram's header, as `udp[8] = 1` does: a super-frame holds many
+/// datagrams and no one answer.
+fn looks_into_datagrams(filter: &str) -> bool {
+    let words: String = filter.split_whitespace().collect();
+    ["udp[", "icmp[", "icmp6["].iter().any(|term| words.contains(term))
+}
+
+/// Where paths end before the pod they lead to. What nodes that failed hide is said of them already.
 fn cut_short(found: &Assembler<'_, '_>) -> Vec<String> {
     let paths = found.plans.plans.iter().map(|plan| &plan.path).filter(|path| path.is_cut_short);
     let ends: BTreeSet<_> = paths
         .filter_map(|path| {
             let last = &found.job.points[*path.points.last()?];
-            Some((
-                &found.job.nodes[path.destination_node?].name,
+            let node = &found.job.nodes[path.destination_node?];
+            (!is_failed(node.state)).then_some((
+                &node.name,
                 &found.job.nodes[last.node].name,
                 &last.interface,
             ))

@@ -286,8 +286,8 @@ impl<'a> Builder<'_, 'a> {
         self.path.points = points;
     }
 
-    /// True if a pod's interface lies beyond the last point: the pod is on a node whose pods are captured, and no point
-    /// of the path is an interface of a pod. A node without a snapshot has its pods somewhere.
+    /// True if a pod's interface lies beyond the last point: the pods' interfaces were meant to be captured, and no
+    /// point of the path is one that the path ends at. A node without a snapshot has its pods somewhere.
     fn is_cut_short(&self, to: Option<&Owner>) -> bool {
         let Some(node) = self.path.destination_node else { return false };
         let is_pod = match to.map(pod_of) {
@@ -295,7 +295,7 @@ impl<'a> Builder<'_, 'a> {
             None => self.network.tables[node].topology.interfaces.is_empty(),
         };
         let mut roles = self.path.points.iter().map(|&point| self.network.stations[point].role);
-        is_pod && !roles.any(is_pod_end) && self.network.captures_pods(node)
+        is_pod && !roles.any(is_pod_end) && self.network.captures_pods
     }
 }
 

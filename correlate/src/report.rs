@@ -63,6 +63,12 @@ pub struct NodeReport {
     pub kernel_drops: u64,
     /// Observations the agent dropped.
     pub agent_drops: u64,
+    /// Packets of the fabric's own connections, which are not captured.
+    pub own_connections: u64,
+    /// Packets that are no IP packet.
+    pub undecoded: u64,
+    /// Packets cut by the snap length, malformed, or without what the filter asks for.
+    pub unreadable: u64,
     /// What was not covered and why.
     pub coverage: Vec<String>,
 }

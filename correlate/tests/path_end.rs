@@ -5,6 +5,7 @@ mod lab;
 
 use lab::*;
 use lastseen_correlate::Outcome;
+use lastseen_correlate::input::CaptureState;
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::topology::Topology;
 
@@ -81,10 +82,34 @@ fn named_interfaces_are_judged_to_the_last_of_them() {
     let is_veth = |point: usize| point.is_multiple_of(POINTS) || point % POINTS == 1;
     let is_nic = |point: usize| point % POINTS >= 6;
     for left_out in [&is_veth as &dyn Fn(usize) -> bool, &|point| !is_nic(point)] {
-        let outcome = run_without(&Lab::new(2), left_out);
+        let mut lab = Lab::new(2);
+        assert_eq!(counts(&run_without(&lab, left_out)), (0, 10, 90), "auto meant the veths too");
+        lab.job.named_interfaces = true;
+        let outcome = run_without(&lab, left_out);
         assert_eq!(counts(&outcome), (90, 10, 0), "{:?}", outcome.report.notes);
         assert!(!outcome.report.notes.iter().any(|note| note.contains("not captured")));
     }
+}
+
+#[test]
+fn the_named_interface_of_one_pod_asks_nothing_of_the_others() {
+    let mut lab = with_neighbour(Lab::new(2));
+    lab.job.named_interfaces = true;
+    let is_nic_or_veth2 = |point: usize| point % POINTS >= 6 || point >= 2 * POINTS;
+    let outcome = run_without(&lab, |point| !is_nic_or_veth2(point));
+    assert_eq!(counts(&outcome), (90, 10, 0), "{:?}", outcome.report.notes);
+    lab.job.named_interfaces = false;
+    assert_eq!(counts(&run_without(&lab, |point| !is_nic_or_veth2(point))), (0, 10, 90));
+}
+
+#[test]
+fn a_node_that_could_not_be_armed_hides_what_became_of_its_packets() {
+    let mut lab = Lab::new(2);
+    lab.job.nodes[1].state = CaptureState::Failed;
+    let outcome = run_without(&lab, |point| point >= POINTS);
+    assert_eq!((counts(&outcome), outcome.report.verdict), ((0, 0, 100), Verdict::Inconclusive));
+    let notes = outcome.report.notes.join("\n");
+    assert!(notes.contains("b did not complete") && !notes.contains("--interfaces"), "{notes}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lab::*;
 use lastseen_correlate::input::{CaptureState, Direction};
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::topology::RouteType;
-use lastseen_correlate::{Slice, SliceCounters, ViewOptions};
+use lastseen_correlate::{Outcome, Slice, SliceCounters, ViewOptions};
 use lastseen_packet::observation::{Observation, gso, marks};
 
 /// Sends `count` datagrams, of which every `nth` gets no further than hop `end`.
@@ -228,7 +228,31 @@ fn packets_that_were_cut_too_short_are_missed_and_not_lost() {
     }
     let outcome = lab.run();
     assert_eq!((outcome.report.totals.not_observable, outcome.report.totals.lost), (100, 0));
-    assert!(outcome.report.notes.iter().any(|note| note.contains("--snaplen")), "{:?}", outcome.report.notes);
+    let notes = |outcome: &Outcome| outcome.report.notes.join("\n");
+    assert!(notes(&outcome).contains("malformed; give a larger --snaplen"), "{}", notes(&outcome));
+    assert!(!notes(&outcome).contains("payload term"), "{}", notes(&outcome));
+    lab.job.filter = "port 53 and udp [8:2] = 7".to_owned();
+    let notes = notes(&lab.run());
+    assert!(notes.contains("super-frames; give a larger --snaplen or drop the payload term"), "{notes}");
+}
+
+#[test]
+fn what_a_node_set_aside_reaches_the_report() {
+    let mut lab = Lab::new(2);
+    udp(&mut lab, 1000, 0, 0);
+    let counters = SliceCounters {
+        received: 1015,
+        own_connections: 4,
+        undecoded: 5,
+        unreadable: 6,
+        ..Default::default()
+    };
+    for point in [8, 9] {
+        lab.slices.insert(point, vec![Slice { counters, ..whole(0) }]);
+    }
+    let nodes = lab.run().report.nodes;
+    let found = nodes.iter().map(|node| (node.own_connections, node.undecoded, node.unreadable));
+    assert_eq!(found.collect::<Vec<_>>(), [(0, 0, 0), (8, 10, 12)]);
 }
 
 #[test]

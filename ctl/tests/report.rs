@@ -162,6 +162,18 @@ fn nothing_lost_is_a_line_per_path() {
 }
 
 #[test]
+fn packets_that_were_left_out_are_told_in_one_line() {
+    let mut report = report(Verdict::Delivered, vec![clean_path("10.244.2.10:80", 7)]);
+    assert!(!shown(&report).contains("left out"), "nothing was");
+    (report.nodes[0].own_connections, report.nodes[0].unreadable) = (1_200, 3);
+    report.nodes[2].own_connections = 4;
+    let text = shown(&report);
+    assert!(text.ends_with("\npackets left out: 1,204 of Lastseen's own, 3 unreadable\n"), "{text}");
+    report.nodes[1].undecoded = 37;
+    assert!(shown(&report).ends_with(": 1,204 of Lastseen's own, 37 not IP, 3 unreadable\n"));
+}
+
+#[test]
 fn many_clean_paths_do_not_bury_a_finding() {
     let mut paths = vec![lossy_path()];
     paths.extend((0..25).map(|n| clean_path(&format!("10.0.0.{n}:1"), 5)));

@@ -38,10 +38,12 @@ pub(super) fn prepare(
     let topology = |part: &Part| topologies.get(part.node.as_str()).copied();
     let nodes = capture.parts.iter().map(|part| node(part, judged, topology(part))).collect();
     let all = all_points(capture, batches);
+    let interfaces = capture.spec.interfaces.as_slice();
     let mut job = Job {
         capture_id: capture.id.clone(),
         name: capture.spec.name.clone(),
         filter: capture.spec.filter.clone(),
+        named_interfaces: !(interfaces.is_empty() || interfaces == ["auto"]),
         partial: until_nanos.is_some(),
         window: judged,
         guard_nanos: GUARD_NANOS,
@@ -97,4 +99,20 @@ fn node(part: &Part, window: Window, topology: Option<&Bytes>) -> Node {
 fn read_topology(bytes: &Bytes) -> Result<Topology, String> {
     let message = v1::NodeTopology::decode(bytes.clone()).map_err(|e| e.to_string())?;
     Topology::try_from(&message).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_names_no_interface() {
+        for (interfaces, is_named) in [(&[][..], false), (&["auto"], false), (&["eth0"], true)] {
+            let mut capture = Capture::sample(&["node-a"]);
+            capture.window = Some(crate::model::Window { start_nanos: 1, end_nanos: 2 });
+            capture.spec.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
+            let prepared = prepare(&capture, &[], &[], None).unwrap();
+            assert_eq!(prepared.job.named_interfaces, is_named, "{interfaces:?}");
+        }
+    }
 }

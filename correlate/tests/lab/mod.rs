@@ -157,6 +157,7 @@ impl Lab {
             capture_id: "c-test".to_owned(),
             name: "test".to_owned(),
             filter: String::new(),
+            named_interfaces: false,
             partial: false,
             window: Window { start_nanos: T0, end_nanos: T1 },
             guard_nanos: GUARD_NANOS,

@@ -1,7 +1,7 @@
 //! The last lines: the verdict, and the report's own notes on what it rests on and what was missing.
 
-use lastseen_proto::v1::DiffReport;
 use lastseen_proto::v1::diff_report::Verdict;
+use lastseen_proto::v1::{DiffReport, NodeReport};
 
 use super::{Options, plural};
 use crate::output::{escape, units};
@@ -14,7 +14,20 @@ pub(super) fn text(report: &DiffReport, options: Options) -> String {
     for note in &report.notes {
         text += &format!("{}\n", escape::line(note));
     }
-    text
+    text + &left_out(&report.nodes)
+}
+
+/// Packets that points received and nothing above speaks of; how many on which node stands in -o json.
+fn left_out(nodes: &[NodeReport]) -> String {
+    let sum = |count: fn(&NodeReport) -> u64| nodes.iter().map(count).fold(0, u64::saturating_add);
+    let kinds = [
+        (sum(|node| node.own_connections), "of Lastseen's own"),
+        (sum(|node| node.undecoded), "not IP"),
+        (sum(|node| node.unreadable), "unreadable"),
+    ];
+    let named = kinds.iter().filter(|(count, _)| *count > 0);
+    let said: Vec<_> = named.map(|(count, kind)| format!("{} {kind}", units::count(*count))).collect();
+    if said.is_empty() { String::new() } else { format!("packets left out: {}\n", said.join(", ")) }
 }
 
 fn verdict(report: &DiffReport, options: Options) -> String {

@@ -37,6 +37,8 @@ pub fn slice(batch: &v1::ObservationBatch, to_coordinator_nanos: i64) -> Slice {
             kernel_drops: counters.kernel_drops,
             agent_drops: counters.agent_drops,
             unreadable: counters.unreadable,
+            own_connections: counters.own_connections,
+            undecoded: counters.undecoded,
         },
     }
 }

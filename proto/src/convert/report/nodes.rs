@@ -15,6 +15,9 @@ impl From<NodeReport> for v1::NodeReport {
             packets: node.packets,
             kernel_drops: node.kernel_drops,
             agent_drops: node.agent_drops,
+            own_connections: node.own_connections,
+            undecoded: node.undecoded,
+            unreadable: node.unreadable,
             coverage: node.coverage,
         }
     }
@@ -31,6 +34,9 @@ impl From<v1::NodeReport> for NodeReport {
             packets: message.packets,
             kernel_drops: message.kernel_drops,
             agent_drops: message.agent_drops,
+            own_connections: message.own_connections,
+            undecoded: message.undecoded,
+            unreadable: message.unreadable,
             coverage: message.coverage,
         }
     }

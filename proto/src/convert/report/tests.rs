@@ -87,6 +87,9 @@ fn report() -> Report {
         packets: 1,
         kernel_drops: 2,
         agent_drops: 3,
+        own_connections: 4,
+        undecoded: 5,
+        unreadable: 6,
         coverage: vec!["late".into()],
     };
     Report {
