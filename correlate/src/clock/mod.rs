@@ -92,7 +92,7 @@ impl Clocks {
         let mut constraints = Vec::new();
         let ways: BTreeSet<_> = found.by_way.keys().map(|&(from, to)| (from.min(to), from.max(to))).collect();
         for (from, to) in ways {
-            let span = self.strip(found, (from, to), middle).eased().range_at((time - middle) as f64);
+            let span = Self::strip(found, (from, to), middle).eased().range_at((time - middle) as f64);
             let Some((least, most)) = span else { continue };
             constraints.extend(constraint(from, to, most));
             constraints.extend(constraint(to, from, -least));
@@ -100,7 +100,7 @@ impl Clocks {
         constraints
     }
 
-    fn strip(&self, found: &Differences, (from, to): (usize, usize), middle: i64) -> Strip {
+    fn strip(found: &Differences, (from, to): (usize, usize), middle: i64) -> Strip {
         let points = |way: (usize, usize), sign: f64| {
             let points = found.by_way.get(&way).into_iter().flat_map(envelope::Envelope::points);
             points
