@@ -76,7 +76,7 @@ impl Clocks {
         let (start, end) = self.recording;
         let middle = start.midpoint(end);
         let errors: Vec<_> = self.nodes.iter().map(|node| node.error).collect();
-        let ends = [start, end].map(|time| self.constraints(found, middle, time));
+        let ends = [start, end].map(|time| Self::constraints(found, middle, time));
         for members in groups(&ends[0]) {
             if let Some(bounds) = solve(&members, &ends, &errors) {
                 for (node, ranges) in bounds {
@@ -88,7 +88,7 @@ impl Clocks {
     }
 
     /// What the packets between each pair of nodes say about their clocks at a time.
-    fn constraints(&self, found: &Differences, middle: i64, time: i64) -> Vec<Constraint> {
+    fn constraints(found: &Differences, middle: i64, time: i64) -> Vec<Constraint> {
         let mut constraints = Vec::new();
         let ways: BTreeSet<_> = found.by_way.keys().map(|&(from, to)| (from.min(to), from.max(to))).collect();
         for (from, to) in ways {
