@@ -1,5 +1,7 @@
 //! When a point could see and when it could not: time without capture, and drops.
 
+use std::collections::BinaryHeap;
+
 use crate::input::{Slice, SliceCounters};
 
 /// Slices that were converted between clocks may leave cracks; shorter ones than this are none.
@@ -16,7 +18,7 @@ const MOST_COUNTED: u64 = 1 << 46;
 struct Blind {
     start: i64,
     end: i64,
-    /// Share of packets missed, 0 to 1.
+    /// Share of packets missed, above 0 up to 1.
     rate: f64,
 }
 
@@ -80,37 +82,44 @@ impl Coverage {
         }
     }
 
-    /// Makes the blind stretches disjoint and ascending, the highest rate winning.
+    /// Makes the blind stretches disjoint and ascending, the highest rate winning. Agents choose how many there are and
+    /// how they overlap: a stretch is looked at again only once it has the highest rate.
     fn flatten(&mut self) {
         let mut edges: Vec<i64> = self.blind.iter().flat_map(|blind| [blind.start, blind.end]).collect();
         edges.sort_unstable();
         edges.dedup();
-        self.blind.sort_unstable_by_key(|blind| (blind.start, blind.end));
+        self.blind.sort_unstable_by_key(|blind| blind.start);
         let mut flat: Vec<Blind> = Vec::new();
-        let mut open: Vec<Blind> = Vec::new();
+        // Rates are not negative, and the bits of such numbers have their order.
+        let mut open: BinaryHeap<(u64, i64)> = BinaryHeap::new();
         let mut next = 0;
         for pair in edges.windows(2) {
-            while next < self.blind.len() && self.blind[next].start <= pair[0] {
-                open.push(self.blind[next]);
+            while let Some(blind) = self.blind.get(next).filter(|blind| blind.start <= pair[0]) {
+                open.push((blind.rate.to_bits(), blind.end));
                 next += 1;
             }
-            open.retain(|blind| blind.end > pair[0]);
-            let Some(rate) = open.iter().map(|blind| blind.rate).reduce(f64::max) else { continue };
-            flat.push(Blind { start: pair[0], end: pair[1], rate });
+            while open.peek().is_some_and(|(_, end)| *end <= pair[0]) {
+                open.pop();
+            }
+            let Some((rate, _)) = open.peek() else { continue };
+            flat.push(Blind { start: pair[0], end: pair[1], rate: f64::from_bits(*rate) });
         }
         self.blind = flat;
     }
 
     /// The largest share of packets the point may have missed at any time in `[start, end]`: 0 if it could see all.
     pub(crate) fn miss_rate(&self, start: i64, end: i64) -> f64 {
-        let first = self.blind.partition_point(|blind| blind.end <= start);
-        let reach = self.blind[first..].iter().take_while(|blind| blind.start <= end);
-        reach.map(|blind| blind.rate).fold(0.0, f64::max)
+        self.blind_within(start, end).map(|blind| blind.rate).fold(0.0, f64::max)
     }
 
     /// True if the point dropped nothing and captured throughout `[start, end]`.
     pub(crate) fn is_clean(&self, start: i64, end: i64) -> bool {
-        self.miss_rate(start, end) == 0.0
+        self.blind_within(start, end).next().is_none()
+    }
+
+    fn blind_within(&self, start: i64, end: i64) -> impl Iterator<Item = &Blind> {
+        let first = self.blind.partition_point(|blind| blind.end <= start);
+        self.blind[first..].iter().take_while(move |blind| blind.start <= end)
     }
 
     /// Nanoseconds of `[start, end]` in which the point was not capturing at all.
@@ -128,6 +137,8 @@ impl Coverage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
 
     fn slice(start: i64, end: i64, drops: u64) -> Slice {
         let counters =
@@ -161,5 +172,44 @@ mod tests {
         let mut coverage = Coverage::default();
         coverage.seal();
         assert_eq!(percent(&coverage, 0), 100);
+    }
+
+    #[test]
+    fn of_overlapping_slices_the_one_that_dropped_most_counts() {
+        let slices: Vec<_> = (0..60)
+            .map(|at| slice(at * 37 % 500, at * 37 % 500 + at * 13 % 400, at.unsigned_abs() % 9))
+            .collect();
+        let mut coverage = Coverage::default();
+        slices.iter().for_each(|slice| coverage.add(*slice));
+        coverage.seal();
+        for at in 0..900 {
+            let time = i64::from(at) * 1_000_000;
+            let margin = DROP_MARGIN_NANOS;
+            let is_near = |s: &&Slice| (s.start_nanos - margin..s.end_nanos + margin).contains(&time);
+            let most = slices.iter().filter(is_near).map(|s| s.counters.kernel_drops).max().unwrap_or(0);
+            let is_covered = slices.iter().any(|s| (s.start_nanos..s.end_nanos).contains(&time));
+            assert_eq!(
+                percent(&coverage, time / 1_000_000),
+                if is_covered { most } else { 100 },
+                "at {at} ms"
+            );
+        }
+    }
+
+    /// Every slice overlaps every other: looking at each for each would take 10^11 steps.
+    #[test]
+    fn a_point_may_send_any_number_of_overlapping_slices_with_drops() {
+        let mut coverage = Coverage::default();
+        for at in 0..300_000_i64 {
+            let counters = SliceCounters {
+                received: 1_000_000,
+                kernel_drops: at.unsigned_abs() + 1,
+                ..SliceCounters::default()
+            };
+            coverage.add(Slice { start_nanos: at, end_nanos: SECOND - at, counters });
+        }
+        coverage.seal();
+        let rate = coverage.miss_rate(SECOND / 2, SECOND / 2);
+        assert!((rate - 300_000.0 / 1_300_000.0).abs() < 1e-12, "{rate}");
     }
 }
