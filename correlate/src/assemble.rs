@@ -108,7 +108,8 @@ impl Assembler<'_, '_> {
         (course, &self.plans.plans[course.plan as usize])
     }
 
-    /// Worst first; then by domain and tuple, which do not depend on the order of batches.
+    /// Worst first; then by tuple and path. Domains are numbered in the order batches come in, so the path stands for
+    /// them: tenants whose tuples are alike have paths that are not.
     fn badness(&self, one: &Settled) -> impl Ord + use<> {
         let totals = &one.tally.totals;
         let conversation = self.flows.conversations[one.conversation as usize];

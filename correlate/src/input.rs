@@ -80,6 +80,8 @@ pub struct Point {
     pub gso_known: bool,
 }
 
+/// How long before the window agents start to record, nanoseconds, so that a packet already under way is known.
+pub const LEAD_NANOS: i64 = 1_000_000_000;
 /// How long agents go on recording after the window, nanoseconds: long enough for packets that wait for an
 /// unresolved neighbour, which the kernel frees after about three seconds.
 pub const GUARD_NANOS: i64 = 4_000_000_000;

@@ -43,7 +43,9 @@ mod view;
 
 pub use assemble::PATH_LIMIT;
 pub use correlator::Correlator;
-pub use input::{BatchError, GUARD_NANOS, Job, JobError, Node, Point, Slice, SliceCounters, Window};
+pub use input::{
+    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Window,
+};
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;
 

@@ -18,11 +18,10 @@ pub const CAPTURES_PER_NODE: usize = 4;
 
 /// Longest window, in nanoseconds. The clocks' offset is measured before the window and drifts during it.
 pub const DURATION_NANOS: i64 = 3600 * SECOND;
-/// Nanoseconds that agents record before the window, so that a packet already under way is known.
-pub const LEAD_NANOS: i64 = SECOND;
-/// Nanoseconds that agents record after the window: a packet queued on an unresolved neighbour is dropped about 3 s
-/// later, and until then it is late and not lost.
-pub const TAIL_NANOS: i64 = 4 * SECOND;
+/// Nanoseconds that agents record after the window: what the correlation counts on.
+pub use lastseen_correlate::GUARD_NANOS as TAIL_NANOS;
+/// Nanoseconds that agents record before the window: what the correlation counts on.
+pub use lastseen_correlate::LEAD_NANOS;
 
 /// Bytes of one gRPC message in either direction; a node's topology is the largest.
 pub const MESSAGE_BYTES: usize = 4 << 20;

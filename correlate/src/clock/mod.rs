@@ -19,10 +19,7 @@ use bounds::{Constraint, FAR, Range};
 pub(crate) use pairs::{Crossings, Differences};
 use strip::Strip;
 
-use crate::input::Job;
-
-/// Agents record from so long before the window, nanoseconds.
-const LEAD_NANOS: i64 = 1_000_000_000;
+use crate::input::{Job, LEAD_NANOS};
 
 /// Stamps of the kernel and readings of the clock differ by this much at most, nanoseconds.
 pub(crate) const READING_NANOS: i64 = 10_000;
