@@ -180,7 +180,9 @@ mod tests {
             .map(|at| slice(at * 37 % 500, at * 37 % 500 + at * 13 % 400, at.unsigned_abs() % 9))
             .collect();
         let mut coverage = Coverage::default();
-        slices.iter().for_each(|slice| coverage.add(*slice));
+        for slice in &slices {
+            coverage.add(*slice);
+        }
         coverage.seal();
         for at in 0..900 {
             let time = i64::from(at) * 1_000_000;
