@@ -37,8 +37,9 @@ const FOREIGN: Domain = 1 << 30;
 const LOCAL: Domain = 1 << 31;
 
 impl Domains {
-    pub(crate) fn new(nodes: &[NodeTables<'_>], tunnels: &Tunnels) -> Self {
-        let tenants = tenants(nodes, tunnels);
+    /// `holders` are the nodes of the addresses that snapshots know.
+    pub(crate) fn new(nodes: &[NodeTables<'_>], tunnels: &Tunnels, holders: &HashMap<IpAddr, usize>) -> Self {
+        let tenants = tenants(nodes, tunnels, holders);
         let on_node = nodes.iter().map(|node| devices(node, &tenants)).collect();
         let is_single = tenants.values().all(|&tenant| tenant <= 1);
         Self { tenants, is_single, on_node, local: HashMap::new(), foreign: HashMap::new() }
@@ -146,6 +147,11 @@ impl Domains {
         let next = LOCAL + self.local.len() as u32;
         *self.local.entry((node, index)).or_insert(next)
     }
+}
+
+/// True for the packets of a bridge or interface whose tenant is not known.
+pub(crate) fn is_unknown(domain: Domain) -> bool {
+    domain >= LOCAL
 }
 
 /// True for tunnels whose inside cannot be read: their flows are those of the carrier.

@@ -44,6 +44,17 @@ impl Role {
         self <= Self::PhysicalOut
     }
 
+    /// True for points at which a pod's packets enter its node. A bridge that is the underlay's own is none for packets
+    /// the node sends.
+    pub(crate) fn is_leaving_pod(self) -> bool {
+        matches!(self, Self::InsideOut | Self::PodIn | Self::BridgeIn)
+    }
+
+    /// True for the devices that carry tunnels.
+    pub(crate) fn is_underlay(self) -> bool {
+        matches!(self, Self::PhysicalOut | Self::PhysicalIn)
+    }
+
     fn of(kind: InterfaceKind, is_inside: bool, direction: Direction) -> Self {
         use Direction::{In, Out};
         match (kind, direction) {
@@ -103,7 +114,7 @@ impl<'a> Network<'a> {
         let tunnels = Tunnels::new(flows, &stations, &nodes);
         Self {
             points: points(job, &stations),
-            domains: Domains::new(&tables, &tunnels),
+            domains: Domains::new(&tables, &tunnels, &nodes),
             locator: Locator::new(&tables),
             holders,
             captures_pods: !job.named_interfaces,
@@ -133,6 +144,12 @@ impl<'a> Network<'a> {
                 index.is_none_or(|index| self.admits(owner.node, index, ends, domain))
             }
         })
+    }
+
+    /// True if `address` is a pod's in whatever tenant.
+    pub(crate) fn is_pod_anywhere(&self, address: IpAddr) -> bool {
+        let owners = self.locator.owners(address, |_| true);
+        owners.iter().any(|owner| matches!(owner.place, Place::Pod(_)))
     }
 
     /// True if packets of `domain` between `ends` may be seen on interface `index` of `node`.

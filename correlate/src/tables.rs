@@ -1,6 +1,6 @@
 //! One node's topology with the lookups a path needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use lastseen_packet::observation::OverlayKind;
@@ -22,6 +22,7 @@ pub(crate) struct NodeTables<'a> {
     neighbors: HashMap<IpAddr, Vec<&'a Neighbor>>,
     forwarding: HashMap<MacAddress, Vec<&'a ForwardingEntry>>,
     overlays: Vec<&'a Interface>,
+    tunnels: HashSet<(OverlayKind, u32)>,
     holders: HashMap<IpAddr, &'a Interface>,
     underlays: Vec<u32>,
 }
@@ -36,6 +37,7 @@ impl<'a> NodeTables<'a> {
             neighbors: HashMap::new(),
             forwarding: HashMap::new(),
             overlays: topology.interfaces.iter().filter(|i| i.is_host() && i.overlay.is_some()).collect(),
+            tunnels: HashSet::new(),
             holders: holders(topology),
             underlays: Vec::new(),
         };
@@ -50,6 +52,8 @@ impl<'a> NodeTables<'a> {
         for entry in &topology.forwarding {
             tables.forwarding.entry(entry.mac).or_default().push(entry);
         }
+        let devices = tables.overlays().filter_map(|device| device.overlay);
+        tables.tunnels = devices.map(|device| (device.kind, device.id)).collect();
         tables.underlays = tables.overlays().filter_map(|device| tables.underlay_of(device)).collect();
         tables
     }
@@ -86,8 +90,7 @@ impl<'a> NodeTables<'a> {
 
     /// True if a tunnel device of the host's namespace has that id.
     pub(crate) fn has_tunnel(&self, kind: OverlayKind, id: u32) -> bool {
-        let mut devices = self.overlays().filter_map(|device| device.overlay);
-        devices.any(|device| (device.kind, device.id) == (kind, id))
+        self.tunnels.contains(&(kind, id))
     }
 
     /// The device that carries the packets of tunnel device `device`: the one it is bound to, the one that holds its
