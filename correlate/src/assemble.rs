@@ -64,6 +64,7 @@ impl Assembler<'_, '_> {
                 .filter_map(|missing| self.lost_packet(missing, tallies.get(&missing.conversation)?))
                 .collect()
         };
+        let uncompared = self.uncompared(&settled);
         let leg_use = self.leg_use(&settled);
         settled.sort_by_key(|one| self.badness(one));
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
@@ -85,6 +86,7 @@ impl Assembler<'_, '_> {
         };
         report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
+        report.notes.extend(notes::uncompared(&report, uncompared));
         Outcome {
             omitted_lost: totals.lost - lost.len() as u64,
             flows: self.flows.records(self.job),
@@ -94,13 +96,22 @@ impl Assembler<'_, '_> {
     }
 
     fn settle(&self, tallies: BTreeMap<u32, Tally>) -> Vec<Settled> {
-        let used = tallies.into_iter().filter(|(_, tally)| tally.totals != SegmentTotals::default());
+        let is_used = |tally: &Tally| {
+            tally.totals != SegmentTotals::default() || tally.hops.iter().any(|hop| hop.seen > 0)
+        };
+        let used = tallies.into_iter().filter(|(_, tally)| is_used(tally));
         let settled = used.map(|(conversation, mut tally)| {
             let (course, plan) = self.course(conversation);
             let losses = settle(self.job, self.coverage, plan, course, &mut tally);
             Settled { conversation, tally, losses }
         });
         settled.collect()
+    }
+
+    /// Segments that were seen at one point and compared with nothing.
+    fn uncompared(&self, settled: &[Settled]) -> u64 {
+        let alone = settled.iter().filter(|one| self.course(one.conversation).1.is_uncompared);
+        alone.flat_map(|one| &one.tally.hops).map(|hop| hop.seen).sum()
     }
 
     fn course(&self, conversation: u32) -> (Course, &Plan) {

@@ -1,6 +1,7 @@
 //! From trajectories to states.
 //!
-//! A segment is judged if the first point that saw it did so in the window. It is `delivered` if the last point of
+//! A segment is judged if the first point that saw it did so in the window, unless that is the only point of its path
+//! and nothing says that it went on: then it was compared with nothing, and the point only counts it. It is `delivered` if the last point of
 //! its path saw it. Otherwise every later point is asked whether it was capturing without drops when the segment could
 //! have passed: if one was, the segment is `lost`; if none was, `not_observable`. A segment last seen so late that
 //! recording ended around it is `in_flight`.
@@ -103,6 +104,9 @@ impl Case<'_, '_> {
             return;
         }
         self.count_hops(copy, tally);
+        if self.plan.is_uncompared {
+            return;
+        }
         tally.totals.segments += 1;
         let later = self.course.active & (u32::MAX << copy.reach()) & !(1 << copy.reach());
         if later == 0 && self.plan.is_end_unseen {

@@ -28,13 +28,14 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
         notes.push(format!("{} more points were blind at times", grouped(more as u64)));
     }
     notes.extend(cut_short(found));
+    notes.extend(unknown_tenants(found));
     notes.extend(limits(found, report));
     notes
 }
 
 fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
     if report.nodes.iter().any(|node| node.packets > 0) {
-        return (report.totals.segments == 0).then(|| {
+        return report.paths.is_empty().then(|| {
             "no packet was first seen within the window: all of them belong to its lead or tail".to_owned()
         });
     }
@@ -54,9 +55,19 @@ fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
 }
 
 fn nothing_compared(report: &Report) -> Option<String> {
-    let alone = report.totals.segments > 0 && report.paths.iter().all(|path| path.hops.len() < 2);
+    let alone = !report.paths.is_empty() && report.paths.iter().all(|path| path.hops.len() < 2);
     alone.then(|| {
         "captured at one point only: nothing to compare; capture more nodes or interfaces".to_owned()
+    })
+}
+
+/// What the sums leave out. Where nothing was compared at all another note says so.
+pub(crate) fn uncompared(report: &Report, count: u64) -> Option<String> {
+    (count > 0 && nothing_compared(report).is_none()).then(|| {
+        format!(
+            "{} segments were seen at one point only and compared with nothing: they are not judged",
+            grouped(count)
+        )
     })
 }
 
@@ -136,6 +147,24 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
 fn looks_into_datagrams(filter: &str) -> bool {
     let words: String = filter.split_whitespace().collect();
     ["udp[", "icmp[", "icmp6["].iter().any(|term| words.contains(term))
+}
+
+/// Where paths end because nothing says which tunnel goes on from there.
+fn unknown_tenants(found: &Assembler<'_, '_>) -> Vec<String> {
+    let paths = found.plans.plans.iter().map(|plan| &plan.path).filter(|path| path.is_tenant_unknown);
+    let ends: BTreeSet<_> = paths
+        .filter_map(|path| {
+            let last = &found.job.points[*path.points.last()?];
+            Some((&found.job.nodes[last.node].name, &last.interface))
+        })
+        .collect();
+    let note = |(node, interface): (&String, &String)| {
+        format!(
+            "{node} {interface}: some packets to pods belong to none of its tunnels for certain; what became of them is \
+             not observable; see the routes of {node}"
+        )
+    };
+    ends.into_iter().take(POINT_NOTES).map(note).collect()
 }
 
 /// Where paths end before the pod they lead to. What nodes that failed hide is said of them already.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use lastseen_packet::observation::{Overlay, OverlayKind};
 
-use crate::domain::Domain;
+use crate::domain::{Domain, is_unknown};
 use crate::locate::{Owner, Place, Pod};
 use crate::network::{Network, Role};
 use crate::topology::{Direction, Interface, InterfaceKind};
@@ -29,6 +29,8 @@ pub(crate) struct Path {
     pub(crate) overlay: Option<u32>,
     /// The destination's own interface was meant to be captured and is not: the last point is not the end.
     pub(crate) is_cut_short: bool,
+    /// The packets' tenant is not known, and some node knows a pod by their destination: they may go on to it.
+    pub(crate) is_tenant_unknown: bool,
     /// Several points saw the packets and nothing tells their order.
     pub(crate) is_unordered: bool,
 }
@@ -198,6 +200,8 @@ impl<'a> Builder<'_, 'a> {
     /// Without a tunnel. A pod's packets to anything but a pod may be translated on the way out, and then they are no
     /// longer these packets: what lies beyond is part of the path only if it saw them as they were.
     fn route_bare(&mut self, from: &Owner, exit: &Exit<'a>, to: Option<&Owner>) {
+        self.path.is_tenant_unknown =
+            to.is_none() && is_unknown(self.domain) && self.network.is_pod_anywhere(self.ends.1);
         let Some(device) = exit.device else { return };
         let is_translated = pod_of(from).is_some() && to.is_none_or(|to| pod_of(to).is_none());
         let point = self.network.point(from.node, "", device.index, Direction::Out);

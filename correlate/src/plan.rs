@@ -32,8 +32,10 @@ pub(crate) struct Plan {
     /// A point cannot tell the segments of a TCP super-packet apart.
     is_coarse: bool,
     /// The last point of the path is not its end: none is on the destination's node, which was asked for, or none on
-    /// the destination pod's interface. Whether packets arrive there is not known.
+    /// the destination pod's interface, or its only point is at one of two nodes. Whether packets arrive is not known.
     pub(crate) is_end_unseen: bool,
+    /// The path has one point and nothing says that there is more of it: what was seen there cannot be judged.
+    pub(crate) is_uncompared: bool,
 }
 
 /// A conversation's use of a plan.
@@ -57,13 +59,20 @@ impl Plan {
         let crosses = nodes().zip(nodes().skip(1)).any(|(a, b)| a != b);
         let error = |node: usize| clocks.error_nanos(node).unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);
         let worst = nodes().map(error).max().filter(|_| crosses).unwrap_or(0);
+        let is_alone = path.points.len() < 2;
+        let is_between_nodes =
+            path.source_node.zip(path.destination_node).is_some_and(|(from, to)| from != to);
+        let is_end_unseen = path.is_cut_short
+            || path.is_tenant_unknown
+            || is_alone && is_between_nodes
+            || path.destination_node.is_some_and(|end| !nodes().any(|node| node == end));
         Self {
             points: path.points.iter().map(|&point| point as u16).collect(),
             slack: STAMP_SLACK_NANOS.saturating_add(worst.saturating_mul(2)),
             dirty: dirty.map(|(at, &point)| (at as u8, point)).collect(),
             is_coarse: path.points.iter().any(|&point| !job.points[point].gso_known),
-            is_end_unseen: path.is_cut_short
-                || path.destination_node.is_some_and(|end| !nodes().any(|node| node == end)),
+            is_end_unseen,
+            is_uncompared: is_alone && !is_end_unseen,
             path,
         }
     }

@@ -23,7 +23,8 @@ pub enum Verdict {
 /// Segment counts by state: `segments = delivered + lost + not_observable + ambiguous + in_flight + transformed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentTotals {
-    /// Canonical segments first seen in the window.
+    /// Canonical segments first seen in the window, but for those that only one point could see and no path leads on
+    /// from: they were compared with nothing.
     pub segments: u64,
     /// Seen at the last point of their path.
     pub delivered: u64,

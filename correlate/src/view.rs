@@ -64,7 +64,8 @@ impl ViewOptions {
 
 /// The verdict of `report`, where a path's loss counts from `min_loss_ratio` of its segments.
 ///
-/// A path with fewer than two points compares nothing and so delivers nothing. A node that failed was asked for and
+/// A path of one point compares nothing: its segments are not judged, or `not_observable` where it is known to go on.
+/// A report of such paths alone is inconclusive; beside others they change nothing. A node that failed was asked for and
 /// saw nothing: what happened there is not known.
 pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
     let Report { totals, paths, nodes, .. } = report;

@@ -17,7 +17,7 @@ pub(super) fn has_details(path: &PathReport, options: Options) -> bool {
 }
 
 pub(super) fn text(path: &PathReport, options: Options) -> String {
-    let mut text = aligned(&title(path), &outcome(&path.totals.unwrap_or_default()), OUTCOME_COLUMN);
+    let mut text = aligned(&title(path), &outcome(path), OUTCOME_COLUMN);
     if !has_details(path, options) {
         return text;
     }
@@ -40,7 +40,16 @@ fn title(path: &PathReport) -> String {
     escape::line(&title).into_owned()
 }
 
-fn outcome(totals: &SegmentTotals) -> String {
+fn outcome(path: &PathReport) -> String {
+    match (&path.totals.unwrap_or_default(), &path.hops[..]) {
+        (SegmentTotals { segments: 0, .. }, [only]) => {
+            format!("{} seen at one point only", plural(only.seen, "segment"))
+        }
+        (totals, _) => judged(totals),
+    }
+}
+
+fn judged(totals: &SegmentTotals) -> String {
     let all = plural(totals.segments, "segment");
     let mut outcome = match totals.lost {
         0 => format!("{} of {all} arrived", units::count(totals.delivered)),
