@@ -181,7 +181,7 @@ mod tests {
             .collect();
         let mut coverage = Coverage::default();
         for slice in &slices {
-            coverage.add(*slice);
+            coverage.add(*slice, 0);
         }
         coverage.seal();
         for at in 0..900 {
@@ -208,7 +208,7 @@ mod tests {
                 kernel_drops: at.unsigned_abs() + 1,
                 ..SliceCounters::default()
             };
-            coverage.add(Slice { start_nanos: at, end_nanos: SECOND - at, counters });
+            coverage.add(Slice { start_nanos: at, end_nanos: SECOND - at, counters }, 0);
         }
         coverage.seal();
         let rate = coverage.miss_rate(SECOND / 2, SECOND / 2);
