@@ -11,7 +11,7 @@ use lastseen_correlate::Outcome;
 use lastseen_correlate::report::FlowRecord;
 use lastseen_proto::{convert, v1};
 use prost::Message;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -61,36 +61,39 @@ impl Analysis {
     /// judged, and the report says that it is partial. It takes what is free and does not queue: those who look on must
     /// not hold up the runs that end captures.
     pub async fn partial(&self, capture: &Capture, until_nanos: i64) -> Result<Found, Error> {
-        let free = self.runs.try_acquire();
-        let _one_of_few = free.map_err(|_| Error::Exhausted(BUSY.to_owned()))?;
-        self.matched(capture, Some(until_nanos)).await
+        let free = self.runs.clone().try_acquire_owned();
+        let turn = free.map_err(|_| Error::Exhausted(BUSY.to_owned()))?;
+        self.matched(capture, Some(until_nanos), turn).await
     }
 
     /// The run that ends a capture. It counts as started until its result is there, so that one that kills the process,
     /// say for want of memory, is not repeated forever; one that `stopping` calls off does not count.
     pub async fn conclude(&self, capture: &Capture, stopping: &CancellationToken) -> Result<Found, Error> {
-        let turn = stopping.run_until_cancelled(self.turn()).await;
-        let _one_of_few = turn.ok_or(Error::Stopping)??;
+        let turn = stopping.run_until_cancelled(self.runs.clone().acquire_owned()).await;
+        let turn = turn.ok_or(Error::Stopping)?.map_err(|_| Error::Stopping)?;
         if self.store.add_runs(&capture.id, 1).await? > limits::BROKEN_RUNS {
             return Err(Error::Exhausted(BROKEN.to_owned()));
         }
-        if let Some(found) = stopping.run_until_cancelled(self.matched(capture, None)).await {
+        if let Some(found) = stopping.run_until_cancelled(self.matched(capture, None, turn)).await {
             return found;
         }
         self.store.add_runs(&capture.id, -1).await?;
         Err(Error::Stopping)
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
-        self.runs.acquire().await.map_err(|_| Error::Stopping)
-    }
-
-    async fn matched(&self, capture: &Capture, until_nanos: Option<i64>) -> Result<Found, Error> {
+    /// The turn goes with the work: a caller who leaves does not end what a thread has begun.
+    async fn matched(
+        &self,
+        capture: &Capture,
+        until_nanos: Option<i64>,
+        turn: OwnedSemaphorePermit,
+    ) -> Result<Found, Error> {
         let started = self.clock.now();
         let topologies = self.store.topologies(&capture.id).await?;
         let batches = self.store.batches(&capture.id).await?;
         let (capture, directory) = (capture.clone(), self.directory.clone());
         let outcome = tokio::task::spawn_blocking(move || {
+            let _one_of_few = turn;
             let prepared = job::prepare(&capture, &topologies, &batches, until_nanos)?;
             run::run(prepared, &capture, &batches, &directory)
         })
@@ -130,11 +133,15 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use futures_util::FutureExt;
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
-    use crate::model::{SECOND, Window};
-    use crate::store::SqliteStore;
+    use crate::model::{BatchKey, CheckedBatch, ClockFix, Point, PointKey, SECOND, Window};
+    use crate::store::{Location, Placed, SqliteStore};
 
     fn capture() -> Capture {
         let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
@@ -163,5 +170,61 @@ mod tests {
         assert!(matches!(refused, Error::Exhausted(_)), "the next turn is the ending capture's: {refused}");
         assert!(!ending.await.unwrap().report.partial);
         assert!(analysis.partial(&capture, SECOND).await.unwrap().report.partial);
+    }
+
+    /// Stores a batch of the capture's node in a pipe in place of its observation file: who reads it waits.
+    async fn pipe(analysis: &Analysis, sequence: u64) -> PathBuf {
+        let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+        let batch = CheckedBatch {
+            key: BatchKey {
+                capture: capture().id,
+                node: "node-a".into(),
+                point: key.clone(),
+                incarnation: 1,
+                sequence,
+            },
+            point: Point { key, kind: 5, mtu: 1500, gso_known: true },
+            bytes: "batch".into(),
+            checksum: 0,
+            rows: 1,
+        };
+        let location = Location { file: format!("{sequence}.obs"), position: 8, length: 5, checksum: 0 };
+        let directory = analysis.directory.join(capture().id);
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join(&location.file);
+        mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        analysis.store.commit_batches(&[Placed { batch, location }]).await.unwrap();
+        path
+    }
+
+    /// Returns once a reader waits for the pipe, and lets it go on (fifo(7)).
+    async fn let_reader_on(pipe: PathBuf) {
+        let opened = tokio::task::spawn_blocking(|| File::options().write(true).open(pipe));
+        opened.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_leaves_keeps_the_turn_taken_until_its_run_ends() {
+        let home = tempfile::tempdir().unwrap();
+        let analysis = analysis(home.path()).await;
+        let clock = ClockFix {
+            at_nanos: 0,
+            coordinator_minus_monotonic_nanos: 0,
+            realtime_minus_monotonic_nanos: 0,
+            error_nanos: 1,
+            round_trip_nanos: 2,
+        };
+        let mut capture = capture();
+        capture.parts[0].clock_start = Some(clock);
+        let (begun, going_on) = (pipe(&analysis, 0).await, pipe(&analysis, 1).await);
+        let caller = analysis.clone();
+        let calling = tokio::spawn(async move { caller.partial(&capture, SECOND).await });
+        let_reader_on(begun).await;
+        calling.abort();
+        assert!(calling.await.unwrap_err().is_cancelled());
+        let is_free = analysis.runs.try_acquire().is_ok();
+        let_reader_on(going_on).await;
+        assert!(!is_free, "a second run could start beside the first");
+        drop(analysis.runs.acquire().await.unwrap());
     }
 }
