@@ -105,20 +105,41 @@ async fn a_node_that_cannot_is_left_out_with_its_reason() {
 }
 
 #[tokio::test]
-async fn a_filter_that_one_node_refuses_starts_nothing_anywhere() {
+async fn a_filter_that_every_node_refuses_is_said_once_and_starts_nothing() {
     let fabric = Fabric::start().await;
     let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
     let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
     let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
     let id = a.arm().await.capture_id;
     b.arm().await;
-    a.status(&id, Armed, "", 0).await;
-    b.status(&id, Failed, "filter: syntax error at \"prot 80\"", 0).await;
+    for agent in [&a, &b] {
+        agent.status(&id, Failed, "filter: syntax error at \"prot 80\"", 0).await;
+    }
     let status = starting.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    assert!(status.message().contains("prot 80"), "{status}");
+    assert_eq!(status.message(), format!("filter: syntax error at \"prot 80\" ({id})"));
     assert_eq!(a.end().await.end_monotonic_nanos, None);
     assert_eq!(fabric.get(&id).await.state(), Failed);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_filter_that_one_node_refuses_fails_that_node_and_the_others_go_on() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
+    let id = a.arm().await.capture_id;
+    b.arm().await;
+    b.status(&id, Failed, "filter: needs a newer libpcap", 0).await;
+    a.status(&id, Armed, "", 0).await;
+    let capture = starting.await.unwrap().unwrap();
+    assert_eq!(capture.nodes[0].state(), Armed);
+    assert_eq!(
+        (capture.nodes[1].state(), &*capture.nodes[1].reason),
+        (Failed, "filter: needs a newer libpcap")
+    );
+    a.commit().await;
     fabric.stop().await;
 }
 

@@ -37,7 +37,7 @@ impl Machine {
         }
     }
 
-    /// Once everyone has answered: also where one answer would end a capture, the others are wanted.
+    /// Once everyone has answered, or did not in time.
     fn end_rehearsal(&mut self) {
         if self.capture.parts.iter().all(|part| part.state != State::Arming) {
             self.capture.state = State::Cancelled;
@@ -45,14 +45,23 @@ impl Machine {
     }
 
     fn judge_armed(&mut self, now_nanos: i64) {
-        let refusal = |part: &&Part| part.state == State::Failed && part.reason.starts_with("filter:");
-        if let Some(reason) = self.capture.parts.iter().find(refusal).map(|part| part.reason.clone()) {
+        if self.capture.parts.iter().all(|part| part.state.is_final()) {
+            let reason = match self.refused_by_all() {
+                Some(reason) => reason.to_owned(),
+                None => format!("no node could be armed: {}", self.reasons()),
+            };
             self.end(State::Failed, &reason);
-        } else if self.capture.parts.iter().all(|part| part.state.is_final()) {
-            self.end(State::Failed, &format!("no node could be armed: {}", self.reasons()));
         } else if self.capture.parts.iter().all(|part| part.state != State::Arming) {
             self.fix_window(now_nanos);
         }
+    }
+
+    /// What every node says that answered: then it is the job that is wrong, and no node need be named.
+    fn refused_by_all(&self) -> Option<&str> {
+        let answered = || self.capture.parts.iter().filter(|part| part.incarnation.is_some());
+        let reason = answered().next()?.reason.as_str();
+        let is_of_the_job = reason.starts_with("filter:");
+        (is_of_the_job && answered().all(|part| part.reason == reason)).then_some(reason)
     }
 
     fn fix_window(&mut self, now_nanos: i64) {
