@@ -132,10 +132,13 @@ async fn an_agent_speaks_only_for_its_own_node_and_protocol() {
     let status = imposter.told().await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("node-b") && status.message().contains("node-a"), "{status}");
-    let mut future = Agent::register(&fabric, "node-a", "node-a", 1, &[], 2_000).await;
-    let status = future.told().await.unwrap_err();
-    assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("speaks 2.0, the coordinator (0.1.0) 1.0"), "{status}");
+    for (version, shown) in [(1_000, "1.0"), (3_007, "3.7")] {
+        let mut other = Agent::register(&fabric, "node-a", "node-a", 1, &[], version).await;
+        let status = other.told().await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let expected = format!("speaks {shown}, the coordinator (0.1.0) 2.0");
+        assert!(status.message().contains(&expected), "{status}");
+    }
     assert!(
         fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes.is_empty()
     );

@@ -14,5 +14,6 @@ pub mod v1 {
 /// The encoded `FileDescriptorSet` of `lastseen.v1` and what it imports, for reflection and canonical JSON.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// Version of the protocol, major * 1000 + minor. Agents and coordinators with the same major work together.
-pub const PROTOCOL_VERSION: u32 = 1000;
+/// Version of the protocol, major * 1000 + minor. Agents and coordinators with the same major work together; a new format
+/// of batches needs a new major, because each end reads only its own.
+pub const PROTOCOL_VERSION: u32 = 2000;
