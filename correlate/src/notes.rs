@@ -198,8 +198,5 @@ fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     if found.plans.courses.iter().any(|course| course.is_coarse) && report.totals.segments > 0 {
         notes.push("some points cannot tell the segments of TCP super-packets apart: what they may hide is not called lost".to_owned());
     }
-    if report.omitted_paths > 0 {
-        notes.push(format!("{} more paths are not listed", grouped(report.omitted_paths)));
-    }
     notes
 }

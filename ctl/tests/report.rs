@@ -186,6 +186,17 @@ fn many_clean_paths_do_not_bury_a_finding() {
 }
 
 #[test]
+fn paths_that_did_not_fit_are_counted_with_a_way_to_see_them() {
+    let mut report = report(Verdict::Delivered, vec![clean_path("10.244.1.10:1", 5)]);
+    assert!(!shown(&report).contains("not listed"));
+    report.omitted_paths = 1_200;
+    let expected =
+        "\n1,200 more paths not listed: capture with a narrower filter, or see `ctl list-flows c-7f3k`\n";
+    let text = shown(&report);
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
 fn an_early_end_that_is_also_a_gap_is_told_once() {
     let mut report = report(Verdict::Delivered, vec![clean_path("10.244.2.10:80", 7)]);
     report.nodes[0].reason = "stopped 2 s before the planned end".into();

@@ -8,6 +8,7 @@ mod summary;
 
 use lastseen_proto::v1::DiffReport;
 
+use crate::output::escape;
 use crate::output::style::Style;
 
 /// How much is shown, and how.
@@ -41,6 +42,11 @@ pub fn text(report: &DiffReport, options: Options) -> String {
     }
     if let Some(hidden @ 1..) = clean.checked_sub(CLEAN_PATHS) {
         text += &format!("{} without a finding; -o wide shows all\n", plural(hidden as u64, "more path"));
+    }
+    if report.omitted_paths > 0 {
+        let (omitted, id) = (plural(report.omitted_paths, "more path"), escape::line(&report.capture_id));
+        text +=
+            &format!("{omitted} not listed: capture with a narrower filter, or see `ctl list-flows {id}`\n");
     }
     text.push('\n');
     text + &summary::text(report, options)
