@@ -58,7 +58,8 @@ pub const CONNECTIONS_PER_PERSON: usize = 64;
 pub const CONTROL_STREAMS_PER_NODE: usize = 4;
 /// Streams of batches of one node at once.
 pub const BATCH_STREAMS_PER_NODE: usize = 4;
-/// A node's network is stored and announced this often at most; what it said in between is overtaken.
+/// What a node says of itself is stored, and its network announced, this often at most, over all its control streams;
+/// what it said in between is overtaken.
 pub const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
 /// Calls and streams open at once on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 64;

@@ -24,7 +24,7 @@ use crate::analysis::Analysis;
 use crate::config::Config;
 use crate::connections;
 use crate::files;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Keeper};
 use crate::ingest::Ingest;
 use crate::jobs::{Board, Jobs, Services};
 use crate::limits;
@@ -134,6 +134,7 @@ impl Coordinator {
             () = deadline => tracing::warn!("connections that did not end in time are cut off"),
         }
         self.context.jobs.stopped().await;
+        self.context.keeper.flush().await;
         drop(self.context);
         // Streams that were cut off may still hold the way to the writer.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer).await;
@@ -190,12 +191,14 @@ async fn context(
         analysis: analysis.clone(),
         metrics: metrics.clone(),
     };
+    let keeper = Keeper::start(store.clone(), fleet.clone(), stopping.clone());
     let jobs = Jobs::recover(services, board, stopping.clone()).await?;
     let (control_streams, batch_streams) = (Quota::default(), Quota::default());
     let context = Context {
         clock,
         store,
         fleet,
+        keeper,
         jobs,
         ingest,
         analysis,

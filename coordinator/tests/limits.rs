@@ -3,9 +3,10 @@
 mod common;
 
 use common::agent::Agent;
-use common::{Fabric, job, running};
+use common::{Fabric, job, running, until};
 use lastseen_coordinator::limits;
-use lastseen_proto::v1;
+use lastseen_proto::v1::agent_message::Kind;
+use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::connect;
 use tonic::Code;
 
@@ -61,7 +62,7 @@ async fn a_node_has_no_more_streams_than_the_limit() {
     Agent::connect(&fabric, "node-b", 1, &[]).await.publish().await;
     open.pop();
     // The coordinator hears of its end in its own time.
-    while agent.try_publish().await.is_err() {}
+    until("room for a stream", async || agent.try_publish().await.is_ok()).await;
     let mut silent = Vec::new();
     let refused = loop {
         match agent.client.connect(tokio_stream::pending()).await {
@@ -90,7 +91,7 @@ async fn an_agent_has_no_more_connections_than_the_limit() {
     fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap();
     open.pop();
     // The coordinator hears of its end in its own time.
-    while connect(&address, &pki).await.is_err() {}
+    until("room for a connection", async || connect(&address, &pki).await.is_ok()).await;
     fabric.stop().await;
 }
 
@@ -110,13 +111,47 @@ async fn of_many_networks_the_newest_is_stored() {
         agent.network(&format!("eth{number}")).await;
     }
     let newest = "SELECT COUNT(*) FROM stored WHERE instr(topology, CAST('eth50' AS BLOB)) > 0";
-    while sqlx::query_scalar::<_, i64>(newest).fetch_one(&mut sql).await.unwrap() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let is_stored = async || sqlx::query_scalar::<_, i64>(newest).fetch_one(&mut sql).await.unwrap() > 0;
+    until("the newest network in the database", is_stored).await;
     let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(&mut sql).await.unwrap();
     assert!(stored < TOLD, "{stored} of {TOLD} were stored");
     let request = v1::GetNodeRequest { name: "node-a".into() };
     let node = fabric.nodes().await.get_node(request).await.unwrap().into_inner().node.unwrap();
     assert_eq!(node.topology.unwrap().interfaces[0].name, "eth50");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_and_goes_is_stored_less_often_than_it_comes() {
+    const TIMES: u64 = 30;
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut sql = fabric.sql().await;
+    for statement in [
+        "CREATE TABLE stored (incarnation BIGINT)",
+        "CREATE TRIGGER tally AFTER UPDATE ON nodes BEGIN INSERT INTO stored VALUES (NEW.incarnation); END",
+    ] {
+        sqlx::query(statement).execute(&mut sql).await.unwrap();
+    }
+    for incarnation in 2..=TIMES {
+        let messages = [v1::AgentMessage {
+            kind: Some(Kind::Register(v1::Register {
+                node_name: "node-a".into(),
+                protocol_version: PROTOCOL_VERSION,
+                incarnation,
+                ..Default::default()
+            })),
+        }];
+        // The coordinator hears of the end of those before in its own time.
+        until("a place", async || agent.client.connect(tokio_stream::iter(messages.clone())).await.is_ok())
+            .await;
+    }
+    let newest = async || {
+        let query = sqlx::query_scalar::<_, i64>("SELECT incarnation FROM nodes");
+        query.fetch_one(&mut sql).await.unwrap() == TIMES as i64
+    };
+    until("the newest process in the database", newest).await;
+    let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(&mut sql).await.unwrap();
+    assert!(stored < TIMES as i64, "stored {stored} times");
     fabric.stop().await;
 }

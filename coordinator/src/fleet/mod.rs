@@ -1,11 +1,13 @@
 //! The nodes: what each agent said of itself, how to reach it now, and how its clock stands to ours.
 
+mod keeper;
 mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+pub use keeper::Keeper;
 use takeovers::Takeovers;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -163,16 +165,14 @@ impl Fleet {
         Session { id, commands, cut_off }
     }
 
-    /// A control stream ended. Returns what is to be remembered of the node, unless a newer stream took over.
-    pub fn disconnect(&self, name: &str, session: u64) -> Option<NodeRecord> {
-        let record = {
-            let mut state = self.lock();
-            let entry = state.current(name, session)?;
-            entry.live = None;
-            entry.record.clone()
-        };
+    /// A control stream ended. False if a newer stream took over.
+    pub fn disconnect(&self, name: &str, session: u64) -> bool {
+        match self.lock().current(name, session) {
+            Some(entry) => entry.live = None,
+            None => return false,
+        }
         self.relinked(name);
-        Some(record)
+        true
     }
 
     /// The agent said something.
@@ -214,8 +214,8 @@ impl Fleet {
     }
 
     /// Tells of the node's network. Returns what is to be remembered.
-    pub fn settled(&self, name: &str, session: u64) -> Option<NodeRecord> {
-        let record = self.lock().current(name, session)?.record.clone();
+    pub fn settled(&self, name: &str) -> Option<NodeRecord> {
+        let record = self.lock().nodes.get(name)?.record.clone();
         self.changed(name);
         Some(record)
     }

@@ -47,7 +47,7 @@ fn a_newer_stream_replaces_the_older_and_its_end_is_ignored() {
     let mut new = fleet.connect(record(1), BTreeSet::from(["c-1".to_owned()]), "10.0.0.2:2");
     assert_eq!(old.cut_off.try_recv(), Ok(CutOff::Replaced("10.0.0.2:2".into())));
     assert!(new.cut_off.try_recv().is_err());
-    assert!(fleet.disconnect("node-a", old.id).is_none());
+    assert!(!fleet.disconnect("node-a", old.id));
     let link = fleet.link("node-a", "c-1", 0).unwrap();
     assert!(link.works_on_it && link.session == new.id);
     fleet.connect(record(2), BTreeSet::new(), "10.0.0.1:1");

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::analysis::Analysis;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Keeper};
 use crate::ingest::Ingest;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -36,6 +36,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The agents.
     pub fleet: Arc<Fleet>,
+    /// Their way into the store.
+    pub keeper: Arc<Keeper>,
     /// The jobs.
     pub jobs: Jobs,
     /// Where batches come in.

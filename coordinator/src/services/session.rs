@@ -13,7 +13,6 @@ use super::{Context, Responses};
 use crate::error::Error;
 use crate::fleet::{self, CutOff};
 use crate::limits;
-use crate::model::NodeRecord;
 use crate::quota::Place;
 use crate::wire::agent as wire;
 
@@ -59,13 +58,17 @@ async fn serve(
     let register = context.stopping.run_until_cancelled(first(&mut inbox)).await.ok_or(Error::Stopping)??;
     let (record, works_on) = wire::register(register, node, context.clock.now())?;
     let incarnation = record.incarnation;
-    save(&context, &record).await;
     tracing::info!(node, version = record.agent_version, incarnation, "agent connected");
     send(outbox, wire::registered()).await?;
-    for over in works_on.iter().filter(|id| context.jobs.board().get(id).is_none()) {
+    // One that has ended may stand on the board still while it closes its files; it tells nobody any more.
+    let is_over = |id: &&String| {
+        context.jobs.board().get(id).is_none_or(|handle| handle.view.borrow().state.is_final())
+    };
+    for over in works_on.iter().filter(is_over) {
         send(outbox, wire::forget(over.clone())).await?;
     }
     let session = context.fleet.connect(record, works_on, &ends.peer);
+    context.keeper.changed(node);
     let id = session.id;
     context.metrics.agents.inc();
     let mut stream = Session {
@@ -76,13 +79,11 @@ async fn serve(
         id,
         pings: VecDeque::new(),
         pinged: 0,
-        topology_due: None,
-        topology_rest: Instant::now(),
     };
     let result = stream.run(session, inbox, outbox).await;
     context.metrics.agents.dec();
-    if let Some(record) = context.fleet.disconnect(node, id) {
-        save(&context, &record).await;
+    if context.fleet.disconnect(node, id) {
+        context.keeper.changed(node);
     }
     result
 }
@@ -94,12 +95,6 @@ async fn first(inbox: &mut Streaming<v1::AgentMessage>) -> Result<v1::Register, 
     match message.and_then(|message| message.kind) {
         Some(Kind::Register(register)) => Ok(register),
         _ => Err(Status::invalid_argument("kind: the first message must be `register`")),
-    }
-}
-
-async fn save(context: &Context, record: &NodeRecord) {
-    if let Err(error) = context.store.save_node(record).await {
-        tracing::error!(node = record.name, %error, "cannot store the node");
     }
 }
 
@@ -121,10 +116,6 @@ struct Session<'a> {
     /// Number and time of the last pings; an agent's echo alone is not trusted.
     pings: VecDeque<(u64, i64)>,
     pinged: u64,
-    /// When the network that was told is stored, if it is not yet.
-    topology_due: Option<Instant>,
-    /// Not before then.
-    topology_rest: Instant,
 }
 
 impl Session<'_> {
@@ -137,7 +128,6 @@ impl Session<'_> {
         let mut heard = Instant::now();
         let mut next_ping = Instant::now();
         loop {
-            let due = self.topology_due;
             tokio::select! {
                 () = self.context.stopping.cancelled() => return Err(Error::Stopping.into()),
                 why = &mut session.cut_off => return Err(self.cut_off(why.ok())),
@@ -158,9 +148,6 @@ impl Session<'_> {
                 () = tokio::time::sleep_until(next_ping) => {
                     send(outbox, self.ping()).await?;
                     next_ping += self.ping_interval();
-                }
-                () = tokio::time::sleep_until(due.unwrap_or(next_ping)), if due.is_some() => {
-                    self.save_topology().await;
                 }
                 () = tokio::time::sleep_until(heard + limits::SILENCE) => {
                     return Err(Status::deadline_exceeded("the agent was silent for 10 s"));
@@ -207,7 +194,7 @@ impl Session<'_> {
             Some(Kind::Topology(topology)) => {
                 let encoded = prost::Message::encode_to_vec(&topology).into();
                 self.context.fleet.network(self.node, self.id, encoded);
-                self.topology_due.get_or_insert(self.topology_rest);
+                self.context.keeper.changed(self.node);
             }
             Some(Kind::Register(_)) => {
                 return Err(Status::invalid_argument("kind: `register` comes once, as the first message"));
@@ -216,15 +203,6 @@ impl Session<'_> {
             None => {}
         }
         Ok(())
-    }
-
-    /// What the node last said of its network; the end of the session stores what came after.
-    async fn save_topology(&mut self) {
-        self.topology_due = None;
-        self.topology_rest = Instant::now() + limits::TOPOLOGY_INTERVAL;
-        if let Some(record) = self.context.fleet.settled(self.node, self.id) {
-            save(&self.context, &record).await;
-        }
     }
 
     fn clock(&mut self, reply: v1::ClockReply, now: i64) {

@@ -187,3 +187,16 @@ pub fn job(nodes: &[&str], millis: i64) -> v1::StartCaptureRequest {
 pub fn is_final(capture: &v1::Capture) -> bool {
     capture.state() as i32 >= v1::CaptureState::Completed as i32
 }
+
+/// A test that waits for something that does not come fails by itself instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until `holds`.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("not within 30 s: {what}"));
+}
