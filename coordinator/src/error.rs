@@ -16,7 +16,7 @@ pub enum Error {
         /// The value, what is wrong with it and what to give instead.
         reason: String,
     },
-    /// Every node, or one for all of them, refused the job.
+    /// Nodes refused the job, and none could be armed.
     #[error("{0}")]
     Refused(String),
     /// No such capture.
@@ -51,6 +51,17 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A capture cannot be stopped, because the database failed.
+    #[error(
+        "capture {capture} goes on until its stop can be stored, and that failed: {reason}; look at the coordinator's \
+         disk and try again"
+    )]
+    NotStopped {
+        /// Capture id.
+        capture: String,
+        /// What the database said.
+        reason: String,
+    },
     /// An observation file failed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -73,7 +84,7 @@ impl Error {
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::Denied(_) => Code::PermissionDenied,
             Self::Stopping => Code::Unavailable,
-            Self::Store(_) | Self::File(_) | Self::Internal(_) => Code::Internal,
+            Self::Store(_) | Self::NotStopped { .. } | Self::File(_) | Self::Internal(_) => Code::Internal,
         }
     }
 }

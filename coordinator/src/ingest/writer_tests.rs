@@ -26,7 +26,8 @@ async fn writer(home: &std::path::Path) -> Writer {
     for id in ["c-1", "c-2"] {
         let capture = Capture { id: id.into(), state: State::Running, ..Capture::sample(&["node-a"]) };
         store.save_capture(&capture).await.unwrap();
-        board.insert(id, Handle { events: mpsc::channel(4).0, view: watch::channel(Arc::new(capture)).1 });
+        let (events, view) = (mpsc::channel(4).0, watch::channel(Arc::new(capture)).1);
+        board.insert(id, Handle { events, committed: Arc::default(), view });
     }
     let directory = crate::files::prepare(home).unwrap();
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -11,6 +11,7 @@ use super::Services;
 use super::machine::{Effect, Links, Machine, Status};
 use crate::error::Error;
 use crate::model::{BatchKey, Capture, State};
+use crate::store::StoreError;
 
 /// What happens to a capture.
 #[derive(Debug)]
@@ -19,12 +20,10 @@ pub enum Event {
     Status(String, Status),
     /// An agent came or went.
     Fleet,
-    /// Batches were committed.
-    Committed,
     /// A batch will never be accepted.
     Refused(BatchKey),
-    /// Somebody wants it to end; answered once that is stored.
-    Stop(String, oneshot::Sender<()>),
+    /// Somebody wants it to end; answered once that is stored, or could not be.
+    Stop(String, oneshot::Sender<Result<(), Error>>),
     /// The correlation run ended.
     Correlated(Result<(), String>),
 }
@@ -35,6 +34,8 @@ pub(super) type Started = oneshot::Sender<Result<(), Error>>;
 pub(super) struct Actor {
     pub(super) machine: Machine,
     pub(super) events: mpsc::Receiver<Event>,
+    /// Told when batches were committed.
+    pub(super) committed: Arc<Notify>,
     pub(super) itself: mpsc::WeakSender<Event>,
     pub(super) view: watch::Sender<Arc<Capture>>,
     pub(super) started: Option<Started>,
@@ -48,10 +49,14 @@ impl Actor {
     /// Until the capture ends, or the coordinator stops; then the next process goes on from what is stored.
     pub(super) async fn run(mut self) {
         self.count_stored().await;
-        while self.advance().await {
+        // What could not be stored is tried again at the next wake, a second away at most.
+        while self.advance().await.unwrap_or(true) {
             let wake = self.sleep();
             tokio::select! {
+                // What was stored is known before a deadline judges it.
+                biased;
                 () = self.stopping.cancelled() => return self.call_off().await,
+                () = self.committed.notified() => self.count_stored().await,
                 event = self.events.recv() => {
                     let Some(event) = event else { return };
                     self.take(event).await;
@@ -61,17 +66,17 @@ impl Actor {
         }
     }
 
-    /// Steps the machine and does what it wants. False when nothing follows.
-    async fn advance(&mut self) -> bool {
+    /// Steps the machine and does what it wants. False when nothing follows. An error: it could not be stored, and
+    /// nothing that rests on it was done.
+    async fn advance(&mut self) -> Result<bool, StoreError> {
         let now = self.services.clock.now();
         let effects = self.machine.step(now, &self.links(now));
         for effect in effects {
             match effect {
                 Effect::Save => {
-                    if !self.save().await {
-                        // What follows rests on it. The next wake, a second away at most, tries again.
+                    if let Err(error) = self.save().await {
                         self.machine.unsaved();
-                        return true;
+                        return Err(error);
                     }
                 }
                 Effect::SaveTopology(node) => self.save_topology(&node).await,
@@ -81,8 +86,10 @@ impl Actor {
                 Effect::Correlate => self.correlate(),
                 Effect::Finish => {
                     self.publish();
+                    // One that was stopped before its window may have batches already.
+                    self.services.ingest.close_capture(&self.machine.capture().id).await;
                     self.answer_start();
-                    return false;
+                    return Ok(false);
                 }
             }
         }
@@ -90,7 +97,7 @@ impl Actor {
         if self.machine.capture().window.is_some() {
             self.answer_start();
         }
-        true
+        Ok(true)
     }
 
     async fn take(&mut self, event: Event) {
@@ -98,12 +105,11 @@ impl Actor {
         match event {
             Event::Status(node, status) => self.machine.status(&node, status, now),
             Event::Fleet => {}
-            Event::Committed => self.count_stored().await,
             Event::Refused(key) => self.machine.refused(&key),
             Event::Stop(who, done) => {
                 self.machine.stop(&who, now);
-                self.advance().await;
-                let _ = done.send(());
+                let stored = self.advance().await;
+                let _ = done.send(stored.map(drop).map_err(|error| self.not_stopped(&error)));
             }
             Event::Correlated(result) => self.machine.correlated(result),
         }
@@ -138,13 +144,16 @@ impl Actor {
         tokio::time::sleep(Duration::from_nanos(wait as u64).min(Duration::from_secs(1)))
     }
 
-    /// True once it is on stable storage.
-    async fn save(&mut self) -> bool {
+    fn not_stopped(&self, error: &StoreError) -> Error {
+        Error::NotStopped { capture: self.machine.capture().id.clone(), reason: error.to_string() }
+    }
+
+    async fn save(&mut self) -> Result<(), StoreError> {
         let capture = self.machine.capture();
         tracing::info!(capture = capture.id, state = ?capture.state, reason = capture.reason, "capture");
         if let Err(error) = self.services.store.save_capture(capture).await {
             tracing::error!(capture = capture.id, %error, "cannot store the capture; it waits until that works");
-            return false;
+            return Err(error);
         }
         if capture.state == State::Draining {
             self.count_stored().await;
@@ -153,7 +162,7 @@ impl Actor {
                 let _ = me.try_send(Event::Fleet);
             }
         }
-        true
+        Ok(())
     }
 
     async fn save_topology(&self, node: &str) {

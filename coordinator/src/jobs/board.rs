@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::actor::Event;
 use crate::model::{BatchKey, Capture, State};
@@ -13,6 +13,8 @@ use crate::model::{BatchKey, Capture, State};
 pub struct Handle {
     /// To its actor.
     pub events: mpsc::Sender<Event>,
+    /// Told when batches of it were committed. Apart from the events, so that no full queue swallows it.
+    pub committed: Arc<Notify>,
     /// As it is.
     pub view: watch::Receiver<Arc<Capture>>,
 }
@@ -52,7 +54,9 @@ impl Board {
     /// Batches of these captures were committed.
     pub fn committed<'a>(&self, captures: impl Iterator<Item = &'a str>) {
         for capture in captures {
-            self.wake(capture, Event::Committed);
+            if let Some(handle) = self.get(capture) {
+                handle.committed.notify_one();
+            }
         }
     }
 
@@ -74,12 +78,6 @@ impl Board {
         self.lock().remove(id);
     }
 
-    fn wake(&self, id: &str, event: Event) {
-        if let Some(handle) = self.get(id) {
-            let _ = handle.events.try_send(event);
-        }
-    }
-
     fn wake_where(&self, is_concerned: impl Fn(&Capture) -> bool) {
         for handle in self.lock().values().filter(|handle| is_concerned(&handle.view.borrow())) {
             // A full queue means it is going to wake anyway.
@@ -94,6 +92,8 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -103,7 +103,7 @@ mod tests {
         for (id, nodes) in [("c-1", &["node-a", "node-b"][..]), ("c-2", &["node-b"])] {
             let (events, queue) = mpsc::channel(4);
             let (sender, view) = watch::channel(Arc::new(Capture::sample(nodes)));
-            board.insert(id, Handle { events, view });
+            board.insert(id, Handle { events, committed: Arc::default(), view });
             queues.push((queue, sender));
         }
         let mut woken = || queues.iter_mut().map(|(queue, _)| queue.try_recv().is_ok()).collect::<Vec<_>>();
@@ -115,5 +115,17 @@ mod tests {
         assert_eq!(woken(), [false, false]);
         board.wake_all();
         assert_eq!(woken(), [true, true]);
+    }
+
+    #[test]
+    fn a_commit_is_heard_behind_a_full_queue() {
+        let (board, committed) = (Board::default(), Arc::new(Notify::new()));
+        let (events, _queue) = mpsc::channel(1);
+        events.try_send(Event::Fleet).unwrap();
+        let view = watch::channel(Arc::new(Capture::sample(&["node-a"]))).1;
+        board.insert("c-1", Handle { events, committed: committed.clone(), view });
+        board.committed(["c-2", "c-1"].into_iter());
+        assert!(committed.notified().now_or_never().is_some());
+        assert!(committed.notified().now_or_never().is_none(), "once");
     }
 }

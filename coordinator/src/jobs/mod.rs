@@ -13,7 +13,7 @@ pub use board::{Board, Handle};
 use machine::Machine;
 pub use machine::Status;
 use rand::Rng;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 pub use validate::{Request, resolve};
@@ -108,8 +108,10 @@ impl Jobs {
         if let Some(handle) = self.board.get(id) {
             let (done, is_done) = oneshot::channel();
             // An actor that ended in the meantime leaves its last word behind.
-            if handle.events.send(Event::Stop(who.to_owned(), done)).await.is_ok() {
-                let _ = is_done.await;
+            if handle.events.send(Event::Stop(who.to_owned(), done)).await.is_ok()
+                && let Ok(stored) = is_done.await
+            {
+                stored?;
             }
             return Ok(handle.view.borrow().clone());
         }
@@ -229,10 +231,13 @@ impl Jobs {
         let (sender, events) = mpsc::channel(limits::CAPTURE_QUEUE);
         let (view_sender, view) = watch::channel(Arc::new(machine.capture().clone()));
         let id = machine.capture().id.clone();
-        self.board.insert(&id, Handle { events: sender.clone(), view: view.clone() });
+        let committed = Arc::new(Notify::new());
+        let handle = Handle { events: sender.clone(), committed: committed.clone(), view: view.clone() };
+        self.board.insert(&id, handle);
         let actor = actor::Actor {
             machine,
             events,
+            committed,
             itself: sender.downgrade(),
             view: view_sender,
             started,
