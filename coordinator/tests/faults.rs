@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::agent::Agent;
-use common::{Fabric, is_final, running};
+use common::{Fabric, is_final, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_coordinator::store::{SqliteStore, Store};
-use lastseen_proto::v1::CaptureState::Completed;
+use lastseen_proto::v1;
+use lastseen_proto::v1::CaptureState::{Armed, Cancelled, Completed};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tonic::Code;
@@ -28,13 +30,11 @@ fn unblock(pipe: &Path) -> File {
 /// Waits until a correlation run of the capture has begun.
 async fn is_correlating(fabric: &Fabric, id: &str) {
     let mut sql = fabric.sql().await;
-    loop {
+    until("a correlation run", async || {
         let runs = sqlx::query_scalar("SELECT runs FROM captures WHERE id = $1").bind(id);
-        if runs.fetch_one(&mut sql).await.is_ok_and(|runs: i64| runs == 1) {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+        runs.fetch_one(&mut sql).await.is_ok_and(|runs: i64| runs == 1)
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -77,19 +77,96 @@ async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
         "CREATE TRIGGER fault BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
     sqlx::query(fault).execute(&mut sql).await.unwrap();
     let batch = agent.batch(&id, 0);
+    let mut publisher = agent.publish().await;
     for attempt in 1..=2 {
-        let mut publisher = agent.publish().await;
         publisher.batches.send(batch.clone()).await.unwrap();
-        let status = publisher.acks.message().await.unwrap_err();
-        assert_eq!(status.code(), Code::Unavailable);
-        assert!(status.message().contains("could not be stored; send it again"), "{status}");
+        let answer = publisher.answer().await;
+        assert_eq!((answer.failed, answer.committed.len()), (vec![batch.key.clone().unwrap()], 0));
         assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (attempt, 0));
     }
     sqlx::query("DROP TRIGGER fault").execute(&mut sql).await.unwrap();
-    assert_eq!(agent.publish().await.send(vec![batch]).await, (vec![0], vec![]));
+    assert_eq!(publisher.send(vec![batch]).await, (vec![0], vec![]));
     assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (2, 1));
     agent.status(&id, Completed, "", 1).await;
     let done = fabric.follow(&id, is_final).await;
     assert_eq!((done.state(), done.nodes[0].coverage.len()), (Completed, 0), "{done:?}");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_capture_that_cannot_be_stored_holds_up_no_other_on_the_same_stream() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let broken = running(&fabric, &mut agent, 60_000).await;
+    let sound = running(&fabric, &mut agent, 60_000).await;
+    // A file where the directory of the capture's files belongs.
+    let in_the_way = fabric.data.path().join("observations").join(&broken);
+    std::fs::write(&in_the_way, b"").unwrap();
+    let mut publisher = agent.publish().await;
+    let (mut failed, mut committed) = (BTreeSet::new(), BTreeSet::new());
+    for sequence in 0..20 {
+        for id in [&broken, &sound] {
+            publisher.batches.send(agent.batch(id, sequence)).await.unwrap();
+        }
+    }
+    while failed.len() + committed.len() < 40 {
+        let answer = publisher.answer().await;
+        failed.extend(answer.failed.into_iter().map(|key| (key.capture_id, key.sequence)));
+        committed.extend(answer.committed.into_iter().map(|key| (key.capture_id, key.sequence)));
+    }
+    let all_of = |id: &String| (0..20).map(|sequence| (id.clone(), sequence)).collect::<BTreeSet<_>>();
+    assert_eq!((failed, committed), (all_of(&broken), all_of(&sound)));
+    std::fs::remove_file(in_the_way).unwrap();
+    let again = agent.batch(&broken, 0);
+    assert_eq!(publisher.send(vec![again]).await, (vec![0], vec![]));
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_that_cannot_be_stored_is_not_confirmed() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let id = running(&fabric, &mut agent, 60_000).await;
+    let mut sql = fabric.sql().await;
+    let fault =
+        "CREATE TRIGGER fault BEFORE UPDATE ON captures BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
+    sqlx::query(fault).execute(&mut sql).await.unwrap();
+    let stop = v1::StopCaptureRequest { capture_id: id.clone() };
+    let status = fabric.captures().await.stop_capture(stop.clone()).await.unwrap_err();
+    let start = format!("capture {id} goes on until its stop can be stored");
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().starts_with(&start) && status.message().contains("disk I/O error"), "{status}");
+    sqlx::query("DROP TRIGGER fault").execute(&mut sql).await.unwrap();
+    fabric.captures().await.stop_capture(stop).await.unwrap();
+    agent.end().await;
+    assert!(fabric.get(&id).await.reason.starts_with("stopped by "));
+    fabric.stop().await;
+}
+
+/// Files below `directory` that this process has open.
+fn open_below(directory: &Path) -> Vec<PathBuf> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let files = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    files.filter(|file| file.starts_with(directory)).collect()
+}
+
+#[tokio::test]
+async fn a_capture_stopped_before_its_window_leaves_no_file_open() {
+    let fabric = Fabric::start().await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut request = job(&["node-a"], 60_000);
+    let start_at = std::time::SystemTime::now() + std::time::Duration::from_mins(30);
+    request.spec.as_mut().unwrap().start_at = Some(start_at.into());
+    let mut client = fabric.captures().await;
+    let starting = tokio::spawn(async move { client.start_capture(request).await });
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    assert_eq!(agent.publish().await.send(vec![agent.batch(&id, 0)]).await, (vec![0], vec![]));
+    let files = fabric.data.path().join("observations").join(&id);
+    assert_eq!(open_below(&files).len(), 1);
+    fabric.captures().await.stop_capture(v1::StopCaptureRequest { capture_id: id.clone() }).await.unwrap();
+    assert_eq!(fabric.get(&id).await.state(), Cancelled);
+    assert_eq!(open_below(&files), Vec::<PathBuf>::new());
     fabric.stop().await;
 }

@@ -9,6 +9,7 @@ use lastseen_proto::limits::MESSAGE_BYTES;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
 use lastseen_runtime::client::{connect, explain_status};
 use lastseen_runtime::tls::Pki;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Context, Jobs};
@@ -23,6 +24,8 @@ pub struct Pace {
     pub first: Duration,
     /// Delays between tries grow up to this, and a random share on top.
     pub longest: Duration,
+    /// A session that lasted this long was a good one: delays begin anew after it.
+    pub steady: Duration,
     /// A coordinator that refused us changes its mind only when someone acts.
     pub refused: Duration,
     /// What can be finished is finished within this time after the request to stop, whatever it is.
@@ -34,6 +37,7 @@ impl Default for Pace {
         Self {
             first: Duration::from_millis(200),
             longest: Duration::from_secs(10),
+            steady: Duration::from_secs(30),
             refused: Duration::from_secs(15),
             // Of the ten seconds a user is promised, one is for the end of the process itself.
             grace: Duration::from_secs(9),
@@ -82,7 +86,9 @@ impl Control {
         while !shutdown.is_cancelled() {
             for server in &self.coordinators {
                 let outcome = self.session(server, jobs, shutdown).await;
+                self.context.metrics.connection_failures.inc_by(u64::from(outcome.is_err()));
                 let delay = retry.delay(server, &self.context.node, outcome);
+                self.context.metrics.retry_delay_seconds.set(delay.as_secs_f64());
                 if shutdown.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                     break;
                 }
@@ -94,19 +100,21 @@ impl Control {
         }
     }
 
-    /// One connection from beginning to end.
+    /// One connection from beginning to end. Returns how long it was registered.
     async fn session(
         &self,
         server: &str,
         jobs: &mut Jobs,
         shutdown: &CancellationToken,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Duration, Trouble> {
         let connecting = async {
             let dialed: Vec<SocketAddr> =
                 tokio::net::lookup_host(server).await.map(Iterator::collect).unwrap_or_default();
             connect(server, &self.pki).await.map(|channel| (dialed, channel))
         };
-        let Some(connection) = shutdown.run_until_cancelled(connecting).await else { return Ok(()) };
+        let Some(connection) = shutdown.run_until_cancelled(connecting).await else {
+            return Ok(Duration::ZERO);
+        };
         let (dialed, channel) = connection.map_err(|e| Trouble::Unreachable(e.to_string()))?;
         let client = AgentServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
@@ -114,7 +122,9 @@ impl Control {
         let session = Session::open(client.clone(), &self.context, dialed).await?;
         tracing::info!(server, version = session.coordinator_version(), "connected");
         self.set_connected(true);
-        let publishing = publish(client, self.context.outbox.clone(), self.context.metrics.clone());
+        let began = Instant::now();
+        let (outbox, metrics) = (self.context.outbox.clone(), self.context.metrics.clone());
+        let publishing = publish(client, outbox, metrics, self.pace);
         let ended = tokio::select! {
             ended = session.run(jobs, shutdown) => ended,
             Err(status) = publishing => Ended::Lost(explain_status(&status)),
@@ -125,7 +135,7 @@ impl Control {
             Ended::Lost(reason) => tracing::warn!(server, reason, "connection lost; captures go on"),
             Ended::Replaced(reason) => return Err(Trouble::Replaced(reason)),
         }
-        Ok(())
+        Ok(began.elapsed())
     }
 
     fn set_connected(&self, connected: bool) {

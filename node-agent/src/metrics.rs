@@ -1,5 +1,7 @@
 //! What the agent counts for its admin port.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -27,6 +29,10 @@ pub struct Metrics {
     pub outbox_bytes: Gauge,
     /// 1 while the control stream is up.
     pub connected: Gauge,
+    /// Tries to connect that came to no session, and sessions that another agent took over.
+    pub connection_failures: Counter,
+    /// Seconds that the agent last waited, or waits, before it tries to connect again.
+    pub retry_delay_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -42,6 +48,11 @@ impl Metrics {
                 &metrics.batches_committed,
             ),
             ("batches_refused", "Batches the coordinator will never accept", &metrics.batches_refused),
+            (
+                "connection_failures",
+                "Tries to connect that came to no session, and sessions that another agent took over",
+                &metrics.connection_failures,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -52,6 +63,11 @@ impl Metrics {
             metrics.outbox_bytes.clone(),
         );
         registry.register("connected", "1 while connected to a coordinator", metrics.connected.clone());
+        registry.register(
+            "retry_delay_seconds",
+            "Last pause before a try to connect",
+            metrics.retry_delay_seconds.clone(),
+        );
         (metrics.into(), registry)
     }
 

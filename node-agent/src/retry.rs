@@ -49,15 +49,16 @@ impl Retry {
         Self { pace, backoff: Backoff::new(pace.first, pace.longest), told_replaced: false }
     }
 
-    /// Says what happened and how long to wait before the next try.
-    pub(crate) fn delay(&mut self, server: &str, node: &str, outcome: Result<(), Trouble>) -> Duration {
+    /// Says what happened and how long to wait before the next try. A session that ended is told by how long it
+    /// lasted: a coordinator that takes agents and breaks at once must not be tried without end at the first delay.
+    pub(crate) fn delay(&mut self, server: &str, node: &str, outcome: Result<Duration, Trouble>) -> Duration {
+        if outcome.as_ref().is_ok_and(|lasted| *lasted >= self.pace.steady) {
+            self.told_replaced = false;
+            self.backoff.reset();
+        }
         let next = self.backoff.next_delay();
         match outcome {
-            Ok(()) => {
-                self.told_replaced = false;
-                self.backoff.reset();
-                self.backoff.next_delay()
-            }
+            Ok(_) => next,
             Err(Trouble::Unreachable(reason)) => {
                 tracing::warn!(server, reason, retry_in = ?next, "not connected");
                 next
@@ -86,11 +87,12 @@ mod tests {
     const PACE: Pace = Pace {
         first: Duration::from_millis(100),
         longest: Duration::from_secs(10),
+        steady: Duration::from_secs(30),
         refused: Duration::from_secs(15),
         grace: Duration::ZERO,
     };
 
-    fn of(status: Status) -> Result<(), Trouble> {
+    fn of(status: Status) -> Result<Duration, Trouble> {
         Err(status.into())
     }
 
@@ -102,7 +104,7 @@ mod tests {
         assert!(delay(of(Status::aborted("another came"))) >= PACE.longest);
         assert!(delay(of(Status::aborted("another came"))) >= PACE.longest);
         assert!(delay(of(Status::permission_denied("no"))) >= PACE.refused);
-        assert!(delay(Ok(())) <= 2 * PACE.first);
+        assert!(delay(Ok(PACE.steady)) <= 2 * PACE.first);
     }
 
     #[test]
@@ -115,6 +117,16 @@ mod tests {
         assert!(!told(of(Status::unavailable("away"))));
         assert!(told(of(Status::aborted("another came"))));
         assert!(told(of(Status::unavailable("away"))));
-        assert!(!told(Ok(())));
+        assert!(told(Ok(PACE.steady / 2)));
+        assert!(!told(Ok(PACE.steady)));
+    }
+
+    #[test]
+    fn sessions_that_break_at_once_are_tried_ever_more_slowly() {
+        let mut retry = Retry::new(PACE);
+        let mut delay = |lasted| retry.delay("c:1", "node-a", Ok(lasted));
+        let broken: Vec<_> = (0..12).map(|_| delay(PACE.steady / 2)).collect();
+        assert!(broken[0] <= 2 * PACE.first && broken[11] >= PACE.longest, "{broken:?}");
+        assert!(delay(PACE.steady) <= 2 * PACE.first);
     }
 }

@@ -30,11 +30,12 @@ use tonic::Status;
 /// Far longer than a test waits.
 const NEVER: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_millis(100);
-/// Many times [`SOON`], and shorter than any wait of the agent's own: 10 s for an answer to its registration.
-const HELD: Duration = Duration::from_secs(8);
+/// A test that waits for something that does not come fails by itself instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Agent {
     outbox: Arc<Outbox>,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -51,7 +52,7 @@ impl Agent {
             network: Network::open().await.unwrap(),
             outbox: outbox.clone(),
             board: Board::default(),
-            metrics,
+            metrics: metrics.clone(),
         };
         let shutdown = CancellationToken::new();
         let control = Control {
@@ -62,26 +63,31 @@ impl Agent {
             pace,
         };
         let running = tokio::spawn(control.run(shutdown.clone()));
-        Self { outbox, shutdown, running }
+        Self { outbox, metrics, shutdown, running }
     }
 
     /// Leaves it something to deliver.
     fn fill(&self) {
-        let point = Some(ObservationPoint { index: 1, ..Default::default() });
-        let key = BatchKey { capture_id: "c-1".into(), point, incarnation: 9, sequence: 0 };
+        self.offer("c-1", 1);
+    }
+
+    /// Leaves it a batch of this capture to deliver, from the point of this index.
+    fn offer(&self, capture: &str, index: u32) {
+        let point = Some(ObservationPoint { index, ..Default::default() });
+        let key = BatchKey { capture_id: capture.into(), point, incarnation: 9, sequence: 0 };
         assert!(self.outbox.offer(ObservationBatch { key: Some(key), ..Default::default() }, true));
     }
 
     /// Asks it to stop, waits for its end and returns how many batches it kept.
     async fn stop(self) -> usize {
         self.shutdown.cancel();
-        timeout(HELD, self.running).await.expect("the agent does not end").unwrap();
+        timeout(PATIENCE, self.running).await.expect("the agent does not end").unwrap();
         self.outbox.waiting().0
     }
 }
 
 fn pace(grace: Duration) -> Pace {
-    Pace { first: Duration::from_millis(1), longest: NEVER, refused: NEVER, grace }
+    Pace { first: Duration::from_millis(1), longest: NEVER, steady: NEVER, refused: NEVER, grace }
 }
 
 #[tokio::test]
@@ -114,8 +120,9 @@ async fn a_coordinator_that_answers_no_registration_does_not_hold_the_agent() {
     let agent = Agent::start(&authority, coordinator.port, pace(SOON)).await;
     agent.fill();
     coordinator.register().await;
+    let metrics = agent.metrics.clone();
     assert_eq!(agent.stop().await, 1);
-    // It waited for an answer until the very end: nothing made it try again meanwhile.
+    assert_eq!(metrics.connection_failures.get(), 0, "it did not wait until the registration failed");
     assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 1);
 }
 
@@ -126,7 +133,9 @@ async fn a_port_that_accepts_and_says_nothing_does_not_hold_the_agent() {
     let agent = Agent::start(&authority, silent.local_addr().unwrap().port(), pace(NEVER)).await;
     agent.fill();
     let _connection = silent.accept().await.unwrap();
+    let metrics = agent.metrics.clone();
     assert_eq!(agent.stop().await, 1);
+    assert_eq!(metrics.connection_failures.get(), 0, "it did not wait until the connection failed");
 }
 
 #[tokio::test]
@@ -139,8 +148,26 @@ async fn an_agent_that_was_replaced_does_not_come_back_at_once() {
     coordinator.end(Status::unavailable("restarting")).await;
     coordinator.register().await;
     coordinator.end(Status::aborted("node node-a connected again from 10.0.0.9:4")).await;
-    // Long enough for many tries.
-    tokio::time::sleep(SOON).await;
+    let pause = || agent.metrics.retry_delay_seconds.get();
+    coordinator.until("the long pause", |_| pause() >= NEVER.as_secs_f64()).await;
     assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 2);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_capture_that_cannot_be_stored_holds_up_no_other_and_comes_again() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    coordinator.state.acking.store(true, Ordering::Relaxed);
+    *coordinator.state.fail.lock().unwrap() = Some("c-1".into());
+    let agent = Agent::start(&authority, coordinator.port, pace(NEVER)).await;
+    coordinator.register().await;
+    agent.offer("c-1", 1);
+    agent.offer("c-2", 2);
+    coordinator.until("the other capture's batch", |_| agent.outbox.waiting().0 == 1).await;
+    coordinator.until("new tries", |state| state.failed.load(Ordering::Relaxed) >= 3).await;
+    *coordinator.state.fail.lock().unwrap() = None;
+    coordinator.until("the batch that failed", |_| agent.outbox.waiting().0 == 0).await;
+    assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 1, "on one connection");
     agent.stop().await;
 }

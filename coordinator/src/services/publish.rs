@@ -67,7 +67,7 @@ impl Publisher {
                 },
                 answer = answers.recv() => {
                     let Some(answer) = answer else { return Ok(()) };
-                    let acks = self.acknowledge(answer, &mut answers).await?;
+                    let acks = self.acknowledge(answer, &mut answers).await;
                     if outbox.send(Ok(acks)).await.is_err() {
                         return Ok(());
                     }
@@ -99,13 +99,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Answers what came, and what else is there already, in one message. A batch that could not be stored ends the
-    /// stream: the agent comes back with it.
+    /// Answers what came, and what else is there already, in one message.
     async fn acknowledge(
         &mut self,
         first: (BatchKey, Outcome),
         answers: &mut mpsc::Receiver<(BatchKey, Outcome)>,
-    ) -> Result<v1::BatchAck, Status> {
+    ) -> v1::BatchAck {
         let mut acks = v1::BatchAck::default();
         let mut next = Some(first);
         while let Some((key, outcome)) = next {
@@ -116,13 +115,12 @@ impl Publisher {
                     self.refused(&key, &reason).await;
                     acks.refused.push(v1::RefusedBatch { key: Some(message), reason });
                 }
-                Outcome::Failed => {
-                    return Err(Status::unavailable("the batch could not be stored; send it again later"));
-                }
+                // What ails its capture must not end the stream for the others.
+                Outcome::Failed => acks.failed.push(message),
             }
             next = answers.try_recv().ok();
         }
-        Ok(acks)
+        acks
     }
 
     fn answered(&mut self, key: &BatchKey) -> Option<v1::BatchKey> {

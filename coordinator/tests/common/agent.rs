@@ -188,6 +188,11 @@ pub struct Publisher {
 }
 
 impl Publisher {
+    /// The next message of answers.
+    pub async fn answer(&mut self) -> v1::BatchAck {
+        self.acks.message().await.unwrap().unwrap()
+    }
+
     /// Sends and waits for the answers to all: sequences committed, and sequences refused with their reasons.
     pub async fn send(&mut self, batches: Vec<v1::ObservationBatch>) -> (Vec<u64>, Vec<(u64, String)>) {
         let (mut committed, mut refused) = (Vec::new(), Vec::new());
@@ -196,7 +201,8 @@ impl Publisher {
             self.batches.send(batch).await.unwrap();
         }
         while committed.len() + refused.len() < expected {
-            let acks = self.acks.message().await.unwrap().unwrap();
+            let acks = self.answer().await;
+            assert!(acks.failed.is_empty(), "{acks:?}");
             committed.extend(acks.committed.iter().map(|key| key.sequence));
             refused.extend(acks.refused.into_iter().map(|batch| (batch.key.unwrap().sequence, batch.reason)));
         }

@@ -92,6 +92,17 @@ impl Outbox {
         next.map(|(id, batch)| (*id, batch.clone()))
     }
 
+    /// The batch `id`, if it still waits.
+    pub fn get(&self, id: u64) -> Option<ObservationBatch> {
+        self.lock().by_id.get(&id).cloned()
+    }
+
+    /// The number of the batch of this key, if it still waits.
+    pub fn id_of(&self, key: &BatchKey) -> Option<u64> {
+        let key = Key::of(key).filter(|_| key.incarnation == self.incarnation)?;
+        self.lock().by_key.get(&key).copied()
+    }
+
     /// Drops the batch that was acknowledged or refused. False for keys that are not, or no longer, kept.
     pub fn settle(&self, key: &BatchKey) -> bool {
         let Some(key) = Key::of(key).filter(|_| key.incarnation == self.incarnation) else { return false };

@@ -40,6 +40,10 @@ pub struct State {
     pub acking: AtomicBool,
     /// Refuse this sequence of every point.
     pub refuse: Mutex<Option<u64>>,
+    /// Answer that batches of this capture could not be stored.
+    pub fail: Mutex<Option<String>>,
+    /// How often that was answered.
+    pub failed: AtomicU64,
     /// Leave registrations without an answer.
     pub mute: AtomicBool,
     /// Registrations that came.
@@ -116,9 +120,13 @@ impl AgentService for Service {
 impl State {
     fn take(&self, batch: &ObservationBatch) -> Option<BatchAck> {
         let key = batch.key.clone().unwrap();
+        if self.fail.lock().unwrap().as_ref() == Some(&key.capture_id) {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            return Some(BatchAck { failed: vec![key], ..Default::default() });
+        }
         if *self.refuse.lock().unwrap() == Some(key.sequence) {
             let refused = RefusedBatch { key: Some(key), reason: "by the test".into() };
-            return Some(BatchAck { committed: Vec::new(), refused: vec![refused] });
+            return Some(BatchAck { refused: vec![refused], ..Default::default() });
         }
         let point = key.point.clone().unwrap();
         let id = (point.index, point.direction, key.sequence);
@@ -127,7 +135,7 @@ impl State {
             self.repeated.fetch_add(1, Ordering::Relaxed);
             self.altered.fetch_add(u64::from(old != *batch), Ordering::Relaxed);
         }
-        let ack = BatchAck { committed: vec![key], refused: Vec::new() };
+        let ack = BatchAck { committed: vec![key], ..Default::default() };
         self.acking.load(Ordering::Relaxed).then_some(ack)
     }
 }
