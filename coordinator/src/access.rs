@@ -32,6 +32,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/lastseen.v1.AnalysisService/DiffNodes", READ),
     ("/lastseen.v1.AnalysisService/ListFlows", READ),
     ("/lastseen.v1.AnalysisService/ListLostPackets", READ),
+    ("/lastseen.v1.AnalysisService/GetTopology", READ),
     ("/grpc.health.v1.Health/", ANY),
     ("/grpc.reflection.v1.ServerReflection/", READ),
 ];

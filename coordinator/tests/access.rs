@@ -70,7 +70,7 @@ async fn the_table_names_every_method_of_the_services() {
             );
         }
     }
-    assert_eq!(methods.len(), 14);
+    assert_eq!(methods.len(), 15);
     for method in &methods {
         assert!(TABLE.iter().any(|(path, _)| path == method), "{method}");
     }

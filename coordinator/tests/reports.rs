@@ -74,3 +74,29 @@ async fn an_end_of_a_path_that_cannot_be_is_refused() {
     }
     fabric.stop().await;
 }
+
+#[tokio::test]
+async fn the_topology_of_a_capture_is_what_its_nodes_said() {
+    let fabric = Fabric::start().await;
+    let topology = async |id: &str| {
+        let request = v1::GetTopologyRequest { capture_id: id.into() };
+        fabric.analysis().await.get_topology(request).await.map(tonic::Response::into_inner)
+    };
+    let none = topology("").await.unwrap_err();
+    assert_eq!(none.code(), Code::NotFound, "{none}");
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    agent.network("eth7").await;
+    let id = running(&fabric, &mut agent, 200).await;
+    agent.status(&id, v1::CaptureState::Completed, "", 0).await;
+    fabric.follow(&id, common::is_final).await;
+    for asked in [id.as_str(), ""] {
+        let found = topology(asked).await.unwrap();
+        assert_eq!((found.capture_id.as_str(), found.nodes.len()), (id.as_str(), 1));
+        let node = &found.nodes[0];
+        let interfaces = &node.topology.as_ref().unwrap().interfaces;
+        assert_eq!((node.node.as_str(), interfaces[0].name.as_str()), ("node-a", "eth7"));
+    }
+    let unknown = topology("c-nope").await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
+    fabric.stop().await;
+}

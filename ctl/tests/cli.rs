@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -34,6 +34,7 @@ const COMMANDS: [&str; 15] = [
     "diff-nodes",
     "list-flows",
     "list-lost",
+    "export-topology",
     "show-file",
     "doctor",
     "completion",

@@ -353,3 +353,20 @@ async fn without_a_coordinator_the_address_and_the_next_step_are_named() {
     command.args(["--server", "nonsense", "--pki-dir"]).arg(fabric.operator());
     Run::of(command.output().await.unwrap()).failed_with(&["\"nonsense\" is not HOST:PORT"]);
 }
+
+#[tokio::test]
+async fn the_topology_is_exported_as_json_that_reads_back() {
+    let interface = Interface { index: 2, name: "eth0".into(), mtu: 1_500, ..Default::default() };
+    let topology = NodeTopology { interfaces: vec![interface], ..Default::default() };
+    let node = NodeSnapshot { node: "node-a".into(), topology: Some(topology) };
+    let exported = FabricTopology { capture_id: String::new(), nodes: vec![node] };
+    let fabric = Fabric::serve(Script { topology: exported.clone(), ..Script::default() }).await;
+    let run = fabric.ctl("export-topology c-7f3k").await;
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let read: FabricTopology = lastseen_ctl::output::json::parse(&run.out).unwrap();
+    assert_eq!(read, FabricTopology { capture_id: "c-7f3k".into(), ..exported });
+    assert_eq!(fabric.ctl("export-topology -o name").await.out, "node-a\n");
+    let unknown = run.out.replace("\"mtu\"", "\"mtoo\"");
+    let error = lastseen_ctl::output::json::parse::<FabricTopology>(&unknown).unwrap_err();
+    assert!(error.to_string().contains("mtoo"), "{error}");
+}

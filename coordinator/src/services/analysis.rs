@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use lastseen_correlate::{Report, ViewOptions};
 use lastseen_proto::v1::analysis_service_server::AnalysisService;
 use lastseen_proto::{convert, v1};
@@ -69,6 +70,42 @@ impl AnalysisService for AnalysisApi {
         let (packets, next_page_token) = page.cut(decoded);
         Ok(Response::new(v1::ListLostPacketsResponse { packets, next_page_token }))
     }
+
+    async fn get_topology(
+        &self,
+        call: Request<v1::GetTopologyRequest>,
+    ) -> Result<Response<v1::FabricTopology>, Status> {
+        let capture_id = self.choose(&call.into_inner().capture_id).await?.id;
+        let stored = self.0.store.topologies(&capture_id).await.map_err(Error::from)?;
+        let topology = topology(capture_id, stored)?;
+        Ok(Response::new(topology))
+    }
+}
+
+/// The snapshots of a capture by name, if a message can hold them.
+fn topology(capture_id: String, stored: Vec<(String, Bytes)>) -> Result<v1::FabricTopology, Error> {
+    let snapshot = |(node, bytes): (String, Bytes)| {
+        let unreadable =
+            |e| Error::Internal(format!("the topology of {node} in {capture_id} cannot be read: {e}"));
+        let topology = v1::NodeTopology::decode(bytes).map_err(unreadable)?;
+        Ok(v1::NodeSnapshot { node, topology: Some(topology) })
+    };
+    let mut nodes = stored.into_iter().map(snapshot).collect::<Result<Vec<_>, Error>>()?;
+    nodes.sort_by(|a, b| a.node.cmp(&b.node));
+    if nodes.is_empty() {
+        return Err(Error::Precondition(format!(
+            "capture {capture_id} has no topology: none of its nodes was armed"
+        )));
+    }
+    let topology = v1::FabricTopology { capture_id, nodes };
+    if topology.encoded_len() > limits::MESSAGE_BYTES {
+        return Err(Error::Exhausted(format!(
+            "the topology of capture {} is larger than a message may be ({} MiB); capture fewer nodes",
+            topology.capture_id,
+            limits::MESSAGE_BYTES >> 20
+        )));
+    }
+    Ok(topology)
 }
 
 /// A part of a list.

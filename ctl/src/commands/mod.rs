@@ -4,6 +4,7 @@ pub mod completion;
 pub mod delete_capture;
 pub mod diff_nodes;
 pub mod doctor;
+pub mod export_topology;
 pub mod follow_capture;
 pub mod list_captures;
 pub mod list_flows;
@@ -44,6 +45,7 @@ pub enum Command {
     DiffNodes(diff_nodes::Arguments),
     ListFlows(list_flows::Arguments),
     ListLost(list_lost::Arguments),
+    ExportTopology(export_topology::Arguments),
     ShowFile(show_file::Arguments),
     Doctor(doctor::Arguments),
     Completion(completion::Arguments),
@@ -64,6 +66,7 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::DiffNodes(arguments) => diff_nodes::run(arguments, context, out).await,
         Command::ListFlows(arguments) => list_flows::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
+        Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,
         Command::ShowFile(arguments) => show_file::run(&arguments, context, out),
         Command::Doctor(_) => doctor::run(context, out).await,
         Command::Completion(arguments) => completion::run(&arguments, out),

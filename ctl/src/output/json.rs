@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use anyhow::Context as _;
 use lastseen_proto::v1;
 use prost_reflect::prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde::Serialize;
 
 use crate::output::escape;
@@ -31,7 +31,7 @@ macro_rules! responses {
 responses! {
     ListNodesResponse, GetNodeResponse, StartCaptureResponse, ListCapturesResponse, GetCaptureResponse,
     WatchCaptureResponse, StopCaptureResponse, DeleteCaptureResponse, DiffReport, ListFlowsResponse,
-    ListLostPacketsResponse,
+    ListLostPacketsResponse, FabricTopology,
 }
 
 /// Indented JSON, fields with default values included.
@@ -49,6 +49,14 @@ pub fn yaml<R: Response>(response: &R) -> anyhow::Result<String> {
     Ok(serde_yaml_ng::to_string(&canonical(response)?)?)
 }
 
+/// Reads a message's canonical JSON. Fields it does not have are an error.
+pub fn parse<R: Response + Default>(text: &str) -> anyhow::Result<R> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let message = DynamicMessage::deserialize(descriptor::<R>()?, &mut reader)?;
+    reader.end()?;
+    Ok(message.transcode_to()?)
+}
+
 /// A message that serializes as canonical JSON does. Optional fields that are absent stay absent.
 struct Canonical(DynamicMessage);
 
@@ -60,13 +68,15 @@ impl Serialize for Canonical {
 }
 
 fn canonical<R: Response>(response: &R) -> anyhow::Result<Canonical> {
-    let pool = POOL.as_ref().context("descriptors of lastseen.v1")?;
-    let descriptor = pool
-        .get_message_by_name(&format!("lastseen.v1.{}", R::NAME))
-        .with_context(|| format!("no descriptor of lastseen.v1.{}", R::NAME))?;
-    let mut message = DynamicMessage::new(descriptor);
+    let mut message = DynamicMessage::new(descriptor::<R>()?);
     message.transcode_from(response)?;
     Ok(Canonical(message))
+}
+
+fn descriptor<R: Response>() -> anyhow::Result<MessageDescriptor> {
+    let pool = POOL.as_ref().context("descriptors of lastseen.v1")?;
+    pool.get_message_by_name(&format!("lastseen.v1.{}", R::NAME))
+        .with_context(|| format!("no descriptor of lastseen.v1.{}", R::NAME))
 }
 
 #[cfg(test)]

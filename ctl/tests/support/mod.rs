@@ -43,6 +43,7 @@ pub struct Script {
     pub report: Option<DiffReport>,
     pub lost: Vec<LostPacket>,
     pub flows: Vec<FlowRecord>,
+    pub topology: FabricTopology,
 }
 
 #[derive(Clone, Debug)]
@@ -270,5 +271,10 @@ impl AnalysisService for Coordinator {
     ) -> Answer<ListLostPacketsResponse> {
         let (packets, next_page_token) = page(&self.script.lost, &request.into_inner().page_token);
         Ok(Response::new(ListLostPacketsResponse { packets, next_page_token }))
+    }
+
+    async fn get_topology(&self, request: Request<GetTopologyRequest>) -> Answer<FabricTopology> {
+        let capture_id = request.into_inner().capture_id;
+        Ok(Response::new(FabricTopology { capture_id, ..self.script.topology.clone() }))
     }
 }
