@@ -253,7 +253,7 @@ impl Assembler<'_, '_> {
             confidence: loss.confidence,
             reason: None,
             pattern: Some(pattern::find(loss, &protocol_name(tuple.protocol), others)),
-            cause: cause::find(&leg),
+            cause: (!self.network.is_unmapped()).then(|| cause::find(&leg)).flatten(),
             examples: loss
                 .missing
                 .examples

@@ -8,6 +8,7 @@ use crate::clock::{Clocks, Crossings};
 use crate::coverage::Coverage;
 use crate::flows::{FLOW_LIMIT, Flows, is_matched};
 use crate::fragments::Fragmented;
+use crate::infer::Inference;
 use crate::input::{BatchError, Job, JobError, Slice};
 use crate::judge::Court;
 use crate::network::Network;
@@ -133,7 +134,9 @@ impl Correlator {
             }
         }
         let mut clocks = Clocks::measured(&job);
-        let mut plans = Plans::new(&job, &network, &flows, &coverage, &clocks);
+        let inference = network.is_unmapped().then(|| Inference::new(&job, &flows, &sightings));
+        let inference = inference.as_ref();
+        let mut plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
         let crossings = Crossings::new(&job, &plans, clocks.recording());
         let (mut partitions, differences) = Partitions::new(sightings, &plans, &crossings);
         clocks = clocks.refined(&differences);
@@ -144,7 +147,7 @@ impl Correlator {
                 coverage.correct(|time| clocks.correct(point.node, time));
             }
         }
-        plans = Plans::new(&job, &network, &flows, &coverage, &clocks);
+        plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
         let findings = run::run(&Court::new(&job, &plans, &coverage), partitions);
         Assembler {
             job: &job,

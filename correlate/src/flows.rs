@@ -39,7 +39,8 @@ pub(crate) struct Flow {
     retransmissions: u64,
     out_of_order: u64,
     length: (u32, u32),
-    ttl: (u8, u8),
+    /// Lowest and highest.
+    pub(crate) ttl: (u8, u8),
 }
 
 /// All flows of a run.
@@ -123,7 +124,7 @@ impl Flows {
         };
         let mut flows: Vec<_> = self.all.iter().filter(|flow| flow.packets > 0).collect();
         flows.sort_unstable_by(|a, b| (name(a), a.point, a.key).cmp(&(name(b), b.point, b.key)));
-        flows.into_iter().map(|flow| flow.record(job)).collect()
+        flows.into_iter().filter_map(|flow| flow.record(job)).collect()
     }
 }
 
@@ -151,12 +152,13 @@ impl Flow {
         self.key.overlay.map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
     }
 
-    fn record(&self, job: &Job) -> FlowRecord {
+    /// Nothing at a point that does not tell its directions apart.
+    fn record(&self, job: &Job) -> Option<FlowRecord> {
         let point = &job.points[usize::from(self.point)];
-        FlowRecord {
+        Some(FlowRecord {
             node: job.nodes[point.node].name.clone(),
             interface: point.interface.clone(),
-            direction: point.direction,
+            direction: point.direction?,
             source_address: self.key.source,
             destination_address: self.key.destination,
             protocol_identifier: self.key.protocol,
@@ -175,7 +177,7 @@ impl Flow {
             maximum_ip_total_length: self.length.1,
             minimum_ttl: self.ttl.0,
             maximum_ttl: self.ttl.1,
-        }
+        })
     }
 }
 

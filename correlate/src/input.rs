@@ -70,8 +70,8 @@ pub struct Point {
     pub interface: String,
     /// Interface index in its namespace.
     pub index: u32,
-    /// Direction of the packets through it.
-    pub direction: Direction,
+    /// Direction of the packets through it. Absent: a capture file that does not tell its directions apart.
+    pub direction: Option<Direction>,
     /// What the interface is.
     pub kind: InterfaceKind,
     /// Layer 3 MTU in bytes.

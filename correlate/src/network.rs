@@ -7,10 +7,11 @@ use lastseen_packet::observation::FlowKey;
 
 use crate::domain::{Domain, Domains};
 use crate::flows::Flows;
+use crate::infer::Tenancy;
 use crate::input::{Job, Point};
 use crate::locate::{Locator, Owner, Place};
 use crate::tables::NodeTables;
-use crate::topology::{Direction, Interface, InterfaceKind};
+use crate::topology::{Direction, Interface, InterfaceKind, Topology};
 use crate::tunnels::Tunnels;
 
 /// What a point is to a path, in the order in which a packet from pod to pod meets them.
@@ -36,6 +37,8 @@ pub(crate) enum Role {
     PodOut,
     /// The receiving pod's own interface.
     InsideIn,
+    /// Not known: neither the topology nor the direction tells.
+    Unplaced,
 }
 
 impl Role {
@@ -55,8 +58,9 @@ impl Role {
         matches!(self, Self::PhysicalOut | Self::PhysicalIn)
     }
 
-    fn of(kind: InterfaceKind, is_inside: bool, direction: Direction) -> Self {
+    fn of(kind: InterfaceKind, is_inside: bool, direction: Option<Direction>) -> Self {
         use Direction::{In, Out};
+        let Some(direction) = direction else { return Self::Unplaced };
         match (kind, direction) {
             _ if is_inside => {
                 if direction == Out {
@@ -98,6 +102,8 @@ pub(crate) struct Network<'a> {
     pub(crate) stations: Vec<Station>,
     pub(crate) tunnels: Tunnels,
     locator: Locator,
+    /// Tenants as the packets show them, where there is no topology at all.
+    tenancy: Option<Tenancy>,
     /// Node and interface by address; the first node where several hold one.
     holders: HashMap<IpAddr, (usize, &'a Interface)>,
     /// The interfaces of all pods were meant to be captured, see [`Job::named_interfaces`].
@@ -116,6 +122,7 @@ impl<'a> Network<'a> {
             points: points(job, &stations),
             domains: Domains::new(&tables, &tunnels, &nodes),
             locator: Locator::new(&tables),
+            tenancy: is_unmapped(job).then(|| Tenancy::new(flows)),
             holders,
             captures_pods: !job.named_interfaces,
             tables,
@@ -124,9 +131,17 @@ impl<'a> Network<'a> {
         }
     }
 
+    /// True if paths must be inferred from the packets.
+    pub(crate) fn is_unmapped(&self) -> bool {
+        self.tenancy.is_some()
+    }
+
     /// The domain of a flow seen at a point.
     pub(crate) fn domain(&mut self, point: usize, flow: &FlowKey) -> Domain {
         let Station { node, index, .. } = self.stations[point];
+        if let Some(tenancy) = &self.tenancy {
+            return tenancy.domain(point, flow);
+        }
         self.domains.of(&self.tables, node, index, flow)
     }
 
@@ -177,13 +192,22 @@ impl<'a> Network<'a> {
     }
 }
 
+/// True if nothing is known of any node's network nor of any interface: capture files without a topology.
+fn is_unmapped(job: &Job) -> bool {
+    !job.points.is_empty()
+        && job.nodes.iter().all(|node| node.topology == Topology::default())
+        && job.points.iter().all(|point| point.kind == InterfaceKind::Unspecified)
+}
+
 /// Points by interface. One whose interface the topology does not know goes by its own index, unless that is taken.
 fn points<'a>(job: &'a Job, stations: &[Station]) -> HashMap<(usize, &'a str, u32, Direction), usize> {
     let mut points = HashMap::new();
     for is_known in [true, false] {
         for (at, (point, station)) in job.points.iter().zip(stations).enumerate() {
-            if station.index.is_some() == is_known {
-                points.entry((point.node, point.netns.as_str(), station.slot, point.direction)).or_insert(at);
+            if let Some(direction) = point.direction
+                && station.index.is_some() == is_known
+            {
+                points.entry((point.node, point.netns.as_str(), station.slot, direction)).or_insert(at);
             }
         }
     }

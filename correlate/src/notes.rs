@@ -106,10 +106,11 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
     let window = found.job.window;
     let coverage = &found.coverage[index];
     let direction = match point.direction {
-        crate::topology::Direction::In => "in",
-        crate::topology::Direction::Out => "out",
+        Some(crate::topology::Direction::In) => " in",
+        Some(crate::topology::Direction::Out) => " out",
+        None => "",
     };
-    let name = format!("{} {} {direction}", found.job.nodes[point.node].name, point.interface);
+    let name = format!("{} {}{direction}", found.job.nodes[point.node].name, point.interface);
     let mut notes = Vec::new();
     let gap = coverage.uncovered(window.start_nanos, window.end_nanos);
     if gap > 0 {
@@ -192,11 +193,36 @@ fn cut_short(found: &Assembler<'_, '_>) -> Vec<String> {
 
 fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
-    if found.plans.plans.iter().any(|plan| plan.path.is_unordered) {
+    if found.network.is_unmapped() {
+        notes.extend(inferred(found));
+    } else if found.plans.plans.iter().any(|plan| plan.path.is_unordered) {
         notes.push("some packets belong to addresses no node knows and were seen at several points: their order is not known, only one point is shown".to_owned());
     }
     if found.plans.courses.iter().any(|course| course.is_coarse) && report.totals.segments > 0 {
         notes.push("some points cannot tell the segments of TCP super-packets apart: what they may hide is not called lost".to_owned());
+    }
+    notes
+}
+
+/// What was concluded without a topology, and what could not be.
+fn inferred(found: &Assembler<'_, '_>) -> Vec<String> {
+    let paths = || found.plans.plans.iter().map(|plan| &plan.path);
+    let mut notes = vec![
+        "no topology: the order of points is inferred from hop limits, encapsulation and times".to_owned(),
+    ];
+    if paths().any(|path| path.is_unordered) {
+        notes.push(
+            "the place of some points on some paths cannot be told from the packets: they are left out there; give a \
+             topology (ctl export-topology)"
+                .to_owned(),
+        );
+    }
+    if paths().any(|path| path.is_cut_short) {
+        notes.push(
+            "some packets were answered from beyond the last point that saw them, or not at all: whether they arrived \
+             cannot be told without a topology (ctl export-topology)"
+                .to_owned(),
+        );
     }
     notes
 }

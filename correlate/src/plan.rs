@@ -10,6 +10,7 @@ use crate::clock::Clocks;
 use crate::coverage::Coverage;
 use crate::domain::{Domain, is_opaque};
 use crate::flows::Flows;
+use crate::infer::Inference;
 use crate::input::Job;
 use crate::network::Network;
 use crate::path::{self, Path, Seen};
@@ -103,6 +104,7 @@ impl Plans {
         flows: &Flows,
         coverage: &[Coverage],
         clocks: &Clocks,
+        inference: Option<&Inference<'_>>,
     ) -> Self {
         let counts = counts(flows);
         let mut plans = Self::default();
@@ -110,7 +112,10 @@ impl Plans {
         let mut by_ends = BTreeMap::new();
         for (ends, seen) in seen_by_ends(flows) {
             let (domain, source, destination) = ends;
-            let path = path::find(network, domain, source, destination, &seen);
+            let path = match inference {
+                Some(inference) => inference.path(ends),
+                None => path::find(network, domain, source, destination, &seen),
+            };
             let next = plans.plans.len() as u32;
             let plan = *interned.entry(path).or_insert_with_key(|path| {
                 plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));

@@ -110,8 +110,8 @@ pub struct Hop {
     pub interface: String,
     /// What the interface is.
     pub kind: InterfaceKind,
-    /// Direction of these packets through it.
-    pub direction: Direction,
+    /// Direction of these packets through it. Absent: not known.
+    pub direction: Option<Direction>,
     /// What is seen there: `inner`, or the tunnel as `vxlan 1`.
     pub view: String,
     /// Segments of the window that were seen here.

@@ -122,7 +122,7 @@ fn host_of(end: &str) -> &str {
 fn source_node(path: &PathReport) -> Option<&str> {
     path.hops
         .first()
-        .filter(|hop| !is_underlay(hop) || hop.direction == Direction::Out)
+        .filter(|hop| !is_underlay(hop) || hop.direction == Some(Direction::Out))
         .map(|hop| hop.node.as_str())
 }
 
@@ -130,7 +130,7 @@ fn source_node(path: &PathReport) -> Option<&str> {
 fn target_node(path: &PathReport) -> Option<&str> {
     path.hops
         .last()
-        .filter(|hop| !is_underlay(hop) || hop.direction == Direction::In)
+        .filter(|hop| !is_underlay(hop) || hop.direction == Some(Direction::In))
         .map(|hop| hop.node.as_str())
 }
 

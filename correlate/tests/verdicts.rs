@@ -556,7 +556,7 @@ fn pods_of_one_node_need_no_bridge_device() {
     });
     lab.job.nodes[0].topology = forwarding;
     let mut point = lab.job.points[1].clone();
-    (point.interface, point.index, point.direction) = ("veth2".to_owned(), 6, Direction::Out);
+    (point.interface, point.index, point.direction) = ("veth2".to_owned(), 6, Some(Direction::Out));
     lab.job.points.push(point);
     for id in 0..100 {
         let packet = Packet::udp(id, 100);

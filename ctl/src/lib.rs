@@ -6,9 +6,11 @@
     reason = "text for people, made once per command: `write!` would only add a result to discard"
 )]
 
+mod capture_file;
 pub mod cli;
 pub mod commands;
 pub mod context;
+mod diff_files;
 pub mod doctor;
 pub mod exit;
 pub mod follow;

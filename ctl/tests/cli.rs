@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 16] = [
     "stop-capture",
     "delete-capture",
     "diff-nodes",
+    "diff-files",
     "list-flows",
     "list-lost",
     "export-topology",

@@ -1,7 +1,9 @@
 //! The examples in the help work when they are pasted.
 
 mod support;
+mod wire;
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -83,6 +85,7 @@ async fn every_example_works_when_pasted() {
         for file in ["eth0.pcap", "eth0.pcapng"] {
             std::fs::write(dir.path().join(file), pcap()).unwrap();
         }
+        captures(dir.path());
         for line in lines {
             let run = paste(&fabric, &line, dir.path()).await;
             assert!(run.code == Some(0) && run.err.is_empty(), "{line}: {run:?}");
@@ -93,4 +96,13 @@ async fn every_example_works_when_pasted() {
             }
         }
     }
+}
+
+/// What the examples of `diff-files` name.
+fn captures(dir: &Path) {
+    wire::Wire::default().write(dir);
+    wire::topology(dir);
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zipped.write_all(&std::fs::read(dir.join("b-eth0.pcap")).unwrap()).unwrap();
+    std::fs::write(dir.join("b-eth0.pcap.gz"), zipped.finish().unwrap()).unwrap();
 }

@@ -250,7 +250,7 @@ fn points_of(node: usize) -> impl Iterator<Item = Point> {
             netns: String::new(),
             interface: name.to_owned(),
             index,
-            direction,
+            direction: Some(direction),
             kind,
             mtu,
             gso_known: true,

@@ -55,7 +55,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
     judge(report.get_ref())
 }
 
-fn judge(report: &DiffReport) -> Outcome {
+pub(super) fn judge(report: &DiffReport) -> Outcome {
     match Verdict::try_from(report.verdict) {
         Ok(Verdict::Delivered) => Ok(Exit::Done),
         Ok(Verdict::Lost) => Ok(Exit::Loss),

@@ -2,6 +2,7 @@
 
 pub mod completion;
 pub mod delete_capture;
+pub mod diff_files;
 pub mod diff_nodes;
 pub mod doctor;
 pub mod export_topology;
@@ -43,6 +44,7 @@ pub enum Command {
     StopCapture(stop_capture::Arguments),
     DeleteCapture(delete_capture::Arguments),
     DiffNodes(diff_nodes::Arguments),
+    DiffFiles(diff_files::Arguments),
     ListFlows(list_flows::Arguments),
     ListLost(list_lost::Arguments),
     ExportTopology(export_topology::Arguments),
@@ -64,6 +66,7 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::StopCapture(arguments) => stop_capture::run(arguments, context, out).await,
         Command::DeleteCapture(arguments) => delete_capture::run(arguments, context, out).await,
         Command::DiffNodes(arguments) => diff_nodes::run(arguments, context, out).await,
+        Command::DiffFiles(arguments) => diff_files::run(arguments, context, out),
         Command::ListFlows(arguments) => list_flows::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
         Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,

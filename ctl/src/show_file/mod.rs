@@ -1,6 +1,5 @@
 //! A capture file, packet by packet, as the decoder sees it.
 
-mod reader;
 mod text;
 mod view;
 
@@ -12,8 +11,8 @@ use anyhow::{Context as _, bail, ensure};
 use lastseen_packet::observation::OverlayKind;
 use lastseen_packet::{DecodeConfig, Decoded, TunnelPort};
 
-use self::reader::{Item, Reader};
 use self::view::PacketView;
+use crate::capture_file::{Item, Reader};
 use crate::output::escape;
 
 /// Form of a packet.

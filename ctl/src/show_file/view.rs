@@ -7,7 +7,7 @@ use lastseen_packet::{
 };
 use serde::Serialize;
 
-use super::reader::Frame;
+use crate::capture_file::Frame;
 use crate::output::names;
 
 /// Everything that is shown of a packet. Fields that do not apply are absent.

@@ -13,7 +13,8 @@ pub fn point(node: usize, message: &v1::ObservationPoint) -> Result<Point, Conve
         interface: message.interface.clone(),
         index: message.index,
         direction: enums::direction(message.direction)
-            .ok_or_else(|| ConvertError::new("point.direction", &message.direction, "IN or OUT"))?,
+            .ok_or_else(|| ConvertError::new("point.direction", &message.direction, "IN or OUT"))
+            .map(Some)?,
         kind: message.kind().into(),
         mtu: message.mtu,
         gso_known: message.gso_known,

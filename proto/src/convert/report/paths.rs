@@ -58,7 +58,7 @@ impl From<Hop> for v1::Hop {
             node: hop.node,
             interface: hop.interface,
             kind: v1::InterfaceKind::from(hop.kind).into(),
-            direction: v1::Direction::from(hop.direction).into(),
+            direction: hop.direction.map_or(v1::Direction::Unspecified, Into::into).into(),
             view: hop.view,
             seen: hop.seen,
             missing_after: hop.missing_after,
@@ -76,8 +76,10 @@ impl TryFrom<v1::Hop> for Hop {
     fn try_from(message: v1::Hop) -> Result<Self, ConvertError> {
         Ok(Self {
             kind: message.kind().into(),
-            direction: enums::direction(message.direction)
-                .ok_or_else(|| ConvertError::new("hop.direction", &message.direction, "IN or OUT"))?,
+            direction: match v1::Direction::try_from(message.direction) {
+                Ok(_) => enums::direction(message.direction),
+                Err(_) => return Err(ConvertError::new("hop.direction", &message.direction, "IN or OUT")),
+            },
             node: message.node,
             interface: message.interface,
             view: message.view,

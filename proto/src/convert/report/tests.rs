@@ -48,7 +48,7 @@ fn report() -> Report {
         node: "node-a".into(),
         interface: "eth0".into(),
         kind: InterfaceKind::Physical,
-        direction: Direction::Out,
+        direction: Some(Direction::Out),
         view: "vxlan 1".into(),
         seen: 1,
         missing_after: 2,

@@ -1,12 +1,18 @@
-//! Frames of a pcap or pcapng file, with bounded memory.
+//! Frames of a pcap or pcapng file, gzipped or not, with bounded memory.
 
 use std::io::{self, Cursor, Read};
 
+use flate2::read::MultiGzDecoder;
+use lastseen_correlate::topology::Direction;
 use pcap_file::pcap::{PcapReadError, PcapReader, PcapTsResolution};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
 use pcap_file::pcapng::{Block, PcapNgReadError, PcapNgReader, PcapNgState};
 
 /// Largest record that is read; libpcap's largest snap length is 256 KiB.
 const LARGEST_RECORD: usize = 2 << 20;
+/// RFC 1952 §2.3.1.
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 type Source = Box<dyn Read>;
@@ -15,20 +21,24 @@ type Prefixed = io::Chain<Cursor<Vec<u8>>, Source>;
 
 /// A captured frame.
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
+pub(crate) struct Frame<'a> {
     /// Nanoseconds since 1970; absent in simple packet blocks.
-    pub(super) time_nanos: Option<i128>,
+    pub(crate) time_nanos: Option<i128>,
     /// `LINKTYPE_` number.
-    pub(super) link: u32,
+    pub(crate) link: u32,
     /// Bytes on the wire.
-    pub(super) original_length: u32,
+    pub(crate) original_length: u32,
     /// Bytes captured.
-    pub(super) data: &'a [u8],
+    pub(crate) data: &'a [u8],
+    /// Through the interface, if the file says (`epb_flags`).
+    pub(crate) direction: Option<Direction>,
+    /// Packets that were dropped before this one (`epb_dropcount`).
+    pub(crate) drops: u64,
 }
 
 /// What a file holds at one place.
 #[derive(Debug)]
-pub(super) enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// A frame.
     Frame(Frame<'a>),
     /// A packet's record that contradicts itself; reading goes on behind it.
@@ -36,10 +46,22 @@ pub(super) enum Item<'a> {
 }
 
 /// Reads either format.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     format: Format,
     /// Bytes of the current frame.
     data: Vec<u8>,
+    statistics: Statistics,
+}
+
+/// What a pcapng file's interface statistics say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Statistics {
+    /// Packets that were dropped by the interface or the kernel, all interfaces together.
+    pub(crate) drops: u64,
+    /// Begin of the capture, Unix nanoseconds.
+    pub(crate) start_nanos: Option<i128>,
+    /// Its end.
+    pub(crate) end_nanos: Option<i128>,
 }
 
 enum Format {
@@ -52,6 +74,8 @@ struct Record {
     time_nanos: Option<i128>,
     link: u32,
     original_length: u32,
+    direction: Option<Direction>,
+    drops: u64,
 }
 
 /// A record, or what is wrong with this one.
@@ -59,9 +83,11 @@ type Found = Result<Record, String>;
 
 impl Reader {
     /// Tells the format by its magic number.
-    pub(super) fn open(mut source: Source) -> Result<Self, String> {
-        let mut magic = Vec::with_capacity(PCAPNG_MAGIC.len());
-        source.by_ref().take(PCAPNG_MAGIC.len() as u64).read_to_end(&mut magic).map_err(|e| e.to_string())?;
+    pub(crate) fn open(source: Source) -> Result<Self, String> {
+        let (mut magic, mut source) = begin(source)?;
+        if magic.starts_with(&GZIP_MAGIC) {
+            (magic, source) = begin(Box::new(MultiGzDecoder::new(Cursor::new(magic).chain(source))))?;
+        }
         let is_pcapng = magic == PCAPNG_MAGIC;
         let source = Cursor::new(magic).chain(source);
         let format = if is_pcapng {
@@ -72,22 +98,34 @@ impl Reader {
             let reader = PcapReader::with_capacity(source, LARGEST_RECORD).map_err(|e| not_a_capture(&e))?;
             Format::Pcap(Box::new(reader))
         };
-        Ok(Self { format, data: Vec::new() })
+        Ok(Self { format, data: Vec::new(), statistics: Statistics::default() })
     }
 
     /// The next item, or why none can be read from here on.
-    pub(super) fn next(&mut self) -> Option<Result<Item<'_>, String>> {
+    pub(crate) fn next(&mut self) -> Option<Result<Item<'_>, String>> {
         let found = match &mut self.format {
             Format::Pcap(reader) => next_of_pcap(reader, &mut self.data),
-            Format::PcapNg(reader) => next_of_pcapng(reader, &mut self.data),
+            Format::PcapNg(reader) => next_of_pcapng(reader, &mut self.data, &mut self.statistics),
         };
         Some(found?.map(|found| match found {
-            Ok(Record { time_nanos, link, original_length }) => {
-                Item::Frame(Frame { time_nanos, link, original_length, data: &self.data })
+            Ok(Record { time_nanos, link, original_length, direction, drops }) => {
+                Item::Frame(Frame { time_nanos, link, original_length, data: &self.data, direction, drops })
             }
             Err(reason) => Item::Malformed(reason),
         }))
     }
+
+    /// What has been read of the file's statistics; they are at its end.
+    pub(crate) fn statistics(&self) -> Statistics {
+        self.statistics
+    }
+}
+
+/// The first bytes of a source, and the rest.
+fn begin(mut source: Source) -> Result<(Vec<u8>, Source), String> {
+    let mut magic = Vec::with_capacity(PCAPNG_MAGIC.len());
+    source.by_ref().take(PCAPNG_MAGIC.len() as u64).read_to_end(&mut magic).map_err(|e| e.to_string())?;
+    Ok((magic, source))
 }
 
 fn not_a_capture(error: &dyn std::error::Error) -> String {
@@ -108,6 +146,8 @@ fn next_of_pcap(reader: &mut PcapReader<Prefixed>, data: &mut Vec<u8>) -> Option
                 ),
                 link: header.datalink.into(),
                 original_length: packet.orig_len,
+                direction: None,
+                drops: 0,
             }))
         }
         Err(PcapReadError::Io(error)) => Err(io_reason(&error)),
@@ -115,11 +155,19 @@ fn next_of_pcap(reader: &mut PcapReader<Prefixed>, data: &mut Vec<u8>) -> Option
     })
 }
 
-fn next_of_pcapng(reader: &mut PcapNgReader<Prefixed>, data: &mut Vec<u8>) -> Option<Result<Found, String>> {
+fn next_of_pcapng(
+    reader: &mut PcapNgReader<Prefixed>,
+    data: &mut Vec<u8>,
+    statistics: &mut Statistics,
+) -> Option<Result<Found, String>> {
     loop {
         let found = match reader.next_raw_block()? {
             // Only what contradicts itself within its block can be stepped over.
             Ok((raw, state)) => match raw.try_into_block(state) {
+                Ok(Block::InterfaceStatistics(block)) => {
+                    statistics.add(&block.options);
+                    None
+                }
                 Ok(block) => record(&block, state, data),
                 Err(error) => Some(Err(innermost(&error))),
             },
@@ -134,8 +182,10 @@ fn next_of_pcapng(reader: &mut PcapNgReader<Prefixed>, data: &mut Vec<u8>) -> Op
 
 /// The packet in a block; none in blocks of other kinds.
 fn record(block: &Block<'_>, state: &PcapNgState, data: &mut Vec<u8>) -> Option<Found> {
+    let (mut direction, mut drops) = (None, 0);
     let (interface, time, original_length, bytes) = match block {
         Block::EnhancedPacket(packet) => {
+            (direction, drops) = notes_of(&packet.options);
             (packet.interface_id, Some(packet.timestamp), packet.original_len, &packet.data)
         }
         Block::Packet(packet) => {
@@ -151,7 +201,35 @@ fn record(block: &Block<'_>, state: &PcapNgState, data: &mut Vec<u8>) -> Option<
     data.clear();
     data.extend_from_slice(bytes);
     let time_nanos = time.and_then(|time| time.as_nanos().try_into().ok());
-    Some(Ok(Record { time_nanos, link: description.linktype.into(), original_length }))
+    Some(Ok(Record { time_nanos, link: description.linktype.into(), original_length, direction, drops }))
+}
+
+/// Direction and drops of a packet: bits 0 and 1 of `epb_flags`, and `epb_dropcount`, draft-ietf-opsawg-pcapng §4.3.
+fn notes_of(options: &[EnhancedPacketOption<'_>]) -> (Option<Direction>, u64) {
+    let (mut direction, mut drops) = (None, 0_u64);
+    for option in options {
+        match option {
+            EnhancedPacketOption::Flags(flags) if flags & 3 == 1 => direction = Some(Direction::In),
+            EnhancedPacketOption::Flags(flags) if flags & 3 == 2 => direction = Some(Direction::Out),
+            EnhancedPacketOption::DropCount(count) => drops = drops.saturating_add(*count),
+            _ => {}
+        }
+    }
+    (direction, drops)
+}
+
+impl Statistics {
+    fn add(&mut self, options: &[InterfaceStatisticsOption<'_>]) {
+        use InterfaceStatisticsOption::{IsbEndTime, IsbIfDrop, IsbOsDrop, IsbStartTime};
+        for option in options {
+            match option {
+                IsbStartTime(time) => self.start_nanos = time.as_nanos().try_into().ok(),
+                IsbEndTime(time) => self.end_nanos = time.as_nanos().try_into().ok(),
+                IsbIfDrop(count) | IsbOsDrop(count) => self.drops = self.drops.saturating_add(*count),
+                _ => {}
+            }
+        }
+    }
 }
 
 fn io_reason(error: &io::Error) -> String {

@@ -1,0 +1,64 @@
+//! `diff-files`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use lastseen_correlate::ViewOptions;
+use lastseen_proto::v1::DiffReport;
+
+use super::diff_nodes::judge;
+use crate::Outcome;
+use crate::context::Context;
+use crate::diff_files::{self, Named};
+use crate::output;
+use crate::parse;
+use crate::show_file;
+
+/// Report where packets disappeared between capture files, offline.
+///
+/// Takes pcap and pcapng files of any tool, gzipped or not, one for each observation point, and gives the report and the
+/// exit codes of diff-nodes. A name is node/interface, with /in or /out where a file holds one direction only. Without
+/// a topology the order of points is inferred from the packets, or the report is inconclusive. Clocks may be
+/// apart: they are compared by the packets that two nodes saw.
+///
+/// Begin to capture before the traffic and go on for some seconds after it, with a packet through each point at begin
+/// and end: a file covers no more than the time from its first to its last packet.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json
+  ctl diff-files a/veth=a-veth.pcap a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap.gz --min-loss 0.1%
+  ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json -o json | jq .verdict")]
+pub struct Arguments {
+    /// An observation point and its file: node/interface[/in|out]=FILE.
+    #[arg(required = true, value_name = "NAME=FILE", value_parser = diff_files::parse)]
+    files: Vec<Named>,
+    /// What `ctl export-topology` wrote.
+    #[arg(long, value_name = "FILE")]
+    topology: Option<PathBuf>,
+    /// Only paths from this node or address.
+    #[arg(long, value_name = "NODE|IP")]
+    from: Option<String>,
+    /// Only paths to this node or address.
+    #[arg(long, value_name = "NODE|IP")]
+    to: Option<String>,
+    /// Share of a path's segments that must be lost to count, such as 0.1%. Any loss counts without it.
+    #[arg(long, value_name = "SHARE", value_parser = parse::ratio)]
+    min_loss: Option<f64>,
+    /// A UDP port that carries VXLAN, besides 4789, 8472 and those of the topology.
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    vxlan_port: Vec<u16>,
+    /// A UDP port that carries Geneve, besides 6081 and those of the topology.
+    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    geneve_port: Vec<u16>,
+}
+
+pub(super) fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
+    let config = show_file::config(&arguments.vxlan_port, &arguments.geneve_port)?;
+    let Arguments { files, topology, from, to, min_loss, .. } = arguments;
+    let options = ViewOptions { from, to, min_loss_ratio: min_loss };
+    let report: DiffReport = diff_files::diff(&files, topology.as_deref(), &options, config)?.into();
+    output::print(&report, context, out)?;
+    judge(&report)
+}

@@ -1,0 +1,299 @@
+//! A capture file as observations, cut into short slices so that what could not be read blurs no more than its moment.
+
+use std::fs::File;
+use std::io::BufReader;
+
+use anyhow::{Context as _, anyhow, bail};
+use lastseen_correlate::offsets::Stamp;
+use lastseen_correlate::topology::Direction;
+use lastseen_packet::observation::{Columns, ColumnsBuilder, FlowKey, Observation, marks};
+use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, decode, k0, observe};
+
+use super::name::Named;
+use super::sides::Sides;
+use crate::capture_file::{Frame, Item, Reader};
+
+/// All files of a run agree on it. Zeros, so that the same files give the same report.
+pub(super) const KEY: IdentityKey = IdentityKey([0; 16]);
+/// Length of a slice, nanoseconds.
+const SLICE_NANOS: i64 = 100_000_000;
+/// Stamps kept of one file to compare clocks; of more packets a share is taken, chosen by identity.
+const STAMPS: usize = 1 << 19;
+/// Longest stretch of time one file may span, nanoseconds: a month. More is a damaged stamp.
+const LONGEST_NANOS: i64 = 31 * 86_400 * 1_000_000_000;
+
+/// Observations of one slice in one direction, which is absent where the file does not tell.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) direction: Option<Direction>,
+    pub(super) start_nanos: i64,
+    pub(super) end_nanos: i64,
+    pub(super) received: u64,
+    pub(super) unreadable: u64,
+    pub(super) drops: u64,
+    pub(super) columns: Columns,
+}
+
+/// A file, read.
+#[derive(Debug)]
+pub(super) struct Tap {
+    pub(super) named: Named,
+    /// Directions it has observations of, each a point.
+    pub(super) directions: Vec<Option<Direction>>,
+    pub(super) batches: Vec<Batch>,
+    /// From the first to the last packet on the node's clock; absent without one.
+    pub(super) span: Option<(i64, i64)>,
+    pub(super) packets: u64,
+    /// Packets whose direction neither file nor topology tells.
+    pub(super) undirected: u64,
+    /// Packets that were cut or malformed.
+    pub(super) unreadable: u64,
+    /// Drops that the file's statistics tell of, at any time.
+    pub(super) drops: u64,
+    pub(super) stamps: Vec<Stamp>,
+}
+
+/// Reads a file. `sides` tell its directions apart where the file does not.
+pub(super) fn read(
+    named: &Named,
+    (node, config): (usize, &DecodeConfig),
+    sides: Option<&Sides>,
+) -> anyhow::Result<Tap> {
+    let shown = named.file.display().to_string();
+    let file = File::open(&named.file).with_context(|| format!("cannot open {shown}"))?;
+    let mut reader = Reader::open(Box::new(BufReader::with_capacity(1 << 20, file)))
+        .map_err(|e| anyhow!("{shown}: {e}"))?;
+    let mut taking = Taking::new(named, node, config, sides);
+    let mut number = 0_u64;
+    while let Some(item) = reader.next() {
+        number += 1;
+        let refused = |reason: String| {
+            anyhow!("{shown}: packet {number}: {reason}; `tcpdump -r {shown} -w WHOLE` keeps what is whole")
+        };
+        match item.map_err(refused)? {
+            Item::Frame(frame) => {
+                taking.frame(&frame).map_err(|e| anyhow!("{shown}: packet {number}: {e}"))?;
+            }
+            Item::Malformed(_) => taking.unreadable(),
+        }
+    }
+    let statistics = reader.statistics();
+    Ok(taking.finish(statistics))
+}
+
+struct Taking<'t> {
+    node: usize,
+    config: &'t DecodeConfig,
+    sides: Option<&'t Sides>,
+    decoded: Decoded,
+    /// In, out and unknown.
+    open: [ColumnsBuilder; 3],
+    slice: Slice,
+    tap: Tap,
+    share: u64,
+}
+
+/// Counters of the slice at hand.
+#[derive(Default)]
+struct Slice {
+    start_nanos: Option<i64>,
+    received: u64,
+    unreadable: u64,
+    drops: u64,
+}
+
+const DIRECTIONS: [Option<Direction>; 3] = [Some(Direction::In), Some(Direction::Out), None];
+
+impl<'t> Taking<'t> {
+    fn new(named: &Named, node: usize, config: &'t DecodeConfig, sides: Option<&'t Sides>) -> Self {
+        let directions = match (named.direction, sides) {
+            (Some(direction), _) => vec![Some(direction)],
+            (None, Some(_)) => vec![Some(Direction::In), Some(Direction::Out)],
+            (None, None) => Vec::new(),
+        };
+        Self {
+            node,
+            config,
+            sides,
+            decoded: Decoded::default(),
+            open: std::array::from_fn(|_| ColumnsBuilder::new(0, KEY.0)),
+            slice: Slice::default(),
+            tap: Tap {
+                named: named.clone(),
+                directions,
+                batches: Vec::new(),
+                span: None,
+                packets: 0,
+                undirected: 0,
+                unreadable: 0,
+                drops: 0,
+                stamps: Vec::new(),
+            },
+            share: 1,
+        }
+    }
+
+    fn unreadable(&mut self) {
+        self.slice.unreadable += 1;
+        self.tap.unreadable += 1;
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) -> anyhow::Result<()> {
+        let time = frame.time_nanos.context("it has no time; packets without one cannot be compared")?;
+        let time = i64::try_from(time).map_err(|_| anyhow!("its time {time} ns is none"))?;
+        let link = LinkType::from_dlt(frame.link)
+            .with_context(|| format!("link type {} is not known; see `ctl show-file`", frame.link))?;
+        self.pass(time)?;
+        self.tap.packets += 1;
+        self.slice.received += 1;
+        self.slice.drops += frame.drops;
+        if decode(self.config, link, frame.data, frame.original_length, &mut self.decoded).is_err() {
+            self.unreadable();
+            return Ok(());
+        }
+        let direction = self.direction(link, frame);
+        let slot = DIRECTIONS.iter().position(|known| *known == direction).unwrap_or(2);
+        if direction.is_none() && self.sides.is_some() {
+            self.leave_out();
+            return Ok(());
+        }
+        let capture = Capture { time_nanos: time, gso: Gso::UNKNOWN };
+        let (open, mut rows) = (&mut self.open[slot], Vec::new());
+        // What is no IP packet is nobody's loss.
+        let _ = observe(&self.decoded, frame.data, capture, &KEY, &mut |flow: &FlowKey, row: Observation| {
+            open.push(flow, row);
+            rows.push((*flow, row));
+        });
+        for (flow, row) in rows {
+            self.stamp(&flow, &row);
+        }
+        Ok(())
+    }
+
+    /// A packet whose direction is not known may be one that either direction misses.
+    fn leave_out(&mut self) {
+        if self.decoded.network.is_some() {
+            self.slice.unreadable += 1;
+            self.tap.undirected += 1;
+        }
+    }
+
+    fn direction(&self, link: LinkType, frame: &Frame<'_>) -> Option<Direction> {
+        let told = || frame.direction.or_else(|| cooked(link, frame.data));
+        let by_sides = || self.sides.and_then(|sides| sides.direction(link, frame.data, &self.decoded));
+        self.tap.named.direction.or_else(told).or_else(by_sides)
+    }
+
+    fn stamp(&mut self, flow: &FlowKey, row: &Observation) {
+        let is_partial =
+            row.marks & (marks::HASH_TRUNCATED | marks::MORE_FRAGMENTS | marks::OUTER_FRAGMENT) != 0;
+        if is_partial || row.fragment_offset != 0 {
+            return;
+        }
+        let k0 = k0(&KEY, flow, row);
+        if !k0.is_multiple_of(self.share) {
+            return;
+        }
+        let (low, high) = (flow.source.min(flow.destination), flow.source.max(flow.destination));
+        self.tap.stamps.push(Stamp {
+            k0,
+            pair: KEY.hash(format!("{low} {high}").as_bytes()),
+            is_back: flow.source > flow.destination,
+            point: 0,
+            node: self.node,
+            time_nanos: row.time_nanos,
+        });
+        if self.tap.stamps.len() > STAMPS {
+            self.share *= 2;
+            let share = self.share;
+            self.tap.stamps.retain(|stamp| stamp.k0.is_multiple_of(share));
+        }
+    }
+
+    /// Ends the slice at hand if a packet is beyond it. Slices meet without gaps.
+    fn pass(&mut self, time: i64) -> anyhow::Result<()> {
+        let (first, last) = self.tap.span.unwrap_or((time, time));
+        let span = (first.min(time), last.max(time));
+        if span.1.saturating_sub(span.0) > LONGEST_NANOS {
+            bail!("its time is more than a month from that of the others; a stamp is damaged");
+        }
+        self.tap.span = Some(span);
+        let start = *self.slice.start_nanos.get_or_insert(time);
+        if time.saturating_sub(start) >= SLICE_NANOS {
+            self.cut(time);
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, end: i64) {
+        let Slice { start_nanos, received, unreadable, drops } = std::mem::take(&mut self.slice);
+        self.slice.start_nanos = Some(end);
+        let start = start_nanos.unwrap_or(end);
+        for (direction, open) in DIRECTIONS.into_iter().zip(&mut self.open) {
+            if !open.is_empty() && !self.tap.directions.contains(&direction) {
+                self.tap.directions.push(direction);
+            }
+            self.tap.batches.push(Batch {
+                direction,
+                start_nanos: start,
+                end_nanos: end.max(start),
+                received,
+                unreadable,
+                drops,
+                columns: open.columns().clone(),
+            });
+            open.clear();
+        }
+    }
+
+    fn finish(mut self, statistics: crate::capture_file::Statistics) -> Tap {
+        if let Some((_, last)) = self.tap.span {
+            self.cut(last);
+        }
+        let told = [statistics.start_nanos, statistics.end_nanos].map(|time| i64::try_from(time?).ok());
+        if let [Some(start), Some(end)] = told
+            && start <= end
+        {
+            let (first, last) = self.tap.span.unwrap_or((start, end));
+            let span = (first.min(start), last.max(end));
+            self.extend(span, (first, last));
+        }
+        self.tap.drops = statistics.drops;
+        if self.tap.directions.is_empty() {
+            self.tap.directions.push(None);
+        }
+        let Tap { batches, directions, .. } = &mut self.tap;
+        batches.retain(|batch| directions.contains(&batch.direction));
+        self.tap
+    }
+
+    /// Covers the time before the first and after the last packet in which the file says that it was capturing.
+    fn extend(&mut self, span: (i64, i64), seen: (i64, i64)) {
+        self.tap.span = Some(span);
+        for (start_nanos, end_nanos) in [(span.0, seen.0), (seen.1, span.1)] {
+            self.tap.batches.extend(DIRECTIONS.map(|direction| Batch {
+                direction,
+                start_nanos,
+                end_nanos,
+                received: 0,
+                unreadable: 0,
+                drops: 0,
+                columns: Columns::default(),
+            }));
+        }
+    }
+}
+
+/// The packet type of a Linux cooked capture (`sll_pkttype`); `PACKET_OTHERHOST` tells nothing.
+fn cooked(link: LinkType, frame: &[u8]) -> Option<Direction> {
+    let kind = match link {
+        LinkType::LinuxSll => u16::from_be_bytes(*frame.first_chunk()?),
+        LinkType::LinuxSll2 => u16::from(*frame.get(10)?),
+        _ => return None,
+    };
+    match kind {
+        0..=2 => Some(Direction::In),
+        4 => Some(Direction::Out),
+        _ => None,
+    }
+}

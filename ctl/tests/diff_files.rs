@@ -1,0 +1,348 @@
+//! `diff-files` on files of two nodes: losses, legs, clocks, orders, and what is said when files cannot be compared.
+
+#![allow(clippy::disallowed_methods, reason = "the program under test is started")]
+
+mod wire;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use pcap_file::DataLink;
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
+use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
+use serde_json::Value;
+use tempfile::TempDir;
+use wire::{Fault, PACKETS, SECOND, START, Wire};
+
+/// How a run ended.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn diff(arguments: &[String]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ctl"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LASTSEEN_")) {
+        command.env_remove(name);
+    }
+    let output = command.arg("diff-files").args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// The report and the exit code.
+fn report(arguments: &[String]) -> (Value, i32) {
+    let run = diff(&[arguments, &["-o".to_owned(), "json".to_owned()]].concat());
+    let code = run.code.unwrap();
+    (serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error}: {run:?}")), code)
+}
+
+fn with_topology(mut arguments: Vec<String>, dir: &Path) -> Vec<String> {
+    arguments.push("--topology".to_owned());
+    arguments.push(wire::topology(dir).display().to_string());
+    arguments
+}
+
+fn notes(report: &Value) -> String {
+    report["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|note| note.as_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_str().map_or_else(|| value.as_u64().unwrap(), |text| text.parse().unwrap())
+}
+
+/// Every loss as (from, to, count).
+fn losses(report: &Value) -> Vec<(String, String, u64)> {
+    let point = |point: &Value| {
+        format!("{}/{}", point["node"].as_str().unwrap(), point["interface"].as_str().unwrap())
+    };
+    let paths = report["paths"].as_array().unwrap().iter();
+    let losses = paths.flat_map(|path| path["losses"].as_array().unwrap());
+    losses.map(|loss| (point(&loss["from"]), point(&loss["to"]), number(&loss["count"]))).collect()
+}
+
+/// Numbers of packets from a to b that are hit by a fault and first seen in the window.
+fn hit(fault: Fault) -> u64 {
+    // Number 0 is always hit, so some files begin with the packet that comes back 10 ms later.
+    let window =
+        START + SECOND / 10 + 11_000_000..START + i64::from(PACKETS - 1) * 20_000_000 + 10_000_000 - SECOND;
+    let sent = |number: u16| START + i64::from(number) * 20_000_000;
+    (0..PACKETS)
+        .filter(|number| number.is_multiple_of(fault.every) && window.contains(&sent(*number)))
+        .count() as u64
+}
+
+#[test]
+fn a_loss_is_found_on_every_leg_with_a_topology_and_without() {
+    let dir = TempDir::new().unwrap();
+    let points = ["a/veth", "a/flannel.1", "a/eth0", "b/eth0", "b/flannel.1", "b/veth"];
+    for after in 0..points.len() - 1 {
+        let fault = Fault { every: 7, after };
+        let files = Wire { fault: Some(fault), ..Wire::default() }.write(dir.path());
+        for arguments in [with_topology(files.clone(), dir.path()), files] {
+            let (report, code) = report(&arguments);
+            let expected = (points[after].to_owned(), points[after + 1].to_owned(), hit(fault));
+            assert_eq!((losses(&report), code), (vec![expected], 1), "{arguments:?}\n{report:#}");
+            assert_eq!(number(&report["totals"]["notObservable"]), 0, "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn nothing_lost_exits_with_0() {
+    let dir = TempDir::new().unwrap();
+    let files = Wire::default().write(dir.path());
+    for arguments in [with_topology(files.clone(), dir.path()), files] {
+        let (report, code) = report(&arguments);
+        assert_eq!((report["verdict"].as_str(), code), (Some("DELIVERED"), 0), "{report:#}");
+        assert!(
+            notes(&report).contains("that 6 files overlap, less 100 ms at its begin and 1.00 s at its end"),
+            "{report:#}"
+        );
+    }
+}
+
+#[test]
+fn clocks_seconds_apart_are_compared_by_the_packets() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 5, after: 2 };
+    for ahead_nanos in [17 * SECOND, -90 * SECOND, SECOND / 2] {
+        let files = Wire { fault: Some(fault), ahead_nanos, ..Wire::default() }.write(dir.path());
+        for arguments in [with_topology(files.clone(), dir.path()), files] {
+            let (report, code) = report(&arguments);
+            let expected = vec![("a/eth0".to_owned(), "b/eth0".to_owned(), hit(fault))];
+            assert_eq!((losses(&report), code), (expected, 1), "{ahead_nanos}: {report:#}");
+            let b = &report["nodes"].as_array().unwrap()[1];
+            let offset: i64 = b["clockOffsetNanos"].as_str().unwrap().parse().unwrap();
+            assert!((offset - ahead_nanos).abs() < 1_000_000, "{b:#}");
+        }
+    }
+}
+
+#[test]
+fn one_way_traffic_loses_on_the_right_leg_and_its_end_is_open_without_a_topology() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 5, after: 2 };
+    let wire = Wire { fault: Some(fault), is_one_way: true, ahead_nanos: 3 * SECOND };
+    let files = wire.write(dir.path());
+    let (with, code) = report(&with_topology(files.clone(), dir.path()));
+    let expected = ("a/eth0".to_owned(), "b/eth0".to_owned());
+    let legs =
+        |report: &Value| losses(report).into_iter().map(|(from, to, _)| (from, to)).collect::<Vec<_>>();
+    assert_eq!((legs(&with), code), (vec![expected.clone()], 1), "{with:#}");
+    let (without, _) = report(&files);
+    assert_eq!(legs(&without), vec![expected], "{without:#}");
+    let clean = Wire { is_one_way: true, ..Wire::default() }.write(dir.path());
+    let (open, code) = report(&clean);
+    assert_eq!((open["verdict"].as_str(), code), (Some("INCONCLUSIVE"), 3), "{open:#}");
+    assert!(notes(&open).contains("cannot be told without a topology"), "{open:#}");
+    assert_eq!(report(&with_topology(clean, dir.path())).1, 0);
+}
+
+/// Runs and expects exit code 2 and one line that contains each of `parts`.
+fn refused(arguments: &[&str], parts: &[&str]) {
+    let run = diff(&arguments.iter().map(|&argument| argument.to_owned()).collect::<Vec<_>>());
+    let is_one_line = run.err.lines().count() == 1 && run.err.starts_with("error: ");
+    assert!(run.code == Some(2) && run.out.is_empty() && is_one_line, "{arguments:?}: {run:?}");
+    for part in parts {
+        assert!(run.err.contains(part), "{part:?} is not in {:?}", run.err);
+    }
+}
+
+/// Expects an inconclusive report one of whose notes contains `part`.
+fn unsure(arguments: &[String], part: &str) {
+    let (report, code) = report(arguments);
+    assert_eq!((report["verdict"].as_str(), code), (Some("INCONCLUSIVE"), 3), "{report:#}");
+    let coverage = report["nodes"].to_string();
+    assert!(notes(&report).contains(part) || coverage.contains(part), "{part:?} is not in {report:#}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_refused_in_one_line() {
+    let dir = TempDir::new().unwrap();
+    let whole = wire::pcap(&Wire::default().frames()[&("a", "eth0")]);
+    let file = |name: &str, bytes: &[u8]| {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        format!("a/eth0={}", file.display())
+    };
+    let good = file("good.pcap", &whole).replace("a/eth0", "b/eth0");
+    refused(&["a/eth0=/nonexistent.pcap", &good], &["cannot open /nonexistent.pcap"]);
+    refused(&[&format!("a/eth0={}", dir.path().display()), &good], &["is a directory"]);
+    refused(&[&file("empty.pcap", b""), &good], &["empty.pcap: not a pcap or pcapng file"]);
+    refused(&[&file("text.pcap", b"#!/bin/sh\necho a long enough text\n"), &good], &["not a pcap or pcapng file"]);
+    let cut = file("cut.pcap", &whole[..whole.len() - 7]);
+    refused(&[&cut, &good], &["cut.pcap: packet 600: the file ends in the middle of it", "keeps what is whole"]);
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    zipped.write_all(&whole).unwrap();
+    let zipped = zipped.finish().unwrap();
+    refused(&[&file("cut.gz", &zipped[..zipped.len() / 2]), &good], &["cut.gz: packet "]);
+    let mut foreign = whole.clone();
+    foreign[20] = 147;
+    refused(&[&file("user0.pcap", &foreign), &good], &["user0.pcap: packet 1: link type 147 is not known"]);
+}
+
+#[test]
+fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
+    let dir = TempDir::new().unwrap();
+    let files = Wire::default().write(dir.path());
+    let file = dir.path().join("a-eth0.pcap").display().to_string();
+    let at = |name: &str| format!("{name}={file}");
+    refused(&[], &["NAME=FILE"]);
+    refused(&[&file], &["is not NODE/INTERFACE[/in|out]=FILE"]);
+    refused(&[&at("a/eth0/up")], &["a/eth0/up", "is not NODE/INTERFACE[/in|out]=FILE"]);
+    refused(&[&at("a/eth0"), &at("b/eth0")], &["given as a/eth0 and as b/eth0"]);
+    let veth = dir.path().join("a-veth.pcap").display().to_string();
+    refused(&[&at("a/eth0"), &format!("a/eth0={veth}")], &["a/eth0: given twice", "a-eth0.pcap", "a-veth.pcap"]);
+    refused(&[&at("a/eth0/in"), &format!("a/eth0={veth}")], &["a/eth0: given twice"]);
+    refused(&[&files[0], &files[1], "--from", "c"], &["from: \"c\" is neither a node of these files nor an address"]);
+    refused(&[&files[0], &files[1], "--min-loss", "2"], &["--min-loss", "is not a share"]);
+    let fabric = wire::topology(dir.path()).display().to_string();
+    let with = |name: &str| [at(name), "--topology".to_owned(), fabric.clone()];
+    for (name, expected) in [("c/eth0", "the topology has no node \"c\"; it has a, b"), ("a/eth9", "has no interface \"eth9\"; it has eth0, flannel.1")] {
+        refused(&with(name).each_ref().map(String::as_str), &[expected]);
+    }
+    refused(&[&files[0], "--topology", &file], &["a-eth0.pcap"]);
+    refused(&[&files[0], "--topology", "/nonexistent.json"], &["cannot open /nonexistent.json"]);
+    fs::write(dir.path().join("other.json"), "{\"nodes\": [{\"name\": \"a\"}]}").unwrap();
+    let other = dir.path().join("other.json").display().to_string();
+    refused(&[&files[0], "--topology", &other], &["other.json: not a topology", "ctl export-topology"]);
+    fs::write(dir.path().join("none.json"), "{}").unwrap();
+    let none = dir.path().join("none.json").display().to_string();
+    refused(&[&files[0], "--topology", &none], &["none.json: names no node"]);
+}
+
+#[test]
+fn what_is_missing_makes_the_report_inconclusive() {
+    let dir = TempDir::new().unwrap();
+    let files = Wire::default().write(dir.path());
+    unsure(&files[..1], "captured at one point only");
+    let empty = dir.path().join("empty.pcap");
+    fs::write(&empty, wire::pcap(&[])).unwrap();
+    let empty = format!("b/eth0={}", empty.display());
+    unsure(std::slice::from_ref(&empty), "no file holds a packet");
+    unsure(&with_topology(vec![files[0].clone(), empty], dir.path()), "b/eth0: no packet in ");
+    let later = |frames: &[wire::Stamped], nanos: i64| {
+        frames.iter().map(|(time, frame)| (time + nanos, frame.clone())).collect::<Vec<_>>()
+    };
+    let frames = Wire::default().frames();
+    let (veth, nic) = (&frames[&("a", "veth")], &frames[&("a", "eth0")]);
+    let pair = |veth: &[wire::Stamped], nic: &[wire::Stamped]| {
+        let write = |name: &str, frames: &[wire::Stamped]| {
+            let file = dir.path().join(format!("apart-{name}.pcap"));
+            fs::write(&file, wire::pcap(frames)).unwrap();
+            format!("a/{name}={}", file.display())
+        };
+        vec![write("veth", veth), write("eth0", nic)]
+    };
+    unsure(&pair(veth, &later(nic, 3_600 * SECOND)), "the files do not overlap in time");
+    unsure(&pair(&veth[..100], &nic[..100]), "the files overlap for");
+}
+
+#[test]
+fn nodes_that_saw_no_common_packet_are_not_compared() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 1, after: 2 };
+    let wire = Wire { fault: Some(fault), is_one_way: true, ..Wire::default() };
+    let mut files = wire.write(dir.path());
+    let other = dir.path().join("other.pcap");
+    let unrelated = Wire { is_one_way: true, ahead_nanos: 0, fault: None };
+    let frames: Vec<_> = unrelated.frames()[&("a", "veth")].iter().map(|(time, frame)| {
+        let mut frame = frame.clone();
+        frame[18] ^= 0x80;
+        (*time, frame)
+    }).collect();
+    fs::write(&other, wire::pcap(&frames)).unwrap();
+    files.push(format!("b/veth={}", other.display()));
+    unsure(&with_topology(files.clone(), dir.path()), "its clock cannot be compared");
+    unsure(&files, "its clock cannot be compared");
+}
+
+#[test]
+fn a_black_hole_before_the_last_point_of_a_node_needs_no_other_clock() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 2, after: 1 };
+    let wire = Wire { fault: Some(fault), is_one_way: true, ..Wire::default() };
+    let files: Vec<String> = wire.write(dir.path()).into_iter().filter(|name| name.starts_with("a/")).collect();
+    let (report, code) = report(&with_topology(files, dir.path()));
+    let (from, to, _) = &losses(&report)[0];
+    assert_eq!((from.as_str(), to.as_str(), code), ("a/flannel.1", "a/eth0", 1), "{report:#}");
+}
+
+/// A pcapng file whose packets carry their direction.
+fn pcapng(frames: &[wire::Stamped], out_from: u8, drops: u64) -> Vec<u8> {
+    let mut writer = PcapNgWriter::new(Vec::new()).unwrap();
+    let description = InterfaceDescriptionBlock::new(DataLink::ETHERNET, 262_144);
+    writer.write_pcapng_block(description).unwrap();
+    for (time, frame) in frames {
+        let flags = if frame[10] == out_from { 2 } else { 1 };
+        let packet = EnhancedPacketBlock {
+            interface_id: 0,
+            timestamp: std::time::Duration::from_nanos(*time as u64),
+            original_len: frame.len() as u32,
+            data: frame.into(),
+            options: vec![EnhancedPacketOption::Flags(flags)],
+        };
+        writer.write_pcapng_block(packet).unwrap();
+    }
+    let statistics = InterfaceStatisticsBlock {
+        interface_id: 0,
+        timestamp: std::time::Duration::from_nanos(frames[0].0 as u64),
+        options: vec![InterfaceStatisticsOption::IsbOsDrop(drops)],
+    };
+    writer.write_pcapng_block(statistics).unwrap();
+    writer.into_inner()
+}
+
+#[test]
+fn pcapng_tells_direction_and_drops() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 7, after: 2 };
+    let wire = Wire { fault: Some(fault), ..Wire::default() };
+    for drops in [0, 3] {
+        let mut files = Vec::new();
+        for ((node, number), drops) in [("a", 1), ("b", 2)].into_iter().zip([0, drops]) {
+            let file = dir.path().join(format!("{node}.pcapng"));
+            fs::write(&file, pcapng(&wire.frames()[&(node, "eth0")], number, drops)).unwrap();
+            files.push(format!("{node}/eth0={}", file.display()));
+        }
+        let (report, code) = report(&files);
+        let hops = report["paths"][0]["hops"].as_array().unwrap();
+        let directions: Vec<&str> = hops.iter().map(|hop| hop["direction"].as_str().unwrap()).collect();
+        assert_eq!(directions, ["OUT", "IN"], "{report:#}");
+        if drops == 0 {
+            let leg = ("a/eth0".to_owned(), "b/eth0".to_owned());
+            assert_eq!((losses(&report)[0].clone(), code), ((leg.0, leg.1, hit(fault)), 1), "{report:#}");
+        } else {
+            assert_eq!((losses(&report).len(), code), (0, 3), "a point that dropped says nothing: {report:#}");
+            assert!(notes(&report).contains("b eth0 in: dropped 3 of "), "{report:#}");
+        }
+    }
+}
+
+#[test]
+fn ends_and_threshold_choose_as_on_a_fabric() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 50, after: 2 };
+    let files = Wire { fault: Some(fault), ..Wire::default() }.write(dir.path());
+    let with = |more: &[&str]| {
+        let more = more.iter().map(|&argument| argument.to_owned());
+        report(&files.iter().cloned().chain(more).collect::<Vec<_>>())
+    };
+    assert_eq!(with(&["--min-loss", "50%"]).1, 0);
+    assert_eq!(with(&["--from", "b"]).1, 0);
+    assert_eq!(with(&["--from", "10.244.1.10", "--to", "b"]).1, 1);
+    assert_eq!(with(&["--to", "10.9.9.9"]).1, 3);
+}
