@@ -10,7 +10,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="sudo -E"')
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
 LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps iputils-ping
-TEST_PACKAGES := tshark g++ jq
+TEST_PACKAGES := tshark g++ jq libxml2-utils
 DENY_VERSION := 0.20
 FUZZ_SECONDS := 60
 

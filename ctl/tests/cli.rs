@@ -66,7 +66,7 @@ fn a_usage_error_is_one_line_and_exits_with_2() {
         (&["show-capture"], "error: <ID>: missing; see `ctl show-capture --help`\n"),
         (
             &["list-nodes", "-o", "xml"],
-            "error: --output: \"xml\" is not one of table, wide, json, yaml, name\n",
+            "error: --output: \"xml\" is not one of table, wide, json, yaml, name, junit\n",
         ),
         (
             &["list-lost", "--limit", "-5"],
@@ -79,6 +79,10 @@ fn a_usage_error_is_one_line_and_exits_with_2() {
         (
             &["diff-nodes", "--min-loss", "-1%"],
             "error: --min-loss: \"-1%\" is not a share from 0 to 100%; give, for example, 0.1% or 0.001\n",
+        ),
+        (
+            &["delete-capture", "c-1", "-o", "junit"],
+            "error: output: only diff-nodes and diff-files write junit; use table, wide, json, yaml or name\n",
         ),
         (&["pki", "isue"], "error: \"isue\": there is no such command; did you mean issue?\n"),
     ] {

@@ -182,9 +182,15 @@ fn files_that_cannot_be_read_are_refused_in_one_line() {
     refused(&["a/eth0=/nonexistent.pcap", &good], &["cannot open /nonexistent.pcap"]);
     refused(&[&format!("a/eth0={}", dir.path().display()), &good], &["is a directory"]);
     refused(&[&file("empty.pcap", b""), &good], &["empty.pcap: not a pcap or pcapng file"]);
-    refused(&[&file("text.pcap", b"#!/bin/sh\necho a long enough text\n"), &good], &["not a pcap or pcapng file"]);
+    refused(
+        &[&file("text.pcap", b"#!/bin/sh\necho a long enough text\n"), &good],
+        &["not a pcap or pcapng file"],
+    );
     let cut = file("cut.pcap", &whole[..whole.len() - 7]);
-    refused(&[&cut, &good], &["cut.pcap: packet 600: the file ends in the middle of it", "keeps what is whole"]);
+    refused(
+        &[&cut, &good],
+        &["cut.pcap: packet 600: the file ends in the middle of it", "keeps what is whole"],
+    );
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(&whole).unwrap();
     let zipped = zipped.finish().unwrap();
@@ -205,13 +211,22 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     refused(&[&at("a/eth0/up")], &["a/eth0/up", "is not NODE/INTERFACE[/in|out]=FILE"]);
     refused(&[&at("a/eth0"), &at("b/eth0")], &["given as a/eth0 and as b/eth0"]);
     let veth = dir.path().join("a-veth.pcap").display().to_string();
-    refused(&[&at("a/eth0"), &format!("a/eth0={veth}")], &["a/eth0: given twice", "a-eth0.pcap", "a-veth.pcap"]);
+    refused(
+        &[&at("a/eth0"), &format!("a/eth0={veth}")],
+        &["a/eth0: given twice", "a-eth0.pcap", "a-veth.pcap"],
+    );
     refused(&[&at("a/eth0/in"), &format!("a/eth0={veth}")], &["a/eth0: given twice"]);
-    refused(&[&files[0], &files[1], "--from", "c"], &["from: \"c\" is neither a node of these files nor an address"]);
+    refused(
+        &[&files[0], &files[1], "--from", "c"],
+        &["from: \"c\" is neither a node of these files nor an address"],
+    );
     refused(&[&files[0], &files[1], "--min-loss", "2"], &["--min-loss", "is not a share"]);
     let fabric = wire::topology(dir.path()).display().to_string();
     let with = |name: &str| [at(name), "--topology".to_owned(), fabric.clone()];
-    for (name, expected) in [("c/eth0", "the topology has no node \"c\"; it has a, b"), ("a/eth9", "has no interface \"eth9\"; it has eth0, flannel.1")] {
+    for (name, expected) in [
+        ("c/eth0", "the topology has no node \"c\"; it has a, b"),
+        ("a/eth9", "has no interface \"eth9\"; it has eth0, flannel.1"),
+    ] {
         refused(&with(name).each_ref().map(String::as_str), &[expected]);
     }
     refused(&[&files[0], "--topology", &file], &["a-eth0.pcap"]);
@@ -259,11 +274,14 @@ fn nodes_that_saw_no_common_packet_are_not_compared() {
     let mut files = wire.write(dir.path());
     let other = dir.path().join("other.pcap");
     let unrelated = Wire { is_one_way: true, ahead_nanos: 0, fault: None };
-    let frames: Vec<_> = unrelated.frames()[&("a", "veth")].iter().map(|(time, frame)| {
-        let mut frame = frame.clone();
-        frame[18] ^= 0x80;
-        (*time, frame)
-    }).collect();
+    let frames: Vec<_> = unrelated.frames()[&("a", "veth")]
+        .iter()
+        .map(|(time, frame)| {
+            let mut frame = frame.clone();
+            frame[18] ^= 0x80;
+            (*time, frame)
+        })
+        .collect();
     fs::write(&other, wire::pcap(&frames)).unwrap();
     files.push(format!("b/veth={}", other.display()));
     unsure(&with_topology(files.clone(), dir.path()), "its clock cannot be compared");
@@ -275,7 +293,8 @@ fn a_black_hole_before_the_last_point_of_a_node_needs_no_other_clock() {
     let dir = TempDir::new().unwrap();
     let fault = Fault { every: 2, after: 1 };
     let wire = Wire { fault: Some(fault), is_one_way: true, ..Wire::default() };
-    let files: Vec<String> = wire.write(dir.path()).into_iter().filter(|name| name.starts_with("a/")).collect();
+    let files: Vec<String> =
+        wire.write(dir.path()).into_iter().filter(|name| name.starts_with("a/")).collect();
     let (report, code) = report(&with_topology(files, dir.path()));
     let (from, to, _) = &losses(&report)[0];
     assert_eq!((from.as_str(), to.as_str(), code), ("a/flannel.1", "a/eth0", 1), "{report:#}");
@@ -326,7 +345,11 @@ fn pcapng_tells_direction_and_drops() {
             let leg = ("a/eth0".to_owned(), "b/eth0".to_owned());
             assert_eq!((losses(&report)[0].clone(), code), ((leg.0, leg.1, hit(fault)), 1), "{report:#}");
         } else {
-            assert_eq!((losses(&report).len(), code), (0, 3), "a point that dropped says nothing: {report:#}");
+            assert_eq!(
+                (losses(&report).len(), code),
+                (0, 3),
+                "a point that dropped says nothing: {report:#}"
+            );
             assert!(notes(&report).contains("b eth0 in: dropped 3 of "), "{report:#}");
         }
     }
@@ -345,4 +368,37 @@ fn ends_and_threshold_choose_as_on_a_fabric() {
     assert_eq!(with(&["--from", "b"]).1, 0);
     assert_eq!(with(&["--from", "10.244.1.10", "--to", "b"]).1, 1);
     assert_eq!(with(&["--to", "10.9.9.9"]).1, 3);
+}
+
+/// Holds `xml` against the schema with `xmllint` and counts the elements named `element`.
+fn valid_junit(xml: &str, element: &str) -> usize {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(xml.as_bytes()).unwrap();
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/junit.xsd");
+    let output = Command::new("xmllint").args(["--noout", "--schema", schema]).arg(file.path()).output();
+    let output = output.expect("xmllint: install libxml2-utils");
+    assert!(output.status.success(), "{}\n{xml}", String::from_utf8_lossy(&output.stderr));
+    xml.matches(&format!("<{element} ")).count()
+}
+
+#[test]
+fn junit_has_a_case_for_each_path_and_obeys_the_schema() {
+    let dir = TempDir::new().unwrap();
+    let junit = |wire: Wire, more: &[&str]| {
+        let more = more.iter().map(|&argument| argument.to_owned());
+        diff(&wire.write(dir.path()).into_iter().chain(more).collect::<Vec<_>>())
+    };
+    let lossy = || Wire { fault: Some(Fault { every: 50, after: 2 }), ..Wire::default() };
+    let lost = junit(lossy(), &["-o", "junit"]);
+    assert_eq!((lost.code, valid_junit(&lost.out, "testcase")), (Some(1), 2), "{lost:?}");
+    assert_eq!(valid_junit(&lost.out, "failure"), 1, "{lost:?}");
+    assert!(lost.out.contains("a eth0 → b eth0"), "{lost:?}");
+    let below = junit(lossy(), &["-o", "junit", "--min-loss", "50%"]);
+    assert_eq!((below.code, valid_junit(&below.out, "failure")), (Some(0), 0), "{below:?}");
+    let open = junit(Wire { is_one_way: true, ..Wire::default() }, &["-o", "junit"]);
+    assert_eq!((open.code, valid_junit(&open.out, "error")), (Some(3), 1), "{open:?}");
+    let nothing = dir.path().join("nothing.pcap");
+    fs::write(&nothing, wire::pcap(&[])).unwrap();
+    let nothing = diff(&[format!("a/eth0={}", nothing.display()), "-o".into(), "junit".into()]);
+    assert_eq!((nothing.code, valid_junit(&nothing.out, "error")), (Some(3), 1), "{nothing:?}");
 }

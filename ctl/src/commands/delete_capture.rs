@@ -38,7 +38,7 @@ fn print(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     match context.global.output {
-        Format::Table | Format::Wide => writeln!(out, "{} deleted", escape::line(id))?,
+        Format::Table | Format::Wide | Format::Junit => writeln!(out, "{} deleted", escape::line(id))?,
         Format::Json => writeln!(out, "{}", json::pretty(&answer)?)?,
         Format::Yaml => out.write_all(json::yaml(&answer)?.as_bytes())?,
         Format::Name => writeln!(out, "{}", escape::line(id))?,

@@ -7,11 +7,10 @@ use clap::Args;
 use lastseen_correlate::ViewOptions;
 use lastseen_proto::v1::DiffReport;
 
-use super::diff_nodes::judge;
+use super::diff_nodes::show;
 use crate::Outcome;
 use crate::context::Context;
 use crate::diff_files::{self, Named};
-use crate::output;
 use crate::parse;
 use crate::show_file;
 
@@ -29,7 +28,8 @@ use crate::show_file;
 Examples:
   ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json
   ctl diff-files a/veth=a-veth.pcap a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap.gz --min-loss 0.1%
-  ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json -o json | jq .verdict")]
+  ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json -o json | jq .verdict
+  ctl diff-files a/eth0=a-eth0.pcap b/eth0=b-eth0.pcap --topology fabric.json -o junit > report.xml")]
 pub struct Arguments {
     /// An observation point and its file: node/interface[/in|out]=FILE.
     #[arg(required = true, value_name = "NAME=FILE", value_parser = diff_files::parse)]
@@ -59,6 +59,5 @@ pub(super) fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) 
     let Arguments { files, topology, from, to, min_loss, .. } = arguments;
     let options = ViewOptions { from, to, min_loss_ratio: min_loss };
     let report: DiffReport = diff_files::diff(&files, topology.as_deref(), &options, config)?.into();
-    output::print(&report, context, out)?;
-    judge(&report)
+    show(&report, min_loss, context, out)
 }

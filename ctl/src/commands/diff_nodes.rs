@@ -26,6 +26,7 @@ Examples:
   ctl diff-nodes                              # the newest capture
   ctl diff-nodes -o wide                      # every path with its hops, and examples of lost packets
   ctl diff-nodes c-7f3k --from node-a --to 10.244.2.10 --min-loss 0.1%
+  ctl diff-nodes -o junit > report.xml        # a test case per path, for CI
   ctl diff-nodes -o json | jq '.paths[].losses[].cause.text'")]
 pub struct Arguments {
     /// Capture id; the newest capture without it.
@@ -51,11 +52,24 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
         min_loss_ratio: arguments.min_loss,
     });
     let report = fabric.analysis().diff_nodes(request).await.map_err(|status| fabric.failed(&status))?;
-    output::print(report.get_ref(), context, out)?;
-    judge(report.get_ref())
+    show(report.get_ref(), arguments.min_loss, context, out)
 }
 
-pub(super) fn judge(report: &DiffReport) -> Outcome {
+/// Writes a report in the form that was asked for and turns its verdict into an exit code.
+pub(super) fn show(
+    report: &DiffReport,
+    min_loss: Option<f64>,
+    context: &Context,
+    out: &mut dyn Write,
+) -> Outcome {
+    match context.global.output {
+        Format::Junit => writeln!(out, "{}", report::junit::text(report, min_loss.unwrap_or(0.0))?)?,
+        _ => output::print(report, context, out)?,
+    }
+    judge(report)
+}
+
+fn judge(report: &DiffReport) -> Outcome {
     match Verdict::try_from(report.verdict) {
         Ok(Verdict::Delivered) => Ok(Exit::Done),
         Ok(Verdict::Lost) => Ok(Exit::Loss),

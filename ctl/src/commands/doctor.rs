@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, out: &mut dyn Write) -> Outcome {
     let checks = doctor::examine(&context.global).await;
     let document = json!({ "checks": checks });
     match context.global.output {
-        Format::Table | Format::Wide => out.write_all(text(&checks).as_bytes())?,
+        Format::Table | Format::Wide | Format::Junit => out.write_all(text(&checks).as_bytes())?,
         Format::Json => writeln!(out, "{}", escape::json(serde_json::to_string_pretty(&document)?))?,
         Format::Yaml => out.write_all(serde_yaml_ng::to_string(&document)?.as_bytes())?,
         Format::Name => {

@@ -40,7 +40,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
         Format::Table => out.write_all(super::show_capture::text(&capture, false).as_bytes())?,
         Format::Wide => out.write_all(super::show_capture::text(&capture, true).as_bytes())?,
         Format::Name => writeln!(out, "{}", crate::output::escape::line(&capture.id))?,
-        Format::Json | Format::Yaml => {}
+        Format::Json | Format::Yaml | Format::Junit => {}
     }
     follow::outcome(&capture)
 }
@@ -50,7 +50,7 @@ fn stream(answer: &WatchCaptureResponse, context: &Context, out: &mut dyn Write)
     match context.global.output {
         Format::Json => writeln!(out, "{}", json::compact(answer)?)?,
         Format::Yaml => write!(out, "---\n{}", json::yaml(answer)?)?,
-        Format::Table | Format::Wide | Format::Name => {}
+        Format::Table | Format::Wide | Format::Name | Format::Junit => {}
     }
     Ok(())
 }

@@ -21,10 +21,12 @@ pub mod stop_capture;
 
 use std::io::Write;
 
+use anyhow::bail;
 use clap::Subcommand;
 
 use crate::Outcome;
 use crate::context::Context;
+use crate::output::Format;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -55,6 +57,7 @@ pub enum Command {
 
 /// Runs a command, which writes its result to `out`.
 pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Outcome {
+    check_output(&command, context)?;
     match command {
         Command::Pki(command) => pki::run(&command, context, out),
         Command::ListNodes(_) => list_nodes::run(context, out).await,
@@ -74,4 +77,13 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::Doctor(_) => doctor::run(context, out).await,
         Command::Completion(arguments) => completion::run(&arguments, out),
     }
+}
+
+/// Only reports have a form for CI. Refused before anything is done.
+fn check_output(command: &Command, context: &Context) -> anyhow::Result<()> {
+    let is_report = matches!(command, Command::DiffNodes(_) | Command::DiffFiles(_));
+    if context.global.output == Format::Junit && !is_report {
+        bail!("output: only diff-nodes and diff-files write junit; use table, wide, json, yaml or name");
+    }
+    Ok(())
 }

@@ -139,7 +139,9 @@ fn print(
     let facts = json!({ "identity": uri, "notAfter": until, "directory": dir.to_string_lossy() });
     match context.global.output {
         Format::Table | Format::Wide if context.global.quiet => {}
-        Format::Table | Format::Wide => writeln!(out, "{uri} until {until} in {}", dir.display())?,
+        Format::Table | Format::Wide | Format::Junit => {
+            writeln!(out, "{uri} until {until} in {}", dir.display())?;
+        }
         Format::Json => writeln!(out, "{facts:#}")?,
         Format::Yaml => out.write_all(serde_yaml_ng::to_string(&facts)?.as_bytes())?,
         Format::Name => writeln!(out, "{uri}")?,

@@ -35,7 +35,7 @@ pub struct Arguments {
 
 pub(super) fn run(arguments: &Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let form = match context.global.output {
-        Format::Table | Format::Wide => Form::Text,
+        Format::Table | Format::Wide | Format::Junit => Form::Text,
         Format::Json => Form::Json,
         Format::Yaml => Form::Yaml,
         Format::Name => bail!("output: packets have no names; use table, json or yaml"),

@@ -28,6 +28,8 @@ pub enum Format {
     Yaml,
     /// Names or ids alone, one a line.
     Name,
+    /// `JUnit` XML, a test case per path: reports only.
+    Junit,
 }
 
 /// How an answer looks to a person.
@@ -41,7 +43,7 @@ pub trait View {
 /// Writes `response` in the form that was asked for.
 pub fn print<R: Response + View>(response: &R, context: &Context, out: &mut dyn Write) -> anyhow::Result<()> {
     match context.global.output {
-        Format::Table | Format::Wide => out.write_all(response.text(context).as_bytes())?,
+        Format::Table | Format::Wide | Format::Junit => out.write_all(response.text(context).as_bytes())?,
         Format::Json => writeln!(out, "{}", json::pretty(response)?)?,
         Format::Yaml => out.write_all(json::yaml(response)?.as_bytes())?,
         Format::Name => {

@@ -2,6 +2,7 @@
 
 mod header;
 mod hops;
+pub mod junit;
 mod loss;
 mod path;
 mod summary;
