@@ -33,6 +33,7 @@ mod plan;
 mod prefix_table;
 pub mod report;
 mod run;
+pub mod segmentation;
 mod sighting;
 mod tables;
 mod tally;

@@ -402,3 +402,30 @@ fn junit_has_a_case_for_each_path_and_obeys_the_schema() {
     let nothing = diff(&[format!("a/eth0={}", nothing.display()), "-o".into(), "junit".into()]);
     assert_eq!((nothing.code, valid_junit(&nothing.out, "error")), (Some(3), 1), "{nothing:?}");
 }
+
+/// The files of these points only.
+fn only(files: Vec<String>, points: &[&str]) -> Vec<String> {
+    files
+        .into_iter()
+        .filter(|file| points.iter().any(|point| file.starts_with(&format!("{point}="))))
+        .collect()
+}
+
+#[test]
+fn the_order_is_inferred_from_both_ways_and_left_open_where_packets_go_one_way() {
+    let dir = TempDir::new().unwrap();
+    let fault = Some(Fault { every: 7, after: 2 });
+    let ends = ["a/eth0", "b/eth0"];
+    let wire = Wire { fault, ahead_nanos: -5 * SECOND, is_one_way: false };
+    let (found, code) = report(&only(wire.write(dir.path()), &ends));
+    let leg = ("a/eth0".to_owned(), "b/eth0".to_owned(), hit(Fault { every: 7, after: 2 }));
+    assert_eq!((losses(&found), code), (vec![leg], 1), "{found:#}");
+    let one_way = || only(Wire { fault, is_one_way: true, ..Wire::default() }.write(dir.path()), &ends);
+    unsure(&one_way(), "the place of some points on some paths cannot be told");
+    let named: Vec<String> = one_way()
+        .iter()
+        .map(|file| file.replace("a/eth0=", "a/eth0/out=").replace("b/eth0=", "b/eth0/in="))
+        .collect();
+    let (found, code) = report(&named);
+    assert_eq!((losses(&found).len(), code), (1, 1), "directions tell the order: {found:#}");
+}

@@ -4,6 +4,7 @@ use anyhow::anyhow;
 use lastseen_correlate::input::{CaptureState, Node, Point, Slice, SliceCounters, Window};
 use lastseen_correlate::offsets::offsets;
 use lastseen_correlate::report::{NodeReport, Report};
+use lastseen_correlate::segmentation::SegmentSizes;
 use lastseen_correlate::topology::{Direction, InterfaceKind};
 use lastseen_correlate::{Correlator, Job};
 use lastseen_packet::DecodeConfig;
@@ -160,11 +161,13 @@ impl Evidence {
 
     /// Hands over every batch and gives its memory back.
     fn feed(&mut self, correlator: &mut Correlator) -> anyhow::Result<()> {
+        let sizes = self.segment_sizes();
         let mut first_point = 0;
         for at in 0..self.taps.len() {
             let batches = std::mem::take(&mut self.taps[at].batches);
             let tap = &self.taps[at];
-            for batch in batches {
+            for mut batch in batches {
+                sizes.restore(&mut batch.columns);
                 let Some(of_tap) = tap.directions.iter().position(|known| *known == batch.direction) else {
                     continue;
                 };
@@ -189,6 +192,16 @@ impl Evidence {
             first_point += tap.directions.len();
         }
         Ok(())
+    }
+
+    fn segment_sizes(&self) -> SegmentSizes {
+        let mut sizes = SegmentSizes::new(KEY.0);
+        for (at, tap) in self.taps.iter().enumerate() {
+            for batch in &tap.batches {
+                sizes.learn(at, &batch.columns);
+            }
+        }
+        sizes
     }
 
     /// Where the clock is not known nothing is covered: what the node did not see is not observable.
