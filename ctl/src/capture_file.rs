@@ -4,6 +4,7 @@ use std::io::{self, Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use lastseen_correlate::topology::Direction;
+use lastseen_packet::LinkType;
 use pcap_file::pcap::{PcapReadError, PcapReader, PcapTsResolution};
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
@@ -30,6 +31,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) original_length: u32,
     /// Bytes captured.
     pub(crate) data: &'a [u8],
+    /// Number of its interface in the file, or the kernel's index of it where frames carry that.
+    pub(crate) interface: u32,
     /// Through the interface, if the file says (`epb_flags`).
     pub(crate) direction: Option<Direction>,
     /// Packets that were dropped before this one (`epb_dropcount`).
@@ -74,6 +77,7 @@ struct Record {
     time_nanos: Option<i128>,
     link: u32,
     original_length: u32,
+    interface: u32,
     direction: Option<Direction>,
     drops: u64,
 }
@@ -108,8 +112,10 @@ impl Reader {
             Format::PcapNg(reader) => next_of_pcapng(reader, &mut self.data, &mut self.statistics),
         };
         Some(found?.map(|found| match found {
-            Ok(Record { time_nanos, link, original_length, direction, drops }) => {
-                Item::Frame(Frame { time_nanos, link, original_length, data: &self.data, direction, drops })
+            Ok(Record { time_nanos, link, original_length, interface, direction, drops }) => {
+                let (data, interface) =
+                    (self.data.as_slice(), cooked_index(link, &self.data).unwrap_or(interface));
+                Item::Frame(Frame { time_nanos, link, original_length, data, interface, direction, drops })
             }
             Err(reason) => Item::Malformed(reason),
         }))
@@ -146,6 +152,7 @@ fn next_of_pcap(reader: &mut PcapReader<Prefixed>, data: &mut Vec<u8>) -> Option
                 ),
                 link: header.datalink.into(),
                 original_length: packet.orig_len,
+                interface: 0,
                 direction: None,
                 drops: 0,
             }))
@@ -201,7 +208,15 @@ fn record(block: &Block<'_>, state: &PcapNgState, data: &mut Vec<u8>) -> Option<
     data.clear();
     data.extend_from_slice(bytes);
     let time_nanos = time.and_then(|time| time.as_nanos().try_into().ok());
-    Some(Ok(Record { time_nanos, link: description.linktype.into(), original_length, direction, drops }))
+    let link = description.linktype.into();
+    Some(Ok(Record { time_nanos, link, original_length, interface, direction, drops }))
+}
+
+/// The interface index of a Linux cooked frame of version 2.
+fn cooked_index(link: u32, frame: &[u8]) -> Option<u32> {
+    let is_cooked = LinkType::from_dlt(link) == Some(LinkType::LinuxSll2);
+    let index = frame.get(4..8).filter(|_| is_cooked)?;
+    Some(u32::from_be_bytes(*index.first_chunk()?))
 }
 
 /// Direction and drops of a packet: bits 0 and 1 of `epb_flags`, and `epb_dropcount`, draft-ietf-opsawg-pcapng §4.3.

@@ -14,7 +14,7 @@ use super::fabric::Fabric;
 use super::name::Named;
 use super::sides::Sides;
 use super::tap::{self, Batch, KEY, Tap};
-use super::window::{LEAD_NANOS, Overlap, TAIL_NANOS};
+use super::window::{LEAD_NANOS, Overlap};
 use crate::output::units;
 
 /// What stands for a capture's id.
@@ -97,7 +97,8 @@ impl Evidence {
             Ok(window) => window,
             Err(reason) => return Ok(self.inconclusive(reason)),
         };
-        let mut correlator = Correlator::new(self.job(Window { start_nanos, end_nanos })?)?;
+        let mut correlator =
+            Correlator::new(self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?)?;
         self.feed(&mut correlator)?;
         let mut report = correlator.finish().report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
@@ -105,7 +106,7 @@ impl Evidence {
         Ok(report)
     }
 
-    fn job(&self, window: Window) -> anyhow::Result<Job> {
+    fn job(&self, window: Window, guard_nanos: i64) -> anyhow::Result<Job> {
         let mut points = Vec::new();
         for tap in &self.taps {
             for &direction in &tap.directions {
@@ -119,7 +120,7 @@ impl Evidence {
             named_interfaces: true,
             partial: false,
             window,
-            guard_nanos: TAIL_NANOS,
+            guard_nanos,
             key: KEY,
             nodes: (0..self.names.len()).map(|node| self.node_of_job(node)).collect(),
             points,
@@ -310,6 +311,6 @@ fn empty() -> Report {
 
 fn stated(overlap: Overlap, files: usize) -> String {
     let (all, lead, tail) =
-        (units::delay(overlap.nanos()), units::delay(LEAD_NANOS), units::delay(TAIL_NANOS));
+        (units::delay(overlap.nanos()), units::delay(LEAD_NANOS), units::delay(overlap.tail_nanos()));
     format!("window: the {all} that {files} files overlap, less {lead} at its begin and {tail} at its end")
 }

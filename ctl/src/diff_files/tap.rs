@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, anyhow, bail};
 use lastseen_correlate::offsets::Stamp;
@@ -86,6 +87,8 @@ struct Taking<'t> {
     config: &'t DecodeConfig,
     sides: Option<&'t Sides>,
     decoded: Decoded,
+    /// The file's only one.
+    interface: Option<u32>,
     /// In, out and unknown.
     open: [ColumnsBuilder; 3],
     slice: Slice,
@@ -116,6 +119,7 @@ impl<'t> Taking<'t> {
             config,
             sides,
             decoded: Decoded::default(),
+            interface: None,
             open: std::array::from_fn(|_| ColumnsBuilder::new(0, KEY.0)),
             slice: Slice::default(),
             tap: Tap {
@@ -143,6 +147,11 @@ impl<'t> Taking<'t> {
         let time = i64::try_from(time).map_err(|_| anyhow!("its time {time} ns is none"))?;
         let link = LinkType::from_dlt(frame.link)
             .with_context(|| format!("link type {} is not known; see `ctl show-file`", frame.link))?;
+        if *self.interface.get_or_insert(frame.interface) != frame.interface {
+            bail!(
+                "it is of another interface than those before; give a file for each interface (not of -i any)"
+            );
+        }
         self.pass(time)?;
         self.tap.packets += 1;
         self.slice.received += 1;
@@ -194,10 +203,9 @@ impl<'t> Taking<'t> {
         if !k0.is_multiple_of(self.share) {
             return;
         }
-        let (low, high) = (flow.source.min(flow.destination), flow.source.max(flow.destination));
         self.tap.stamps.push(Stamp {
             k0,
-            pair: KEY.hash(format!("{low} {high}").as_bytes()),
+            pair: pair(flow),
             is_back: flow.source > flow.destination,
             point: 0,
             node: self.node,
@@ -282,6 +290,16 @@ impl<'t> Taking<'t> {
             }));
         }
     }
+}
+
+/// A number for a pair of addresses, the same both ways.
+fn pair(flow: &FlowKey) -> u64 {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let (one, other) = (octets(flow.source), octets(flow.destination));
+    KEY.hash([one.min(other), one.max(other)].as_flattened())
 }
 
 /// The packet type of a Linux cooked capture (`sll_pkttype`); `PACKET_OTHERHOST` tells nothing.

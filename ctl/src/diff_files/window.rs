@@ -4,8 +4,9 @@ use crate::output::units;
 
 /// Before the window: what was on its way when the last file began is first seen here.
 pub(super) const LEAD_NANOS: i64 = 100_000_000;
-/// After the window: what was first seen in it has that long to arrive.
-pub(super) const TAIL_NANOS: i64 = 1_000_000_000;
+/// After the window, at least and at most: what was first seen in it has that long to arrive. The kernel holds packets
+/// for an unresolved neighbour for some three seconds.
+const TAIL_NANOS: [i64; 2] = [1_000_000_000, 4_000_000_000];
 
 /// When files overlap, on one clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,15 @@ impl Overlap {
         self.end_nanos.saturating_sub(self.start_nanos)
     }
 
+    /// What is left at the end for packets to arrive: a quarter, within bounds.
+    pub(super) fn tail_nanos(self) -> i64 {
+        (self.nanos() / 4).clamp(TAIL_NANOS[0], TAIL_NANOS[1])
+    }
+
     /// The window, or why there is none.
     pub(super) fn window(self) -> Result<(i64, i64), String> {
         let (start, end) =
-            (self.start_nanos.saturating_add(LEAD_NANOS), self.end_nanos.saturating_sub(TAIL_NANOS));
+            (self.start_nanos.saturating_add(LEAD_NANOS), self.end_nanos.saturating_sub(self.tail_nanos()));
         if self.nanos() <= 0 {
             let gap = units::delay(-self.nanos());
             return Err(format!(
@@ -41,7 +47,7 @@ impl Overlap {
             ));
         }
         if end <= start {
-            let (overlap, least) = (units::delay(self.nanos()), units::delay(LEAD_NANOS + TAIL_NANOS));
+            let (overlap, least) = (units::delay(self.nanos()), units::delay(LEAD_NANOS + TAIL_NANOS[0]));
             return Err(format!(
                 "the files overlap for {overlap} only, and {least} are needed to tell what was lost from what was on \
                  its way: begin captures before the traffic and let them run on for some seconds after it, with a \
@@ -63,7 +69,7 @@ mod tests {
         let spans = [(0, 10 * SECOND), (2 * SECOND, 11 * SECOND), (4 * SECOND, 5 * SECOND)];
         let overlap = Overlap::of(&spans).unwrap();
         assert_eq!((overlap.start_nanos, overlap.end_nanos), (2 * SECOND, 10 * SECOND));
-        assert_eq!(overlap.window(), Ok((2 * SECOND + LEAD_NANOS, 10 * SECOND - TAIL_NANOS)));
+        assert_eq!(overlap.window(), Ok((2 * SECOND + LEAD_NANOS, 8 * SECOND)));
         assert_eq!(Overlap::of(&[]), None);
     }
 
