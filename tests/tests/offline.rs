@@ -22,6 +22,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const SEED: u64 = 73;
+/// A loss on a node, a total black hole, a loss between nodes behind segmentation, and segments merged on the way.
+const SCENARIOS: [&str; 4] = [
+    "03-forward-drop-on-receiver.toml",
+    "06-fdb-entry-missing.toml",
+    "07-switch-loss.toml",
+    "33-receiver-merges.toml",
+];
 
 /// `tcpdump` writing what passes one interface.
 struct Tap {
@@ -150,7 +157,7 @@ fn conversations(report: &Report) -> BTreeMap<(String, String, String), (Totals,
 fn plain_tcpdump_files_give_the_losses_and_legs_that_the_agents_found() {
     let lab = Lab::build(SEED).expect("lab");
     let mut fleet = Fleet::start(&lab).expect("fleet");
-    for file in ["03-forward-drop-on-receiver.toml", "07-switch-loss.toml"] {
+    for file in SCENARIOS {
         let scenario = file::read(&file::folder().join(file)).expect("scenario");
         let folder = tempfile::Builder::new().prefix(&lab.plan.prefix).tempdir().expect("folder");
         let seen = capture(&mut fleet, &scenario, folder.path());
