@@ -75,6 +75,10 @@ impl Evidence {
         Ok(tap)
     }
 
+    fn of_node(&self, node: usize) -> impl Iterator<Item = &Tap> {
+        self.taps.iter().filter(move |tap| self.node(&tap.named) == node)
+    }
+
     /// How far the clock of a file is ahead; zero if that is not known.
     fn ahead_of(&self, tap: &Tap) -> i64 {
         self.ahead[self.node(&tap.named)].unwrap_or(0)
@@ -213,9 +217,14 @@ impl Evidence {
         let end_nanos = if is_comparable { batch.end_nanos.saturating_sub(ahead) } else { start_nanos };
         // Drops of unknown time have a slice of their own, which counts every packet.
         let received = if tap.drops > 0 { 0 } else { batch.received };
-        let Batch { unreadable, drops, .. } = *batch;
-        let counters =
-            SliceCounters { received, kernel_drops: drops, unreadable, ..SliceCounters::default() };
+        let Batch { unreadable, undecoded, drops, .. } = *batch;
+        let counters = SliceCounters {
+            received,
+            kernel_drops: drops,
+            unreadable,
+            undecoded,
+            ..SliceCounters::default()
+        };
         Slice { start_nanos, end_nanos, counters }
     }
 
@@ -228,7 +237,7 @@ impl Evidence {
 
     /// What a node's files do not cover.
     fn coverage(&self, node: usize) -> Vec<String> {
-        let here = || self.taps.iter().filter(|tap| self.node(&tap.named) == node);
+        let here = || self.of_node(node);
         let mut notes: Vec<String> = here()
             .filter(|tap| tap.undirected > 0)
             .map(|tap| {
@@ -278,7 +287,7 @@ impl Evidence {
     fn node_of_report(&self, node: usize) -> NodeReport {
         let Node { name, state, clock_offset_nanos, clock_error_nanos, coverage, reason, .. } =
             self.node_of_job(node);
-        let here = self.taps.iter().filter(|tap| self.node(&tap.named) == node);
+        let here = self.of_node(node);
         NodeReport {
             node: name,
             state,
@@ -288,6 +297,9 @@ impl Evidence {
             packets: here.map(|tap| tap.packets).sum(),
             kernel_drops: 0,
             agent_drops: 0,
+            own_connections: 0,
+            undecoded: 0,
+            unreadable: self.of_node(node).map(|tap| tap.unreadable).sum(),
             coverage,
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Batch {
     pub(super) end_nanos: i64,
     pub(super) received: u64,
     pub(super) unreadable: u64,
+    /// Packets that are no IP packet.
+    pub(super) undecoded: u64,
     pub(super) drops: u64,
     pub(super) columns: Columns,
 }
@@ -102,6 +104,7 @@ struct Slice {
     start_nanos: Option<i64>,
     received: u64,
     unreadable: u64,
+    undecoded: u64,
     drops: u64,
 }
 
@@ -168,11 +171,12 @@ impl<'t> Taking<'t> {
         }
         let capture = Capture { time_nanos: time, gso: Gso::UNKNOWN };
         let (open, mut rows) = (&mut self.open[slot], Vec::new());
-        // What is no IP packet is nobody's loss.
-        let _ = observe(&self.decoded, frame.data, capture, &KEY, &mut |flow: &FlowKey, row: Observation| {
-            open.push(flow, row);
-            rows.push((*flow, row));
-        });
+        let observed =
+            observe(&self.decoded, frame.data, capture, &KEY, &mut |flow: &FlowKey, row: Observation| {
+                open.push(flow, row);
+                rows.push((*flow, row));
+            });
+        self.slice.undecoded += u64::from(observed.is_err());
         for (flow, row) in rows {
             self.stamp(&flow, &row);
         }
@@ -234,7 +238,7 @@ impl<'t> Taking<'t> {
     }
 
     fn cut(&mut self, end: i64) {
-        let Slice { start_nanos, received, unreadable, drops } = std::mem::take(&mut self.slice);
+        let Slice { start_nanos, received, unreadable, undecoded, drops } = std::mem::take(&mut self.slice);
         self.slice.start_nanos = Some(end);
         let start = start_nanos.unwrap_or(end);
         for (direction, open) in DIRECTIONS.into_iter().zip(&mut self.open) {
@@ -247,6 +251,7 @@ impl<'t> Taking<'t> {
                 end_nanos: end.max(start),
                 received,
                 unreadable,
+                undecoded,
                 drops,
                 columns: open.columns().clone(),
             });
@@ -285,6 +290,7 @@ impl<'t> Taking<'t> {
                 end_nanos,
                 received: 0,
                 unreadable: 0,
+                undecoded: 0,
                 drops: 0,
                 columns: Columns::default(),
             }));
