@@ -298,6 +298,7 @@ impl Assembler<'_, '_> {
             .nodes
             .iter()
             .enumerate()
+            .filter(|(_, node)| !node.is_bystander)
             .map(|(index, node)| {
                 let own = || (0..self.job.points.len()).filter(|&point| self.job.points[point].node == index);
                 let sum = |count: fn(&SliceCounters) -> u64| {

@@ -40,7 +40,7 @@ pub enum CaptureState {
     Cancelled,
 }
 
-/// A node that took part, or should have.
+/// A node that took part, or should have, or is only known by its network.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// Name, unique in the job.
@@ -57,6 +57,9 @@ pub struct Node {
     pub reason: String,
     /// What was not covered and why, a line each.
     pub coverage: Vec<String>,
+    /// Nobody asked for it: it has no points and no line in the report, but what its addresses receive happens out of
+    /// sight instead of outside of the fabric.
+    pub is_bystander: bool,
 }
 
 /// An observation point: where packets were captured, in one direction.
@@ -106,7 +109,7 @@ pub struct Job {
     pub guard_nanos: i64,
     /// The capture's secret.
     pub key: IdentityKey,
-    /// Nodes asked for.
+    /// Nodes asked for, and bystanders after them.
     pub nodes: Vec<Node>,
     /// Observation points of all nodes.
     pub points: Vec<Point>,

@@ -49,11 +49,14 @@ enum Source {
 pub(crate) struct Locator {
     exact: HashMap<IpAddr, Vec<(Source, Owner)>>,
     connected: PrefixTable<Owner>,
+    /// Nodes from this one on are bystanders: what a node that was asked for says of an address counts before what they
+    /// last said, which may be long ago.
+    bystanders: usize,
 }
 
 impl Locator {
-    pub(crate) fn new(nodes: &[NodeTables<'_>]) -> Self {
-        let mut locator = Self::default();
+    pub(crate) fn new(nodes: &[NodeTables<'_>], bystanders: usize) -> Self {
+        let mut locator = Self { bystanders, ..Self::default() };
         for (index, node) in nodes.iter().enumerate() {
             locator.add_assigned(index, node);
             locator.add_neighbors(index, node);
@@ -63,7 +66,12 @@ impl Locator {
     }
 
     /// Owners of `address` of the surest kind there is: several if the fabric disagrees or tenants overlap.
-    pub(crate) fn owners(&self, address: IpAddr, mut accept: impl FnMut(&Owner) -> bool) -> Vec<Owner> {
+    pub(crate) fn owners(&self, address: IpAddr, accept: impl Fn(&Owner) -> bool) -> Vec<Owner> {
+        let asked = self.owners_among(address, |owner| owner.node < self.bystanders && accept(owner));
+        if asked.is_empty() { self.owners_among(address, accept) } else { asked }
+    }
+
+    fn owners_among(&self, address: IpAddr, accept: impl Fn(&Owner) -> bool) -> Vec<Owner> {
         let known = self.exact.get(&address).into_iter().flatten();
         let mut fitting: Vec<_> = known.filter(|(_, owner)| accept(owner)).collect();
         fitting.sort_by_key(|(source, owner)| (*source, owner.node));

@@ -118,10 +118,11 @@ impl<'a> Network<'a> {
         let holders = holders(&tables);
         let nodes = holders.iter().map(|(&address, &(node, _))| (address, node)).collect();
         let tunnels = Tunnels::new(flows, &stations, &nodes);
+        let bystanders = job.nodes.iter().position(|node| node.is_bystander).unwrap_or(job.nodes.len());
         Self {
             points: points(job, &stations),
             domains: Domains::new(&tables, &tunnels, &nodes),
-            locator: Locator::new(&tables),
+            locator: Locator::new(&tables, bystanders),
             tenancy: is_unmapped(job).then(|| Tenancy::new(flows)),
             holders,
             captures_pods: !job.named_interfaces,

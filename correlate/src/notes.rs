@@ -29,6 +29,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     }
     notes.extend(cut_short(found));
     notes.extend(unknown_tenants(found));
+    notes.extend(not_captured(found));
     notes.extend(limits(found, report));
     notes
 }
@@ -38,6 +39,14 @@ fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
         return report.paths.is_empty().then(|| {
             "no packet was first seen within the window: all of them belong to its lead or tail".to_owned()
         });
+    }
+    let (start, end) = (found.job.window.start_nanos, found.job.window.end_nanos);
+    let silent = found.coverage.iter().filter(|point| point.uncovered(start, end) >= end - start).count();
+    if silent > 0 {
+        return Some(format!(
+            "no packet is known of: nothing arrived from {silent} of {} captured points; see the state of the nodes",
+            found.coverage.len()
+        ));
     }
     let received: u64 = found.coverage.iter().map(|point| point.totals.received).sum();
     let filter = &found.job.filter;
@@ -189,6 +198,20 @@ fn cut_short(found: &Assembler<'_, '_>) -> Vec<String> {
         )
     };
     ends.into_iter().take(POINT_NOTES).map(note).collect()
+}
+
+/// Nodes at an end of a path that nobody asked to capture.
+fn not_captured(found: &Assembler<'_, '_>) -> impl Iterator<Item = String> {
+    let ends = found.plans.courses.iter().map(|course| &found.plans.plans[course.plan as usize].path);
+    let ends = ends.flat_map(|path| [path.source_node, path.destination_node]).flatten();
+    let ends: BTreeSet<_> = ends
+        .map(|node| &found.job.nodes[node])
+        .filter(|node| node.is_bystander)
+        .map(|node| &node.name)
+        .collect();
+    ends.into_iter().take(POINT_NOTES).map(|node| {
+        format!("{node} was not captured: what became of packets there is not observable; capture it too")
+    })
 }
 
 fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::node_clock::NodeClock;
 use crate::error::Error;
-use crate::model::{Capture, Part, Point, PointKey, State};
+use crate::model::{Capture, NodeRecord, Part, Point, PointKey, State};
 use crate::store::StoredBatch;
 use crate::wire;
 
@@ -26,17 +26,22 @@ pub(super) struct Prepared {
 pub(super) fn prepare(
     capture: &Capture,
     topologies: &[(String, Bytes)],
+    known: &[NodeRecord],
     batches: &[StoredBatch],
     until_nanos: Option<i64>,
 ) -> Result<Prepared, Error> {
     let window =
         capture.window.ok_or_else(|| Error::Precondition(format!("{} has no window", capture.id)))?;
     let end_nanos = until_nanos.map_or(window.end_nanos, |until| until.min(window.end_nanos));
+    // What a node last said stands in for what it said to this capture, if it said nothing.
+    let last = known.iter().map(|node| (node.name.as_str(), &node.topology));
     let topologies: HashMap<&str, &Bytes> =
-        topologies.iter().map(|(name, bytes)| (name.as_str(), bytes)).collect();
+        last.chain(topologies.iter().map(|(name, bytes)| (name.as_str(), bytes))).collect();
     let judged = Window { start_nanos: window.start_nanos, end_nanos };
     let topology = |part: &Part| topologies.get(part.node.as_str()).copied();
-    let nodes = capture.parts.iter().map(|part| node(part, judged, topology(part))).collect();
+    let asked = capture.parts.iter().map(|part| node(part, judged, topology(part)));
+    let others = known.iter().filter(|node| capture.part(&node.name).is_none());
+    let nodes = asked.chain(others.map(bystander)).collect();
     let all = all_points(capture, batches);
     let interfaces = capture.spec.interfaces.as_slice();
     let mut job = Job {
@@ -93,7 +98,14 @@ fn node(part: &Part, window: Window, topology: Option<&Bytes>) -> Node {
         state: wire::capture::state_message(state).into(),
         reason: part.reason.clone(),
         coverage,
+        is_bystander: false,
     }
+}
+
+/// A node that was not asked for. One whose network cannot be read is as good as unknown.
+fn bystander(record: &NodeRecord) -> Node {
+    let topology = read_topology(&record.topology).unwrap_or_default();
+    Node { name: record.name.clone(), topology, is_bystander: true, ..Node::default() }
 }
 
 fn read_topology(bytes: &Bytes) -> Result<Topology, String> {
@@ -104,14 +116,43 @@ fn read_topology(bytes: &Bytes) -> Result<Topology, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{SECOND, Window};
+
+    fn known(name: &str, interface: &str) -> NodeRecord {
+        let interface = v1::Interface { name: interface.into(), index: 2, ..Default::default() };
+        let topology = v1::NodeTopology { interfaces: vec![interface], ..Default::default() };
+        NodeRecord {
+            name: name.to_owned(),
+            agent_version: String::new(),
+            kernel: String::new(),
+            incarnation: 1,
+            last_seen_nanos: 0,
+            capabilities: Vec::new(),
+            topology: topology.encode_to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn every_known_node_has_its_network_and_only_those_asked_for_take_part() {
+        let window = Some(Window { start_nanos: 0, end_nanos: SECOND });
+        let capture = Capture { window, ..Capture::sample(&["node-a"]) };
+        let known = [known("node-a", "eth0"), known("node-b", "ens3")];
+        let job = prepare(&capture, &[], &known, &[], None).unwrap().job;
+        let found: Vec<_> = job
+            .nodes
+            .iter()
+            .map(|node| (node.name.as_str(), node.is_bystander, node.topology.interfaces[0].name.as_str()))
+            .collect();
+        assert_eq!(found, [("node-a", false, "eth0"), ("node-b", true, "ens3")]);
+    }
 
     #[test]
     fn auto_names_no_interface() {
         for (interfaces, is_named) in [(&[][..], false), (&["auto"], false), (&["eth0"], true)] {
             let mut capture = Capture::sample(&["node-a"]);
-            capture.window = Some(crate::model::Window { start_nanos: 1, end_nanos: 2 });
+            capture.window = Some(Window { start_nanos: 1, end_nanos: 2 });
             capture.spec.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
-            let prepared = prepare(&capture, &[], &[], None).unwrap();
+            let prepared = prepare(&capture, &[], &[], &[], None).unwrap();
             assert_eq!(prepared.job.named_interfaces, is_named, "{interfaces:?}");
         }
     }

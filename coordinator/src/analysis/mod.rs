@@ -90,11 +90,12 @@ impl Analysis {
     ) -> Result<Found, Error> {
         let started = self.clock.now();
         let topologies = self.store.topologies(&capture.id).await?;
+        let known = self.store.nodes().await?;
         let batches = self.store.batches(&capture.id).await?;
         let (capture, directory) = (capture.clone(), self.directory.clone());
         let outcome = tokio::task::spawn_blocking(move || {
             let _one_of_few = turn;
-            let prepared = job::prepare(&capture, &topologies, &batches, until_nanos)?;
+            let prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
             run::run(prepared, &capture, &batches, &directory)
         })
         .await
