@@ -7,12 +7,16 @@ pub use lastseen_proto::limits::{
     SNAP_LENGTH, TAIL_NANOS,
 };
 
-use crate::model::SECOND;
+use crate::model::{MILLISECOND, SECOND};
 
 /// Captures that have not ended, in the whole fabric.
 pub const CAPTURES_PER_FABRIC: usize = 8;
 /// Window when the caller names none.
 pub const DEFAULT_DURATION_NANOS: i64 = 60 * SECOND;
+/// Shortest window: below it there is less than the clocks of two nodes may be apart and a round trip takes.
+pub const LEAST_DURATION_NANOS: i64 = 100 * MILLISECOND;
+/// A node that is offline for longer has probably left the fabric, and a capture on all nodes does without it.
+pub const MISSED_NANOS: i64 = 24 * 3600 * SECOND;
 /// Furthest start; armed nodes hold their rings open until then.
 pub const START_AHEAD_NANOS: i64 = 3600 * SECOND;
 /// Bytes of a capture's name, a label's key or a label's value.

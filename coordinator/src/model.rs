@@ -127,6 +127,18 @@ pub struct PointKey {
     pub direction: i32,
 }
 
+impl PointKey {
+    /// Interface and direction for a message.
+    pub fn place(&self) -> String {
+        let direction = match self.direction {
+            1 => " in",
+            2 => " out",
+            _ => "",
+        };
+        format!("{}{direction}", self.interface)
+    }
+}
+
 /// An observation point and what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {

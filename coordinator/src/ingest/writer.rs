@@ -118,9 +118,10 @@ impl Writer {
                 tracing::error!(
                     capture,
                     batches = count,
-                    error,
+                    error = error.as_str(),
                     "batches could not be stored; agents will send them again"
                 );
+                self.board.unstored(&capture, &error);
                 failed.insert(capture);
             }
         }

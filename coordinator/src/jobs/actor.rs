@@ -20,6 +20,8 @@ pub enum Event {
     Status(String, Status),
     /// An agent came or went.
     Fleet,
+    /// Batches of the capture could not be stored, for this reason. Agents send them again.
+    Unstored(String),
     /// A batch will never be accepted.
     Refused(BatchKey),
     /// Somebody wants it to end; answered once that is stored, or could not be.
@@ -105,6 +107,7 @@ impl Actor {
         match event {
             Event::Status(node, status) => self.machine.status(&node, status, now),
             Event::Fleet => {}
+            Event::Unstored(reason) => self.machine.unstored(reason),
             Event::Refused(key) => self.machine.refused(&key),
             Event::Stop(who, done) => {
                 self.machine.stop(&who, now);

@@ -60,6 +60,11 @@ impl Board {
         }
     }
 
+    /// Batches of this capture could not be stored.
+    pub fn unstored(&self, capture: &str, reason: &str) {
+        self.wake(capture, Event::Unstored(reason.to_owned()));
+    }
+
     /// The captures that `node` is part of should look at it again.
     pub fn wake_node(&self, node: &str) {
         self.wake_where(|capture| capture.part(node).is_some());

@@ -37,7 +37,12 @@ impl Ledger {
 
     /// True when no batch of any part is on its way.
     pub fn is_complete(&self, capture: &Capture) -> bool {
-        capture.parts.iter().all(|part| part.points.iter().all(|status| self.missing(part, status) == 0))
+        !capture.parts.iter().any(|part| self.lacks(part))
+    }
+
+    /// True when a batch that the part announced is neither stored nor given up.
+    pub fn lacks(&self, part: &Part) -> bool {
+        part.points.iter().any(|status| self.missing(part, status) > 0)
     }
 
     /// Says in the part's coverage what did not arrive.
@@ -45,7 +50,7 @@ impl Ledger {
         let mut notes = Vec::new();
         for status in &part.points {
             let (missing, refused) = (self.missing(part, status), self.refused_of(part, &status.point.key));
-            let interface = &status.point.key.interface;
+            let interface = status.point.key.place();
             if missing > 0 {
                 notes.push(format!("{interface}: {missing} of {} batches did not arrive", status.batches));
             }

@@ -16,6 +16,7 @@ use rand::Rng;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use validate::parts;
 pub use validate::{Request, resolve};
 pub(crate) use validate::{known, names};
 
@@ -25,7 +26,7 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::model::{Capture, IdentityKey, Part, Spec, State};
+use crate::model::{Capture, IdentityKey, Spec, State};
 use crate::store::Store;
 use crate::time::Clock;
 
@@ -197,7 +198,7 @@ impl Jobs {
     async fn draft(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
         Ok(Capture {
             id: self.free_id().await?,
-            parts: spec.nodes.iter().map(|node| Part::new(node)).collect(),
+            parts: parts(&spec, &self.services.fleet.nodes(self.services.clock.now())),
             spec,
             state: State::Pending,
             reason: String::new(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::error::Error;
 use crate::fleet::NodeView;
 use crate::limits;
-use crate::model::{SECOND, Spec};
+use crate::model::{Part, SECOND, Spec, State};
 use crate::time::{display, display_span};
 
 /// A job as it was asked for. Absent is not zero.
@@ -55,7 +55,7 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<S
         ));
     }
     Ok(Spec {
-        nodes: resolve_nodes(request.all_nodes, request.nodes, nodes)?,
+        nodes: resolve_nodes(request.all_nodes, request.nodes, nodes, now_nanos)?,
         name: request.name,
         labels: request.labels,
         all_nodes: request.all_nodes,
@@ -126,11 +126,14 @@ fn check_interfaces(interfaces: &[String]) -> Result<(), Error> {
 fn check_duration(nanos: i64) -> Result<(), Error> {
     let most = display_hours(limits::DURATION_NANOS);
     let shown = display_span(nanos);
+    let least = display_span(limits::LEAST_DURATION_NANOS);
     match nanos {
-        ..=0 => Err(Error::invalid("duration", format!("{shown} is not above 0; give 1s to {most}"))),
+        ..limits::LEAST_DURATION_NANOS => {
+            Err(Error::invalid("duration", format!("{shown} is below {least}; give {least} to {most}")))
+        }
         n if n > limits::DURATION_NANOS => Err(Error::invalid(
             "duration",
-            format!("{shown} is above the limit of {most}; give 1s to {most}"),
+            format!("{shown} is above the limit of {most}; give {least} to {most}"),
         )),
         _ => Ok(()),
     }
@@ -148,7 +151,10 @@ fn check_start(start_at_nanos: Option<i64>, now_nanos: i64) -> Result<(), Error>
     }
     if at - now_nanos > limits::START_AHEAD_NANOS {
         let most = display_hours(limits::START_AHEAD_NANOS);
-        let reason = format!("{} is more than {most} ahead; it is {now} on the coordinator", display(at));
+        let reason = format!(
+            "{} is more than {most} ahead; it is {now} on the coordinator; give an earlier time",
+            display(at)
+        );
         return Err(Error::invalid("start_at", reason));
     }
     Ok(())
@@ -163,20 +169,53 @@ fn check_stops(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-fn resolve_nodes(all: bool, wanted: Vec<String>, nodes: &[NodeView]) -> Result<Vec<String>, Error> {
+/// The parts of a capture that was just asked for. Of all nodes those that are offline have failed already.
+pub(crate) fn parts(spec: &Spec, nodes: &[NodeView]) -> Vec<Part> {
+    let part = |name: &String| {
+        let mut part = Part::new(name);
+        let away = |node: &&NodeView| node.record.name == *name && !node.is_ready && spec.all_nodes;
+        if let Some(node) = nodes.iter().find(away) {
+            part.state = State::Failed;
+            part.reason = format!("left out: {}; start its agent", offline(node));
+        }
+        part
+    };
+    spec.nodes.iter().map(part).collect()
+}
+
+fn offline(node: &NodeView) -> String {
+    format!("offline since {}", display(node.record.last_seen_nanos / SECOND * SECOND))
+}
+
+/// Offline, but not for so long that it has probably left the fabric.
+fn is_missed(node: &NodeView, now_nanos: i64) -> bool {
+    !node.is_ready && now_nanos.saturating_sub(node.record.last_seen_nanos) < limits::MISSED_NANOS
+}
+
+fn resolve_nodes(
+    all: bool,
+    wanted: Vec<String>,
+    nodes: &[NodeView],
+    now_nanos: i64,
+) -> Result<Vec<String>, Error> {
     let wanted: BTreeSet<String> = wanted.into_iter().collect();
     match (all, wanted.is_empty()) {
         (true, false) => Err(Error::invalid("nodes", "given together with all_nodes; give one of them")),
         (false, true) => Err(Error::invalid("nodes", "none given; name some, or set all_nodes")),
         (true, true) => {
             let ready = nodes.iter().filter(|node| node.is_ready).map(|node| node.record.name.clone());
-            let ready: Vec<String> = ready.collect();
+            let mut ready = bounded(ready.collect())?;
             if ready.is_empty() {
                 return Err(Error::Precondition(
                     "all_nodes: no node is connected; start an agent".to_owned(),
                 ));
             }
-            bounded(ready)
+            // Asked for too: they fail at once, with the time since when they are gone.
+            let offline = nodes.iter().filter(|node| is_missed(node, now_nanos));
+            ready.extend(offline.map(|node| node.record.name.clone()));
+            ready.truncate(limits::NODES_PER_CAPTURE);
+            ready.sort_unstable();
+            Ok(ready)
         }
         (false, false) => {
             for name in &wanted {
@@ -201,8 +240,7 @@ fn check_node(name: &str, nodes: &[NodeView]) -> Result<(), Error> {
     match nodes.iter().find(|node| node.record.name == name) {
         None => Err(Error::invalid("nodes", format!("no node named {shown:?}; known: {}", known(nodes)))),
         Some(node) if !node.is_ready => {
-            let since = display(node.record.last_seen_nanos / SECOND * SECOND);
-            let reason = format!("{name} is offline since {since}; start its agent or leave it out");
+            let reason = format!("{name} is {}; start its agent or leave it out", offline(node));
             Err(Error::Precondition(format!("nodes: {reason}")))
         }
         Some(_) => Ok(()),
@@ -229,4 +267,52 @@ pub(crate) fn names<'a>(mut all: impl Iterator<Item = &'a str>) -> String {
 
 fn display_hours(nanos: i64) -> String {
     format!("{}h", nanos / (3600 * SECOND))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NodeRecord;
+
+    const NOW: i64 = 100 * 24 * 3600 * SECOND;
+
+    fn node(name: &str, is_ready: bool, seen_hours_ago: i64) -> NodeView {
+        let record = NodeRecord {
+            name: name.to_owned(),
+            agent_version: String::new(),
+            kernel: String::new(),
+            incarnation: 1,
+            last_seen_nanos: NOW - seen_hours_ago * 3600 * SECOND,
+            capabilities: Vec::new(),
+            topology: bytes::Bytes::new(),
+        };
+        let (clock, round_trip_nanos, resident_bytes, notes) = (None, None, None, Vec::new());
+        NodeView { record, is_ready, clock, round_trip_nanos, resident_bytes, notes }
+    }
+
+    #[test]
+    fn of_all_nodes_one_that_is_offline_fails_at_once_and_one_long_gone_is_forgotten() {
+        let nodes = [node("b", false, 1), node("a", true, 0), node("old", false, 25)];
+        let spec = resolve(Request { all_nodes: true, ..Request::default() }, &nodes, NOW).unwrap();
+        assert_eq!(spec.nodes, ["a", "b"]);
+        let parts = parts(&spec, &nodes);
+        assert_eq!((parts[0].state, parts[1].state), (State::Pending, State::Failed));
+        let reason = &parts[1].reason;
+        assert!(
+            reason.starts_with("left out: offline since") && reason.ends_with("start its agent"),
+            "{reason}"
+        );
+        let nobody = resolve(Request { all_nodes: true, ..Request::default() }, &nodes[..1], NOW);
+        assert!(matches!(nobody, Err(Error::Precondition(_))), "{nobody:?}");
+    }
+
+    #[test]
+    fn a_window_too_short_is_refused_in_the_words_of_the_limit() {
+        let nodes = [node("a", true, 0)];
+        let asked =
+            |duration| Request { all_nodes: true, duration_nanos: Some(duration), ..Request::default() };
+        let refused = resolve(asked(limits::LEAST_DURATION_NANOS - 1_000_000), &nodes, NOW).unwrap_err();
+        assert_eq!(refused.to_string(), "duration: 99ms is below 100ms; give 100ms to 1h");
+        assert!(resolve(asked(limits::LEAST_DURATION_NANOS), &nodes, NOW).is_ok());
+    }
 }

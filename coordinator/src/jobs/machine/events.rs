@@ -40,6 +40,11 @@ impl Machine {
         }
     }
 
+    /// Batches could not be stored, for now.
+    pub fn unstored(&mut self, reason: String) {
+        self.storage_trouble = Some(reason);
+    }
+
     /// A batch will never be stored.
     pub fn refused(&mut self, key: &BatchKey) {
         self.ledger.refuse(key);

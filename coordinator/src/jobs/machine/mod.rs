@@ -56,6 +56,8 @@ pub struct Machine {
     ledger: Ledger,
     progress_nanos: i64,
     recovered_nanos: Option<i64>,
+    /// Why batches could not be stored when that was last tried in vain.
+    storage_trouble: Option<String>,
     saved: Option<Snapshot>,
     has_told_end: bool,
     has_correlated: bool,
@@ -77,6 +79,7 @@ impl Machine {
             ledger: Ledger::default(),
             progress_nanos: 0,
             recovered_nanos: None,
+            storage_trouble: None,
             saved,
             has_told_end: false,
             has_correlated: false,

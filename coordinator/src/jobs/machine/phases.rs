@@ -5,11 +5,15 @@ use crate::fleet::Command;
 use crate::limits;
 use crate::model::{MILLISECOND, Part, State, Window};
 
+/// What to do when observations cannot be stored.
+const STORAGE_ADVICE: &str = "look at the coordinator's --data-dir, its permissions and its free space";
+
 impl Machine {
     pub(super) fn begin(&mut self, now_nanos: i64) {
         self.arm_deadline_nanos = now_nanos + limits::ARM_NANOS;
         self.capture.state = State::Arming;
-        self.capture.parts.iter_mut().for_each(|part| part.state = State::Arming);
+        let missing = |part: &&mut Part| !part.state.is_final();
+        self.capture.parts.iter_mut().filter(missing).for_each(|part| part.state = State::Arming);
     }
 
     pub(super) fn arm(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
@@ -135,6 +139,9 @@ impl Machine {
         for part in &mut self.capture.parts {
             if !part.state.is_final() {
                 fail(part, &not_drained(links.contains_key(&part.node)));
+            }
+            if let Some(trouble) = self.storage_trouble.as_ref().filter(|_| self.ledger.lacks(part)) {
+                fail(part, &format!("its observations could not be stored: {trouble}; {STORAGE_ADVICE}"));
             }
             self.ledger.note_missing(part);
         }

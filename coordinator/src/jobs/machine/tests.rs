@@ -159,7 +159,48 @@ fn what_does_not_arrive_is_a_coverage_note() {
     assert_eq!(machine.capture().state, State::Draining);
     machine.step(deadline, &links(&["a"]));
     assert_eq!(machine.capture().state, State::Correlating);
-    assert_eq!(machine.capture().parts[0].coverage, ["eth0: 2 of 3 batches did not arrive"]);
+    assert_eq!(machine.capture().parts[0].coverage, ["eth0 in: 2 of 3 batches did not arrive"]);
+}
+
+#[test]
+fn what_could_not_be_stored_fails_its_node_with_the_reason() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.unstored("cannot make the directory: Permission denied".to_owned());
+    machine.status("a", status(State::Completed, 3), end + SECOND);
+    machine.step(machine.wake_nanos().unwrap(), &links(&["a"]));
+    let part = &machine.capture().parts[0];
+    assert_eq!(part.state, State::Failed);
+    assert!(
+        part.reason.contains("could not be stored") && part.reason.contains("Permission denied"),
+        "{}",
+        part.reason
+    );
+    assert!(part.reason.contains("--data-dir"), "{}", part.reason);
+}
+
+#[test]
+fn trouble_that_passed_fails_nobody() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.unstored("No space left on device".to_owned());
+    machine.status("a", status(State::Completed, 3), end + SECOND);
+    machine.stored(stored(3), end + SECOND);
+    machine.step(end + SECOND, &links(&["a"]));
+    assert_eq!(machine.capture().parts[0].state, State::Completed);
+}
+
+#[test]
+fn a_node_that_failed_at_once_is_not_armed() {
+    let mut capture = capture(&["a", "b"], None);
+    (capture.parts[1].state, capture.parts[1].reason) = (State::Failed, "left out: offline".to_owned());
+    let mut machine = Machine::new(capture);
+    machine.step(NOW, &links(&["a"]));
+    machine.status("a", status(State::Armed, 0), NOW);
+    machine.step(NOW, &links(&["a"]));
+    assert_eq!((machine.capture().state, machine.capture().parts[1].state), (State::Running, State::Failed));
 }
 
 #[test]
