@@ -62,7 +62,10 @@ impl Board {
 
     /// Batches of this capture could not be stored.
     pub fn unstored(&self, capture: &str, reason: &str) {
-        self.wake(capture, Event::Unstored(reason.to_owned()));
+        if let Some(handle) = self.get(capture) {
+            // A full queue: the next attempt tells.
+            let _ = handle.events.try_send(Event::Unstored(reason.to_owned()));
+        }
     }
 
     /// The captures that `node` is part of should look at it again.

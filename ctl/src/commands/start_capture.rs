@@ -24,6 +24,9 @@ use crate::rpc::{self, Fabric};
 /// Bytes that a capture's name, and each part of a label, may have.
 const LONGEST_TEXT: usize = 63;
 
+/// Characters of a text that is too long which the error repeats.
+const SHOWN_TEXT: usize = 20;
+
 /// Capture on many nodes in one window, and follow it to its end.
 ///
 /// Arms every node, starts once all are armed and, unless --no-wait is given, follows to the end. Prints the capture's
@@ -37,15 +40,15 @@ Examples:
   id=$(ctl start-capture --all-nodes --duration 10s -q -o name) && ctl diff-nodes $id")]
 #[command(group = clap::ArgGroup::new("where").required(true).args(["all_nodes", "nodes"]))]
 pub struct Arguments {
-    /// Capture on every node that is connected.
+    /// Capture on every node. One that is offline fails at once, and after a day is taken for removed.
     #[arg(long)]
     all_nodes: bool,
     /// Capture on these nodes.
     #[arg(long, value_delimiter = ',', value_name = "NODE")]
     nodes: Vec<String>,
     /// What to capture, in terms of the pods' packets: a pcap-filter(7) expression that holds inside tunnels too.
-    #[arg(long, value_name = "BPF", default_value = "", hide_default_value = true)]
-    filter: String,
+    #[arg(long, value_name = "BPF", value_parser = filter)]
+    filter: Option<String>,
     /// Where to capture: auto, or interface names.
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_value = "auto")]
     interfaces: Vec<String>,
@@ -92,6 +95,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
         print(capture, context, context.global.quiet, out)?;
         return outcome;
     }
+    if !context.global.quiet {
+        left_out(&capture).iter().for_each(|line| eprintln!("{line}"));
+    }
     if no_wait {
         print(capture, context, true, out)?;
         return Ok(Exit::Done);
@@ -112,6 +118,14 @@ async fn start(fabric: &Fabric, spec: CaptureSpec, dry_run: bool) -> anyhow::Res
         }
     };
     Ok(answer.into_inner().capture.unwrap_or_default())
+}
+
+/// A warning for each node that the capture does without from its beginning.
+fn left_out(capture: &Capture) -> Vec<String> {
+    let failed = capture.nodes.iter().filter(|node| node.state == CaptureState::Failed as i32);
+    failed
+        .map(|node| escape::line(&format!("warning: {}: {}", node.node, node.reason)).into_owned())
+        .collect()
 }
 
 async fn follow_to_end(fabric: &Fabric, capture: Capture, context: &Context) -> anyhow::Result<Capture> {
@@ -208,7 +222,7 @@ fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
         labels: arguments.label.into_iter().collect(),
         all_nodes: arguments.all_nodes,
         nodes: arguments.nodes,
-        filter: arguments.filter,
+        filter: arguments.filter.unwrap_or_default(),
         interfaces: interfaces(arguments.interfaces)?,
         duration: arguments.duration.map(proto_duration),
         max_packets: arguments.max_packets,
@@ -216,6 +230,15 @@ fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
         snap_length: arguments.snaplen,
         start_at: arguments.start_at.or(start_in).map(proto_timestamp),
     })
+}
+
+/// A filter that was given on purpose: an empty one is a script's unset variable more often than a wish for everything.
+fn filter(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        Err("is empty; leave the flag out to capture everything")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 /// Interface names; none means `auto`.
@@ -246,7 +269,8 @@ fn unique(field: &str, names: &[String]) -> anyhow::Result<()> {
 
 fn short(field: &str, text: &str) -> anyhow::Result<()> {
     let length = text.len();
-    ensure!(length <= LONGEST_TEXT, "{field}: {text:?} has {length} bytes; give at most {LONGEST_TEXT}");
+    let shown: String = text.chars().take(SHOWN_TEXT).collect();
+    ensure!(length <= LONGEST_TEXT, "{field}: {shown:?}… has {length} bytes; give at most {LONGEST_TEXT}");
     Ok(())
 }
 
@@ -369,8 +393,27 @@ mod tests {
         ] {
             assert_eq!(parsed(line).expect_err(line).to_string(), expected);
         }
-        let long = format!("--all-nodes --name {}", "x".repeat(64));
-        assert!(parsed(&long).unwrap_err().to_string().contains("has 64 bytes; give at most 63"));
+        let long = format!("--all-nodes --name {}", "x".repeat(5_000));
+        let refused = parsed(&long).unwrap_err().to_string();
+        assert_eq!(refused, format!("name: {:?}… has 5000 bytes; give at most 63", "x".repeat(20)));
+        let refused = parsed("--all-nodes --filter=").unwrap_err().to_string();
+        assert_eq!(refused, "--filter: \"\" is empty; leave the flag out to capture everything");
+    }
+
+    #[test]
+    fn a_node_that_failed_at_once_is_warned_about() {
+        let node = |node: &str, state: CaptureState, reason: &str| CaptureNode {
+            node: node.into(),
+            state: state as i32,
+            reason: reason.into(),
+            ..Default::default()
+        };
+        let nodes = vec![
+            node("a", CaptureState::Running, ""),
+            node("b", CaptureState::Failed, "left out: offline since noon; start its agent"),
+        ];
+        let warned = left_out(&Capture { nodes, ..Default::default() });
+        assert_eq!(warned, ["warning: b: left out: offline since noon; start its agent"]);
     }
 
     #[test]

@@ -115,10 +115,13 @@ pub fn outcome(capture: &Capture) -> Outcome {
     let completed = |state: i32| state == CaptureState::Completed as i32;
     let id = escape::line(&capture.id);
     let mut parts = Vec::new();
+    let troubled: Vec<&CaptureNode> = capture.nodes.iter().filter(|node| !completed(node.state)).collect();
     if !completed(capture.state) {
         parts.push(with_reason(names::capture_state(capture.state), &capture.reason));
+    } else if !troubled.is_empty() {
+        let all = capture.nodes.len();
+        parts.push(format!("completed on {} of {all} nodes", all - troubled.len()));
     }
-    let troubled: Vec<&CaptureNode> = capture.nodes.iter().filter(|node| !completed(node.state)).collect();
     for node in troubled.iter().take(NAMED) {
         parts.push(format!("{} {}", node.node, with_reason(names::capture_state(node.state), &node.reason)));
     }
@@ -161,7 +164,10 @@ mod tests {
         let nodes =
             [("a", CaptureState::Completed, ""), ("b", CaptureState::Failed, "eth9: no such interface")];
         let error = outcome(&capture(CaptureState::Completed, &nodes)).unwrap_err();
-        assert_eq!(error.to_string(), "capture c-1: b failed: eth9: no such interface");
+        assert_eq!(
+            error.to_string(),
+            "capture c-1: completed on 1 of 2 nodes; b failed: eth9: no such interface"
+        );
     }
 
     #[test]
@@ -172,7 +178,7 @@ mod tests {
         let told = |nodes: &[_]| outcome(&capture(CaptureState::Completed, nodes)).unwrap_err().to_string();
         assert_eq!(
             told(&nodes),
-            "capture c-1: n1 failed: offline; n2 failed: offline; n3 failed: offline; and 37 more; see `ctl \
+            "capture c-1: completed on 0 of 40 nodes; n1 failed: offline; n2 failed: offline; n3 failed: offline; and 37 more; see `ctl \
              show-capture c-1`"
         );
         assert!(told(&nodes[..3]).ends_with("n3 failed: offline"));
