@@ -12,9 +12,12 @@ enum Command {
     List,
     /// Stop what runs in a lab and remove its namespaces and files
     Clean {
-        /// Start of the namespaces' names; without it, every lab goes
-        #[arg(long, default_value = cleanup::PREFIX)]
-        prefix: String,
+        /// Start of the namespaces' names, whoever still runs there; without it, the labs whose program is gone
+        #[arg(long, conflicts_with = "all")]
+        prefix: Option<String>,
+        /// Remove every lab, those of programs that still run too
+        #[arg(long)]
+        all: bool,
     },
 }
 
@@ -25,14 +28,20 @@ fn main() -> ExitCode {
                 println!("{name}");
             }
         }
-        Command::Clean { prefix } if !prefix.starts_with(cleanup::PREFIX) => {
+        Command::Clean { prefix: Some(prefix), .. } if !prefix.starts_with(cleanup::PREFIX) => {
             eprintln!(
                 "error: --prefix {prefix:?} is no lab: the names of labs start with {}",
                 cleanup::PREFIX
             );
             return ExitCode::from(2);
         }
-        Command::Clean { prefix } => println!("{} namespaces removed", cleanup::clean(&prefix)),
+        Command::Clean { prefix: Some(prefix), .. } => removed(cleanup::clean(&prefix)),
+        Command::Clean { all: true, .. } => removed(cleanup::clean(cleanup::PREFIX)),
+        Command::Clean { .. } => removed(cleanup::clean_abandoned()),
     }
     ExitCode::SUCCESS
+}
+
+fn removed(namespaces: usize) {
+    println!("{namespaces} namespaces removed");
 }

@@ -62,17 +62,29 @@ pub fn remove_namespace(name: &str) {
 /// Removes every namespace and temporary folder that starts with `prefix`, which must be a lab's, and says how
 /// many namespaces there were.
 pub fn clean(prefix: &str) -> usize {
-    if !prefix.starts_with(PREFIX) {
-        return 0;
-    }
-    let found = namespaces(prefix);
-    for name in &found {
-        remove_namespace(name);
-    }
-    for folder in entries(&std::env::temp_dir(), prefix) {
+    if prefix.starts_with(PREFIX) { clean_where(prefix, |_| true) } else { 0 }
+}
+
+/// As [`clean`], for the labs whose owner has ended.
+pub fn clean_abandoned() -> usize {
+    clean_where(PREFIX, is_abandoned)
+}
+
+fn clean_where(prefix: &str, is_meant: impl Fn(&str) -> bool) -> usize {
+    let found =
+        namespaces(prefix).into_iter().filter(|name| is_meant(name)).inspect(|name| remove_namespace(name));
+    let found = found.count();
+    for folder in entries(&std::env::temp_dir(), prefix).into_iter().filter(|name| is_meant(name)) {
         let _ = fs::remove_dir_all(std::env::temp_dir().join(folder));
     }
-    found.len()
+    found
+}
+
+/// True if `name` is of a lab whose owner has ended. A name without an owner is nobody's to remove unasked.
+fn is_abandoned(name: &str) -> bool {
+    let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).map(|(owner, _)| owner);
+    let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
+    owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
 }
 
 /// On SIGINT or SIGTERM removes every lab of this process and exits with 130.
@@ -112,4 +124,18 @@ fn pids(name: &str) -> Vec<Pid> {
         .filter(|&pid| pid != own)
         .map(Pid::from_raw)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lab_whose_owner_has_ended_is_abandoned() {
+        let mut ended = process::Command::new("true").spawn().expect("start a process");
+        ended.wait().expect("its end");
+        assert!(is_abandoned(&format!("{PREFIX}{}-12ab-switch", ended.id())));
+        assert!(!is_abandoned(&format!("{}12ab-switch", own_prefix())));
+        assert!(!is_abandoned("lsn-notes") && !is_abandoned("lsnap") && !is_abandoned("lsnx-1-y"));
+    }
 }
