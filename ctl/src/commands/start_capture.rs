@@ -96,7 +96,9 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
         return outcome;
     }
     if !context.global.quiet {
-        left_out(&capture).iter().for_each(|line| eprintln!("{line}"));
+        for line in left_out(&capture) {
+            eprintln!("{line}");
+        }
     }
     if no_wait {
         print(capture, context, true, out)?;

@@ -158,6 +158,7 @@ impl Evidence {
             clock_offset_nanos: self.ahead[node],
             clock_error_nanos: is_reference.then_some(0),
             state: CaptureState::Completed,
+            is_bystander: false,
             reason: String::new(),
             coverage: self.coverage(node),
             name,
