@@ -238,7 +238,7 @@ mod tests {
     fn right_report() -> Value {
         json!({"verdict": "LOST",
             "totals": {"segments": "38", "delivered": "32", "lost": "6"},
-            "nodes": [{"node": "a", "state": "COMPLETED"}],
+            "nodes": [{"node": "a", "state": "COMPLETED", "clockOffsetNanos": "-7", "clockErrorNanos": "9"}],
             "paths": [
                 path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5),
                 path("tcp", ["10.0.1.2:9", "10.0.2.2:6"], 8, 1),
