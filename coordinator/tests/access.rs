@@ -182,7 +182,7 @@ async fn bad_jobs_are_refused_with_field_value_and_next_step() {
     let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let past = Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 });
     let cases: [(&str, Change); 10] = [
-        ("duration: 0s is not above 0; give 1s to 1h", Box::new(move |s| s.duration = span(0))),
+        ("duration: 0s is below 100ms; give 100ms to 1h", Box::new(move |s| s.duration = span(0))),
         ("duration: 1h 1s is above the limit of 1h", Box::new(move |s| s.duration = span(3_601))),
         ("duration: ", Box::new(move |s| s.duration = span(i64::MAX))),
         ("start_at: 2001-09-09T01:46:40.000Z is in the past", Box::new(move |s| s.start_at = past)),

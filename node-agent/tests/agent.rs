@@ -17,13 +17,13 @@ use std::time::Duration;
 use common::{Namespace, listen, reach, veth};
 use coordinator::Coordinator;
 use lastseen_node_agent::clock::monotonic_nanos;
-use lastseen_proto::batch;
 use lastseen_proto::v1::CaptureState::{Armed, Cancelled, Completed, Draining, Failed, Running};
 use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::coordinator_message::Kind as Down;
 use lastseen_proto::v1::{
     ArmCapture, CaptureSpec, CaptureStatus, ClockPing, CommitWindow, Direction, EndCapture, InterfaceKind,
 };
+use lastseen_proto::{PROTOCOL_VERSION, batch};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pki::Authority;
@@ -168,7 +168,7 @@ fn a_capture_runs_from_arming_to_completion() {
         let agent = agent(&client, coordinator.port, &[]);
 
         let register = coordinator.register().await;
-        assert_eq!((register.node_name.as_str(), register.protocol_version), ("node-a", 1000));
+        assert_eq!((register.node_name.as_str(), register.protocol_version), ("node-a", PROTOCOL_VERSION));
         assert!(register.capabilities.iter().all(|c| c.available), "{:?}", register.capabilities);
         let interfaces = register.topology.unwrap().interfaces;
         let eth0 = interfaces.iter().find(|i| i.name == "eth0").unwrap();

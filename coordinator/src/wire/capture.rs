@@ -28,7 +28,7 @@ pub fn request(spec: v1::CaptureSpec) -> Result<Request, Error> {
 fn duration_nanos(duration: &prost_types::Duration) -> Result<i64, Error> {
     let nanos = duration.seconds.checked_mul(SECOND).and_then(|n| n.checked_add(duration.nanos.into()));
     nanos.ok_or_else(|| {
-        Error::invalid("duration", format!("{}s is above the limit; give 1s to 1h", duration.seconds))
+        Error::invalid("duration", format!("{}s is above the limit; give 100ms to 1h", duration.seconds))
     })
 }
 
