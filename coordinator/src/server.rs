@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use lastseen_proto::v1::agent_service_server::AgentServiceServer;
@@ -61,6 +61,12 @@ impl Coordinator {
         anyhow::ensure!(
             identity.role == Role::Coordinator,
             "--pki-dir: {} holds the certificate of {identity}; issue one with `ctl pki issue DIR coordinator NAME`",
+            config.pki_dir.display()
+        );
+        // Nobody would connect to it, and each would blame the network first.
+        anyhow::ensure!(
+            pki.not_after() > SystemTime::now(),
+            "--pki-dir: the certificate in {} has expired; issue a new one with `ctl pki issue`",
             config.pki_dir.display()
         );
         let listener = bind("--listen", &config.listen, "0.0.0.0:7443").await?;

@@ -61,6 +61,16 @@ async fn what_keeps_it_from_starting_is_one_line_that_says_what_to_do() {
         "{error}"
     );
     assert!(error.ends_with("; give a directory that this user may write to"), "{error}");
+    let late = rcgen::date_time_ymd(2020, 1, 1);
+    let late = fabric.authority.issue_until("spiffe://lastseen/coordinator", late).dir().to_owned();
+    let error = refusal(&late, |_| {}).await;
+    assert_eq!(
+        error,
+        format!(
+            "--pki-dir: the certificate in {} has expired; issue a new one with `ctl pki issue`",
+            late.display()
+        )
+    );
     let agent = fabric.authority.identity("agent", "node-a").dir().to_owned();
     let error = refusal(&agent, |_| {}).await;
     assert!(error.contains("holds the certificate of spiffe://lastseen/agent/node-a; issue one"), "{error}");

@@ -33,11 +33,16 @@ impl Authority {
     }
 
     pub fn issue(&self, uri: &str) -> Pki {
+        self.issue_until(uri, rcgen::date_time_ymd(4096, 1, 1))
+    }
+
+    pub fn issue_until(&self, uri: &str, not_after: time::OffsetDateTime) -> Pki {
         let dir = TempDir::new_in(self.dir.path()).unwrap().keep();
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let uri = SanType::URI(Ia5String::try_from(uri).unwrap());
         params.subject_alt_names = vec![uri, SanType::IpAddress([127, 0, 0, 1].into())];
+        params.not_after = not_after;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         fs::write(dir.join("tls.crt"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
