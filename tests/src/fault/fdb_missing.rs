@@ -15,20 +15,7 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     // The device's own tx_dropped also counts the multicast it never carries, so what is handed to the device
     // for this pod is counted; without the entry all of it is lost.
     let expression = format!("oifname {OVERLAY} ip daddr {}", receiver.plan.pod);
-    let rule = Rule {
-        family: "inet",
-        hook: "hook postrouting priority 300",
-        expression: &expression,
-        verdict: "",
-        beside: "",
-    };
-    let counting = rule.inject(&sender.netns)?;
+    let counting = Rule::counting("hook postrouting priority 300", &expression).inject(&sender.netns)?;
     sender.netns.bridge(&format!("fdb del {entry}"))?;
-    Ok(Injected {
-        count: counting.count,
-        undo: Box::new(move || {
-            sender.netns.bridge(&format!("fdb add {entry}"))?;
-            (counting.undo)()
-        }),
-    })
+    Ok(counting.undone_by(move || sender.netns.bridge(&format!("fdb add {entry}"))))
 }

@@ -7,12 +7,5 @@ use super::{Cast, Injected, to_receiver};
 
 pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
     let expression = to_receiver(cast, &format!("meta l4proto udp numgen random mod 100 < {percent}"));
-    let rule = Rule {
-        family: "inet",
-        hook: "hook forward priority 0",
-        expression: &expression,
-        verdict: "drop",
-        beside: "",
-    };
-    rule.inject(&cast.receiver.netns)
+    Rule::dropping("hook forward priority 0", &expression).inject(&cast.receiver.netns)
 }

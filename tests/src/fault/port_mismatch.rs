@@ -22,6 +22,5 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
 }
 
 fn rejoin(cast: Cast<'_>, node: &Node, port: u16) -> Result<()> {
-    overlay::leave(&node.netns)?;
-    overlay::join(&node.netns, &node.plan, &cast.lab.peers_of(node), Tunnel { port, ..Tunnel::default() })
+    overlay::rejoin(&node.netns, &node.plan, &cast.lab.peers_of(node), Tunnel { port, ..Tunnel::default() })
 }

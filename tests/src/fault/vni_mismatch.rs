@@ -16,25 +16,11 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     let wrong = if cast.bystander_meets_sender { cast.receiver } else { cast.sender };
     // No counter of the kernel knows of an unknown identifier; all overlay packets from the sender meet that fate.
     let expression = format!("ip saddr {} udp dport {VXLAN_PORT}", cast.sender.plan.underlay);
-    let rule = Rule {
-        family: "inet",
-        hook: "hook input priority 0",
-        expression: &expression,
-        verdict: "",
-        beside: "",
-    };
-    let counting = rule.inject(&cast.receiver.netns)?;
+    let counting = Rule::counting("hook input priority 0", &expression).inject(&cast.receiver.netns)?;
     rejoin(cast, wrong, WRONG_VNI)?;
-    Ok(Injected {
-        count: counting.count,
-        undo: Box::new(move || {
-            rejoin(cast, wrong, VNI)?;
-            (counting.undo)()
-        }),
-    })
+    Ok(counting.undone_by(move || rejoin(cast, wrong, VNI)))
 }
 
 fn rejoin(cast: Cast<'_>, node: &Node, vni: u32) -> Result<()> {
-    overlay::leave(&node.netns)?;
-    overlay::join(&node.netns, &node.plan, &cast.lab.peers_of(node), Tunnel { vni, ..Tunnel::default() })
+    overlay::rejoin(&node.netns, &node.plan, &cast.lab.peers_of(node), Tunnel { vni, ..Tunnel::default() })
 }

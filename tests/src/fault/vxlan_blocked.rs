@@ -19,5 +19,5 @@ pub(super) fn inject(cast: Cast<'_>, at: Side) -> Result<Injected<'_>> {
         }
     };
     let expression = format!("{peer} udp dport {VXLAN_PORT}");
-    Rule { family: "inet", hook, expression: &expression, verdict: "drop", beside: "" }.inject(netns)
+    Rule::dropping(hook, &expression).inject(netns)
 }

@@ -35,8 +35,14 @@ pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], tunnel: Tunnel
     peers.iter().try_for_each(|peer| reach(netns, peer))
 }
 
+/// Makes `flannel.1` anew, as part of another tunnel.
+pub fn rejoin(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], tunnel: Tunnel) -> Result<()> {
+    leave(netns)?;
+    join(netns, local, peers, tunnel)
+}
+
 /// Removes `flannel.1`; its routes, neighbours and forwarding entries go with it.
-pub fn leave(netns: &Netns) -> Result<()> {
+fn leave(netns: &Netns) -> Result<()> {
     netns.ip(&format!("link del {OVERLAY}\n"))
 }
 
