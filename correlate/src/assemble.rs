@@ -13,7 +13,7 @@ use crate::input::{Job, SliceCounters};
 use crate::losses::{LegLoss, first_witness, settle};
 use crate::network::{Network, Role};
 use crate::notes;
-use crate::pattern::{self, Others};
+use crate::pattern::{self, Legs, Member, Row, Timeline};
 use crate::plan::{Course, Plan, Plans};
 use crate::report::{
     Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, SegmentTotals,
@@ -22,6 +22,7 @@ use crate::report::{
 use crate::run::Findings;
 use crate::tally::{Missing, Tally};
 use crate::text::{ends, protocol_name};
+use crate::topology::Direction;
 use crate::view::verdict;
 
 /// Most paths of a report.
@@ -37,6 +38,7 @@ pub(crate) struct Assembler<'r, 'a> {
     pub(crate) coverage: &'r [Coverage],
     pub(crate) plans: &'r Plans,
     pub(crate) clocks: &'r Clocks,
+    pub(crate) timeline: &'r Timeline,
 }
 
 /// A conversation with its settled losses.
@@ -46,8 +48,6 @@ struct Settled {
     losses: Vec<LegLoss>,
 }
 
-/// Per leg, as a pair of points, and protocol: segments lost and passed.
-type LegUse = BTreeMap<(usize, usize), BTreeMap<u8, Others>>;
 /// Tunnels of the conversations that are listed, by conversation and point.
 type Carriers = BTreeMap<(u32, usize), BTreeSet<Overlay>>;
 
@@ -65,12 +65,12 @@ impl Assembler<'_, '_> {
                 .collect()
         };
         let uncompared = self.uncompared(&settled);
-        let leg_use = self.leg_use(&settled);
+        let legs = self.legs(&settled);
         settled.sort_by_key(|one| self.badness(one));
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
         settled.truncate(PATH_LIMIT);
         let carriers = self.carriers(&settled);
-        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &leg_use, &carriers)).collect();
+        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &legs, &carriers)).collect();
         let mut report = Report {
             capture_id: self.job.capture_id.clone(),
             name: self.job.name.clone(),
@@ -129,24 +129,36 @@ impl Assembler<'_, '_> {
         (Reverse((totals.lost, doubt, totals.segments)), conversation.tuple, plan)
     }
 
-    /// What each protocol lost and passed on every leg that has a loss.
-    fn leg_use(&self, settled: &[Settled]) -> LegUse {
-        let mut legs = LegUse::new();
-        let mut ended: BTreeMap<(u32, u8), Vec<u64>> = BTreeMap::new();
-        for one in settled {
-            let (course, plan) = self.course(one.conversation);
-            let protocol = self.flows.conversations[one.conversation as usize].tuple.protocol;
-            for loss in &one.losses {
-                legs.entry(points(plan, loss)).or_default().entry(protocol).or_default().lost +=
-                    loss.missing.count;
-            }
-            let sums = ended.entry((course.plan, protocol)).or_insert_with(|| vec![0; plan.len()]);
-            sums.iter_mut().zip(&one.tally.hops).for_each(|(sum, hop)| *sum += hop.ended);
+    fn member<'s>(&'s self, one: &'s Settled) -> Member<'s> {
+        let (course, plan) = self.course(one.conversation);
+        Member {
+            conversation: one.conversation,
+            plan: course.plan,
+            points: &plan.path.points,
+            tally: &one.tally,
+            losses: &one.losses,
         }
-        for ((plan, protocol), ended) in ended {
-            add_passed(&mut legs, &self.plans.plans[plan as usize].path.points, protocol, &ended);
+    }
+
+    /// What the losses of every leg have in common.
+    fn legs(&self, settled: &[Settled]) -> Legs {
+        if settled.iter().all(|one| one.losses.is_empty()) {
+            return Legs::default();
         }
-        legs
+        let classes = self.flows.classes(|conversation, point| self.course(conversation).1.position(point));
+        let row = |conversation: u32| {
+            let (tuple, class) =
+                (self.flows.conversations[conversation as usize].tuple, classes[conversation as usize]);
+            Row { conversation, tuple, dscp: class.dscp(), ecn: class.ecn(), lost: 0, passed: 0 }
+        };
+        let place = |at: usize, is_mirrored: bool| {
+            let point = &self.job.points[at];
+            let is_in = (point.direction == Direction::In) != is_mirrored;
+            (point.node, &point.netns, &point.interface, is_in)
+        };
+        let places: BTreeMap<_, _> = (0..self.job.points.len()).map(|at| (place(at, false), at)).collect();
+        let mirror = |at: usize| places.get(&place(at, true)).copied();
+        Legs::new(self.timeline, settled.iter().map(|one| self.member(one)), mirror, row)
     }
 
     fn carriers(&self, settled: &[Settled]) -> Carriers {
@@ -168,7 +180,7 @@ impl Assembler<'_, '_> {
         PointName { node: self.job.nodes[known.node].name.clone(), interface: known.interface.clone() }
     }
 
-    fn path(&self, one: &Settled, leg_use: &LegUse, carriers: &Carriers) -> PathReport {
+    fn path(&self, one: &Settled, legs: &Legs, carriers: &Carriers) -> PathReport {
         let (_, plan) = self.course(one.conversation);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
         let (source, destination) = ends(&tuple);
@@ -182,7 +194,7 @@ impl Assembler<'_, '_> {
             translations: Vec::new(),
             totals: one.tally.totals,
             hops: self.hops(one, overlay, carriers),
-            losses: one.losses.iter().map(|loss| self.loss(one, loss, leg_use, carriers)).collect(),
+            losses: one.losses.iter().map(|loss| self.loss(one, loss, legs, carriers)).collect(),
         }
     }
 
@@ -222,19 +234,12 @@ impl Assembler<'_, '_> {
         hops.collect()
     }
 
-    fn loss(&self, one: &Settled, loss: &LegLoss, leg_use: &LegUse, carriers: &Carriers) -> Loss {
+    fn loss(&self, one: &Settled, loss: &LegLoss, legs: &Legs, carriers: &Carriers) -> Loss {
         let (_, plan) = self.course(one.conversation);
-        let (from, to) = points(plan, loss);
+        let (from, to) = self.member(one).leg(loss);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
-        let others = leg_use
-            .get(&(from, to))
-            .into_iter()
-            .flatten()
-            .filter(|(protocol, _)| **protocol != tuple.protocol);
-        let others = others.fold(Others::default(), |sum, (_, one)| Others {
-            passed: sum.passed + one.passed,
-            lost: sum.lost + one.lost,
-        });
+        let grain = &self.timeline.grains[one.conversation as usize];
+        let found = pattern::find(&self.member(one), loss, legs, grain);
         let mut before = plan.path.points.iter().take(loss.from as usize + 1).rev();
         let carriers = before.find_map(|&point| carriers.get(&(one.conversation, point)));
         let leg = Leg {
@@ -244,6 +249,7 @@ impl Assembler<'_, '_> {
             loss,
             destination: tuple.destination,
             carriers: carriers.unwrap_or(&NO_CARRIERS),
+            size_limit: found.size_limit,
         };
         Loss {
             from: self.name(from),
@@ -252,7 +258,7 @@ impl Assembler<'_, '_> {
             total: loss.total,
             confidence: loss.confidence,
             reason: None,
-            pattern: Some(pattern::find(loss, &protocol_name(tuple.protocol), others)),
+            pattern: Some(found.pattern),
             cause: (!self.network.is_unmapped()).then(|| cause::find(&leg)).flatten(),
             examples: loss
                 .missing
@@ -327,22 +333,7 @@ impl Assembler<'_, '_> {
     }
 }
 
-/// Adds what passed the legs of one path, on which `ended` segments were last seen at each point.
-fn add_passed(legs: &mut LegUse, points: &[usize], protocol: u8, ended: &[u64]) {
-    for (at, &from) in points.iter().enumerate() {
-        for (beyond, &to) in points.iter().enumerate().skip(at + 1) {
-            if let Some(protocols) = legs.get_mut(&(from, to)) {
-                protocols.entry(protocol).or_default().passed += ended[beyond..].iter().sum::<u64>();
-            }
-        }
-    }
-}
-
 /// The tunnel a report names where there are several.
 fn first(carriers: &BTreeSet<Overlay>) -> Option<OverlayReport> {
     carriers.first().map(|overlay| OverlayReport { kind: overlay.kind, id: overlay.id })
-}
-
-fn points(plan: &Plan, loss: &LegLoss) -> (usize, usize) {
-    (plan.path.points[loss.from as usize], plan.path.points[loss.to as usize])
 }

@@ -13,7 +13,6 @@ use crate::input::Job;
 use crate::losses::LegLoss;
 use crate::network::{Network, Role};
 use crate::path::Path;
-use crate::pattern;
 use crate::report::Cause;
 use crate::text::grouped;
 use crate::topology::{Interface, RouteType};
@@ -27,6 +26,8 @@ pub(crate) struct Leg<'l, 'a> {
     pub(crate) destination: IpAddr,
     /// The tunnels the packets were seen in at or before the leg.
     pub(crate) carriers: &'l BTreeSet<Overlay>,
+    /// Inner IP length of the longest segment that passed, where the pattern is that everything longer is lost.
+    pub(crate) size_limit: Option<u16>,
 }
 
 /// The cause the evidence supports best.
@@ -79,20 +80,20 @@ impl<'a> Leg<'_, 'a> {
 
     fn sizes(&self) -> Vec<String> {
         let LegLoss { missing, longest_passed, .. } = self.loss;
+        let longest_passed = self.size_limit.unwrap_or(*longest_passed);
         vec![
             format!("shortest lost: {} bytes (inner IP packet)", grouped(missing.shortest.into())),
-            format!("longest that passed: {} bytes", grouped((*longest_passed).into())),
+            format!("longest that passed: {} bytes", grouped(longest_passed.into())),
         ]
     }
 
     fn underlay(&self) -> Cause {
         let (from, to) = (self.loss.from, self.loss.to);
-        if pattern::is_size(self.loss) {
+        if let Some(limit) = self.size_limit {
             let mtu = |at| {
                 format!("{} {} MTU {}", self.node_name(at), self.interface(at), grouped(self.mtu(at).into()))
             };
-            let largest =
-                format!("largest inner packet that arrived {}", grouped(self.loss.longest_passed.into()));
+            let largest = format!("largest inner packet that arrived {}", grouped(limit.into()));
             let evidence = vec![mtu(from), mtu(to), largest];
             return cause("mtu_black_hole", "MTU black hole on the underlay", evidence);
         }
@@ -115,7 +116,7 @@ impl<'a> Leg<'_, 'a> {
     fn tunnel_entry(&self) -> Cause {
         let mtu = self.mtu(self.loss.to);
         let name = self.interface(self.loss.to);
-        if pattern::is_size(self.loss) || u32::from(self.loss.missing.shortest) > mtu {
+        if self.size_limit.is_some() || u32::from(self.loss.missing.shortest) > mtu {
             let mut evidence = self.sizes();
             evidence.push(format!("MTU of {name}: {}", grouped(mtu.into())));
             let text = format!(

@@ -12,6 +12,7 @@ use crate::infer::Inference;
 use crate::input::{BatchError, Job, JobError, Slice};
 use crate::judge::Court;
 use crate::network::Network;
+use crate::pattern::Timeline;
 use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
@@ -148,7 +149,8 @@ impl Correlator {
             }
         }
         plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
-        let findings = run::run(&Court::new(&job, &plans, &coverage), partitions);
+        let timeline = Timeline::new(job.window, &flows);
+        let findings = run::run(&Court::new(&job, &plans, &coverage, &timeline), partitions);
         Assembler {
             job: &job,
             network: &network,
@@ -156,6 +158,7 @@ impl Correlator {
             coverage: &coverage,
             plans: &plans,
             clocks: &clocks,
+            timeline: &timeline,
         }
         .outcome(findings)
     }

@@ -6,6 +6,7 @@ use lastseen_packet::Segment;
 use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, SipKey, protocol};
 
 use crate::bytes_seen::{Arrival, BytesSeen};
+use crate::class::Class;
 use crate::clock::Clocks;
 use crate::domain::Domain;
 use crate::input::Job;
@@ -33,14 +34,15 @@ pub(crate) struct Flow {
     pub(crate) segments: u64,
     pub(crate) packets: u64,
     octets: u64,
-    first: i64,
-    last: i64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
     flags: u8,
     retransmissions: u64,
     out_of_order: u64,
     length: (u32, u32),
     /// Lowest and highest.
     pub(crate) ttl: (u8, u8),
+    class: Class,
 }
 
 /// All flows of a run.
@@ -88,6 +90,7 @@ impl Flows {
         flow.flags |= row.tcp_flags;
         flow.length = (flow.length.0.min(row.ip_length), flow.length.1.max(row.ip_length));
         flow.ttl = (flow.ttl.0.min(row.ttl), flow.ttl.1.max(row.ttl));
+        flow.class.add(row.traffic_class);
     }
 
     /// Puts first and last times onto the coordinator's clock.
@@ -114,6 +117,21 @@ impl Flows {
                 Arrival::Retransmission => flow.retransmissions += 1,
             }
         }
+    }
+
+    /// DSCP and ECN of every conversation, as the first point of its path saw them.
+    pub(crate) fn classes(&self, position: impl Fn(u32, u16) -> Option<u32>) -> Vec<Class> {
+        let mut nearest = vec![(u32::MAX, Class::default()); self.conversations.len()];
+        for flow in self.all.iter().filter(|flow| flow.packets > 0) {
+            let at = position(flow.conversation, flow.point).unwrap_or(u32::MAX - 1);
+            let known = &mut nearest[flow.conversation as usize];
+            match at.cmp(&known.0) {
+                std::cmp::Ordering::Less => *known = (at, flow.class),
+                std::cmp::Ordering::Equal => known.1.merge(flow.class),
+                std::cmp::Ordering::Greater => {}
+            }
+        }
+        nearest.into_iter().map(|(_, class)| class).collect()
     }
 
     /// The records by point, then by tuple.
@@ -144,6 +162,7 @@ impl Flow {
             out_of_order: 0,
             length: (u32::MAX, 0),
             ttl: (u8::MAX, 0),
+            class: Class::default(),
         }
     }
 

@@ -12,6 +12,7 @@
 
 use crate::coverage::Coverage;
 use crate::input::{Job, Window};
+use crate::pattern::Timeline;
 use crate::plan::{Course, Plan, Plans};
 use crate::sighting::Sighting;
 use crate::tally::{Missing, Tally};
@@ -32,13 +33,14 @@ pub(crate) struct Court<'a> {
     window: Window,
     recorded_to: i64,
     bound: i64,
+    timeline: &'a Timeline,
 }
 
 impl<'a> Court<'a> {
-    pub(crate) fn new(job: &Job, plans: &'a Plans, coverage: &'a [Coverage]) -> Self {
+    pub(crate) fn new(job: &Job, plans: &'a Plans, coverage: &'a [Coverage], timeline: &'a Timeline) -> Self {
         let bound = job.guard_nanos.max(SETTLE_NANOS);
         let recorded_to = job.window.end_nanos.saturating_add(job.guard_nanos);
-        Self { plans, coverage, window: job.window, recorded_to, bound }
+        Self { plans, coverage, window: job.window, recorded_to, bound, timeline }
     }
 
     /// Judges all sightings of one identity in one conversation, in order of time.
@@ -103,7 +105,8 @@ impl Case<'_, '_> {
             tally.totals.duplicated += 1;
             return;
         }
-        self.count_hops(copy, tally);
+        let bin = self.court.timeline.bin(self.evidence.owner, copy.first);
+        self.count_hops(copy, bin, tally);
         if self.plan.is_uncompared {
             return;
         }
@@ -116,13 +119,13 @@ impl Case<'_, '_> {
         } else if self.court.recorded_to.saturating_sub(copy.last) < SETTLE_NANOS {
             tally.totals.in_flight += 1;
         } else {
-            self.decide_missing(copy, later, tally, missing);
+            self.decide_missing((copy, bin), later, tally, missing);
         }
     }
 
     fn decide_missing(
         &self,
-        copy: &Trajectory,
+        (copy, bin): (&Trajectory, u16),
         later: u32,
         tally: &mut Tally,
         missing: &mut impl FnMut(Missing),
@@ -134,20 +137,18 @@ impl Case<'_, '_> {
             tally.totals.ambiguous += 1;
         } else {
             let record = self.record(copy, testify);
-            tally.miss(copy.reach(), record);
+            tally.miss(copy.reach(), record, self.evidence, bin);
             missing(record);
         }
     }
 
-    fn count_hops(&self, copy: &Trajectory, tally: &mut Tally) {
+    fn count_hops(&self, copy: &Trajectory, bin: u16, tally: &mut Tally) {
         let mut left = copy.mask;
         while left != 0 {
             tally.hops[left.trailing_zeros() as usize].seen += 1;
             left &= left - 1;
         }
-        let end = &mut tally.hops[copy.reach() as usize];
-        end.ended += 1;
-        end.longest_ended = end.longest_ended.max(self.evidence.ip_length);
+        tally.hops[copy.reach() as usize].end(self.evidence, bin);
         for &(at, point) in &self.plan.dirty {
             let rate = self.court.coverage[point].miss_rate(copy.first, copy.first);
             tally.hops[usize::from(at)].doubt(rate);

@@ -12,6 +12,7 @@
 mod assemble;
 mod bytes_seen;
 mod cause;
+mod class;
 mod clock;
 mod correlator;
 mod coverage;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::delay::Delays;
+use crate::pattern::Profile;
 use crate::report::SegmentTotals;
+use crate::sighting::Sighting;
 
 /// Examples kept per loss.
 const EXAMPLES: usize = 5;
@@ -32,6 +34,8 @@ pub(crate) struct MissingTally {
     pub(crate) shortest: u16,
     pub(crate) longest: u16,
     pub(crate) examples: Vec<Missing>,
+    /// What they are like.
+    pub(crate) profile: Profile,
 }
 
 /// What one position of the path saw.
@@ -43,6 +47,8 @@ pub(crate) struct HopTally {
     /// Inner IP length of the longest segment last seen here.
     pub(crate) longest_ended: u16,
     pub(crate) delays: Delays,
+    /// What the segments last seen here are like.
+    pub(crate) profile: Option<Box<Profile>>,
     blind: u64,
 }
 
@@ -63,8 +69,11 @@ impl Tally {
         Self { hops: vec![HopTally::default(); hops], ..Self::default() }
     }
 
-    pub(crate) fn miss(&mut self, from: u32, missing: Missing) {
-        self.missing.entry((from as u8, missing.testify)).or_default().add(missing);
+    /// Counts a segment, which was sent in bin `time`, as missing after position `from`.
+    pub(crate) fn miss(&mut self, from: u32, missing: Missing, segment: &Sighting, time: u16) {
+        let tally = self.missing.entry((from as u8, missing.testify)).or_default();
+        tally.add(missing);
+        tally.profile.add(segment, time);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -80,6 +89,14 @@ impl Tally {
 }
 
 impl HopTally {
+    /// Counts a segment, which was sent in bin `time`, as last seen here.
+    #[inline]
+    pub(crate) fn end(&mut self, segment: &Sighting, time: u16) {
+        self.ended += 1;
+        self.longest_ended = self.longest_ended.max(segment.ip_length);
+        self.profile.get_or_insert_default().add(segment, time);
+    }
+
     /// Adds the share of packets the hop missed when a segment passed.
     pub(crate) fn doubt(&mut self, rate: f64) {
         self.blind += (rate * RATE_UNIT) as u64;
@@ -96,6 +113,9 @@ impl HopTally {
         self.longest_ended = self.longest_ended.max(other.longest_ended);
         self.blind += other.blind;
         self.delays.merge(&other.delays);
+        if let Some(theirs) = &other.profile {
+            self.profile.get_or_insert_default().merge(theirs);
+        }
     }
 }
 
@@ -115,6 +135,7 @@ impl MissingTally {
         self.shortest = if self.count == 0 { other.shortest } else { self.shortest.min(other.shortest) };
         self.longest = self.longest.max(other.longest);
         self.count += other.count;
+        self.profile.merge(&other.profile);
         other.examples.iter().for_each(|&missing| self.keep(missing));
     }
 

@@ -176,7 +176,7 @@ fn only_the_protocol_that_is_filtered_is_lost() {
     let pattern = outcome.report.paths[0].losses[0].pattern.clone().unwrap();
     assert_eq!(
         (pattern.kind.as_ref(), pattern.text.as_str()),
-        ("protocol", "only udp: 50 segments of other protocols passed here")
+        ("protocol", "all 50 are udp; none of 50 of other protocols was lost")
     );
 }
 
