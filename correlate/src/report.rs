@@ -140,12 +140,32 @@ pub struct DropReason {
 }
 
 /// What sets the lost apart from the delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pattern {
-    /// `size`, `all`, `protocol` or `none`.
+    /// The trait they share: `protocol`, `fragment`, `flag`, `dscp`, `ecn`, `size`, `burst`, `period`, `port`,
+    /// `destination`, `source`, `flow` or `direction`. `all` if nothing passed, `none` if no trait sets them apart.
     pub kind: Cow<'static, str>,
     /// In words.
     pub text: String,
+    /// The counts behind it. Absent for `all` and `none`.
+    pub support: Option<PatternSupport>,
+}
+
+/// How many segments of a leg speak for a pattern and how many against it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PatternSupport {
+    /// Lost, and have the trait.
+    pub lost_with: u64,
+    /// Lost all the same.
+    pub lost_without: u64,
+    /// Have the trait and passed.
+    pub passed_with: u64,
+    /// Passed, and have it not.
+    pub passed_without: u64,
+    /// Paths with a loss that were counted together: all of the leg, or 1 for this path alone.
+    pub paths: u64,
+    /// Chance that any trait of the kind splits them as clearly if it has nothing to do with the loss, 0 to 1.
+    pub chance: f64,
 }
 
 /// A likely cause and what speaks for it.

@@ -98,7 +98,11 @@ fn a_trait_is_found_where_it_is_lost_and_not_where_others_are_lost_as_well() {
         }),
         ("flag", "all 40 are acknowledgments without data; none of 960 others was lost", |n, special| {
             sent(
-                tcp(n, if n % 2 == 0 { ACK } else { PSH_ACK }, if special { 0 } else { 1 + n % 1400 }),
+                tcp(
+                    n,
+                    if n.is_multiple_of(2) { ACK } else { PSH_ACK },
+                    if special { 0 } else { 1 + n % 1400 },
+                ),
                 n * 9,
                 special,
             )
@@ -172,13 +176,13 @@ fn a_trait_is_found_where_it_is_lost_and_not_where_others_are_lost_as_well() {
         let found = pattern(&run(1000, |n| make(n, is_special(n))));
         assert_eq!(found, (kind.to_owned(), text.to_owned()));
         // As many are lost, and have nothing in common with each other.
-        let shuffled = |n: u32| scatter(n) % 25 == 0;
+        let shuffled = |n: u32| scatter(n).is_multiple_of(25);
         let other = run(1000, |n| Sent { is_lost: shuffled(n), ..make(n, is_special(n)) });
         assert!(patterns(&other).iter().all(|one| one.kind == "none"), "{text}: {:?}", patterns(&other));
     }
 }
 
-/// The finaliser of SplitMix64, upper half.
+/// The finaliser of `SplitMix64`, upper half.
 fn scatter(n: u32) -> u32 {
     let mut mixed = (u64::from(n) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -230,11 +234,15 @@ fn what_recurs_is_a_period() {
 #[test]
 fn a_way_that_loses_while_the_way_back_does_not_is_a_direction() {
     let outcome = run(2000, |n| {
-        let is_back = n % 2 == 0;
+        let is_back = n.is_multiple_of(2);
         let port = 40_000 + (n % 6) as u16;
         Sent {
             is_back,
-            ..sent(with_ports(Packet::udp(n, 100), port, 53), n * 4, !is_back && scatter(n) % 15 == 0)
+            ..sent(
+                with_ports(Packet::udp(n, 100), port, 53),
+                n * 4,
+                !is_back && scatter(n).is_multiple_of(15),
+            )
         }
     });
     let losses = patterns(&outcome);
@@ -248,8 +256,10 @@ fn a_way_that_loses_while_the_way_back_does_not_is_a_direction() {
         );
     }
     // Where both ways lose alike there is none.
-    let both =
-        run(2000, |n| Sent { is_back: n % 2 == 0, ..sent(Packet::udp(n, 100), n * 4, scatter(n) % 15 == 0) });
+    let both = run(2000, |n| Sent {
+        is_back: n.is_multiple_of(2),
+        ..sent(Packet::udp(n, 100), n * 4, scatter(n).is_multiple_of(15))
+    });
     assert!(patterns(&both).iter().all(|one| one.kind == "none"), "{:?}", patterns(&both));
 }
 
@@ -284,11 +294,14 @@ fn flows_to_one_prefix_share_it_and_a_stray_loss_elsewhere_has_no_part_in_it() {
     });
     let found = patterns(&outcome);
     assert_eq!(found.len(), 21);
-    let text =
-        "1,000 of 1,001 lost here on 21 paths go to 10.244.1.128/26; of 1,000 to other addresses 1 was lost";
+    let text = "1,000 of 1,001 lost here on 21 paths go to 10.244.1.128/26; of 1,000 to other addresses one was lost";
     let alike = found.iter().filter(|one| (one.kind.as_ref(), one.text.as_str()) == ("destination", text));
     assert_eq!(alike.count(), 20, "{found:#?}");
-    assert_eq!(found[20].kind, "none");
+    let support = found[0].support.expect("counts");
+    assert_eq!((support.lost_with, support.lost_without, support.paths), (1000, 1, 21));
+    assert_eq!((support.passed_with, support.passed_without), (0, 999));
+    assert!(support.chance < 1e-100, "{}", support.chance);
+    assert_eq!((found[20].kind.as_ref(), found[20].support), ("none", None));
 }
 
 #[test]
@@ -310,7 +323,7 @@ fn losses_at_random_have_no_pattern() {
         let flows = [1, 2, 6, 25][case as usize / 4 % 4];
         let outcome = run(300, |n| {
             let flow = dice(n, 0) % flows;
-            let packet = if flow % 2 == 0 {
+            let packet = if flow.is_multiple_of(2) {
                 tcp(n, [ACK, PSH_ACK, SYN, RST][(dice(n, 1) % 4) as usize], dice(n, 2) % 1449)
             } else {
                 Packet::udp(n, 20 + dice(n, 2) % 1400)
@@ -323,7 +336,7 @@ fn losses_at_random_have_no_pattern() {
             Sent {
                 ends: (10, 10 + (flow % 4) as u8),
                 is_back: flow % 5 == 4,
-                ..sent(packet, time, dice(n, 4) % one_in == 0)
+                ..sent(packet, time, dice(n, 4).is_multiple_of(one_in))
             }
         });
         found.extend(

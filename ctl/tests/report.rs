@@ -76,6 +76,7 @@ fn mtu_loss() -> Loss {
         pattern: Some(Pattern {
             kind: "size".into(),
             text: "all 37 are 1,500 bytes or longer; every shorter one arrived".into(),
+            support: None,
         }),
         cause: Some(Cause {
             code: "mtu_black_hole".into(),

@@ -25,9 +25,10 @@ pub(crate) use profile::Profile;
 pub(crate) use timeline::{Grain, Timeline};
 
 use candidate::{Candidate, Holders, Kind, choose};
+use chance::Split;
 
 use crate::losses::LegLoss;
-use crate::report::Pattern;
+use crate::report::{Pattern, PatternSupport};
 use crate::text::{grouped, segments};
 
 /// The pattern of a loss, and what the cause wants to know of it.
@@ -83,13 +84,24 @@ fn pattern(trait_: &Candidate, paths: u64) -> Pattern {
     let others = match split.lost_without {
         0 if *kind == Kind::Size => format!("every {rest} one arrived"),
         0 => format!("none of {} {rest} was lost", grouped(others)),
-        lost => format!("of {} {rest} {} was lost", grouped(others), grouped(lost)),
+        1 => format!("of {} {rest} one was lost", grouped(others)),
+        lost => format!("of {} {rest} {} were lost", grouped(others), grouped(lost)),
     };
     let alike = match split.passed_with {
         0 => String::new(),
         passed => format!("; {} like them arrived", grouped(passed)),
     };
-    Pattern { kind: kind.name().into(), text: format!("{subject} {what}; {others}{alike}") }
+    Pattern {
+        kind: kind.name().into(),
+        text: format!("{subject} {what}; {others}{alike}"),
+        support: Some(support(trait_, paths)),
+    }
+}
+
+fn support(trait_: &Candidate, paths: u64) -> PatternSupport {
+    let Split { lost_with, lost_without, passed_with, passed_without } = trait_.split;
+    let chance = trait_.ln_chance().exp().min(1.0);
+    PatternSupport { lost_with, lost_without, passed_with, passed_without, paths, chance }
 }
 
 /// Nothing sets the lost apart.
@@ -99,6 +111,7 @@ fn none(loss: &LegLoss) -> Pattern {
         return Pattern {
             kind: "all".into(),
             text: format!("nothing passed: all {} are lost", segments(count)),
+            support: None,
         };
     }
     let text = if count == 1 {
@@ -107,7 +120,7 @@ fn none(loss: &LegLoss) -> Pattern {
         let passed = grouped(loss.passed);
         format!("nothing sets them apart from the {passed} that arrived: {}", lengths(loss))
     };
-    Pattern { kind: "none".into(), text }
+    Pattern { kind: "none".into(), text, support: None }
 }
 
 fn lengths(loss: &LegLoss) -> String {

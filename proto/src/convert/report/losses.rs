@@ -1,6 +1,6 @@
 //! Where segments were lost, why, and which.
 
-use lastseen_correlate::report::{Cause, DropReason, Loss, LostPacket, Pattern, PointName};
+use lastseen_correlate::report::{Cause, DropReason, Loss, LostPacket, Pattern, PatternSupport, PointName};
 
 use super::{each, try_each};
 use crate::convert::{ConvertError, nanos, timestamp};
@@ -8,8 +8,29 @@ use crate::v1;
 
 same_fields!(PointName, PointName, node, interface);
 same_fields!(DropReason, DropReason, code, source, location);
-same_fields!(Pattern, Pattern, kind, text);
+same_fields!(
+    PatternSupport,
+    PatternSupport,
+    lost_with,
+    lost_without,
+    passed_with,
+    passed_without,
+    paths,
+    chance
+);
 same_fields!(Cause, Cause, code, text, evidence);
+
+impl From<Pattern> for v1::Pattern {
+    fn from(pattern: Pattern) -> Self {
+        Self { kind: pattern.kind.into(), text: pattern.text, support: pattern.support.map(Into::into) }
+    }
+}
+
+impl From<v1::Pattern> for Pattern {
+    fn from(message: v1::Pattern) -> Self {
+        Self { kind: message.kind.into(), text: message.text, support: message.support.map(Into::into) }
+    }
+}
 
 impl From<Loss> for v1::Loss {
     fn from(loss: Loss) -> Self {

@@ -4,8 +4,8 @@ use lastseen_correlate::topology::{Direction, InterfaceKind};
 use lastseen_packet::observation::OverlayKind;
 
 use lastseen_correlate::report::{
-    Cause, DropReason, Hop, Loss, LostPacket, NodeReport, OverlayReport, PathReport, Pattern, PointName,
-    Translation,
+    Cause, DropReason, Hop, Loss, LostPacket, NodeReport, OverlayReport, PathReport, Pattern, PatternSupport,
+    PointName, Translation,
 };
 
 use super::*;
@@ -64,7 +64,18 @@ fn report() -> Report {
         total: 2,
         confidence: 0.5,
         reason: Some(DropReason { code: "a".into(), source: "b".into(), location: "c".into() }),
-        pattern: Some(Pattern { kind: "size".into(), text: "d".into() }),
+        pattern: Some(Pattern {
+            kind: "size".into(),
+            text: "d".into(),
+            support: Some(PatternSupport {
+                lost_with: 1,
+                lost_without: 2,
+                passed_with: 3,
+                passed_without: 4,
+                paths: 5,
+                chance: 0.25,
+            }),
+        }),
         cause: Some(Cause { code: "mtu_black_hole".into(), text: "e".into(), evidence: vec!["f".into()] }),
         examples: vec![lost()],
     };
