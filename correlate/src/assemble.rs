@@ -153,7 +153,8 @@ impl Assembler<'_, '_> {
         };
         let place = |at: usize, is_mirrored: bool| {
             let point = &self.job.points[at];
-            let is_in = (point.direction == Direction::In) != is_mirrored;
+            // A point of both directions is its own mirror.
+            let is_in = point.direction.map(|direction| (direction == Direction::In) != is_mirrored);
             (point.node, &point.netns, &point.interface, is_in)
         };
         let places: BTreeMap<_, _> = (0..self.job.points.len()).map(|at| (place(at, false), at)).collect();
