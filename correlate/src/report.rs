@@ -160,7 +160,7 @@ pub struct Cause {
 }
 
 /// One lost segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LostPacket {
     /// First sighting, Unix nanoseconds on the coordinator's clock.
     pub first_seen_nanos: i64,
@@ -186,6 +186,8 @@ pub struct LostPacket {
     pub missing_at: Option<PointName>,
     /// Where it was seen, in order.
     pub trajectory: Vec<PointName>,
+    /// That it was lost and not missed by all later points, 0 to 1.
+    pub confidence: f64,
 }
 
 /// Segments lost on one leg.
