@@ -52,17 +52,22 @@ fn lab_of(packets: &[Sent], drops: &[(usize, u64)]) -> Lab {
     lab
 }
 
-/// The totals without and with one sighting more, of a chosen packet at the point after the last that saw it. Absent
-/// if that is no fair comparison.
-fn with_a_further_sighting(
-    mut packets: Vec<Sent>,
-    chosen: prop::sample::Index,
-    drops: &[(usize, u64)],
-) -> Option<(SegmentTotals, SegmentTotals)> {
-    // Distinct identities: with copies an added sighting may as well be one copy more.
+/// Distinct identities: with copies an added sighting may as well be one copy more.
+fn distinct(mut packets: Vec<Sent>) -> Vec<Sent> {
     for (at, packet) in packets.iter_mut().enumerate() {
         packet.identity = at as u32;
     }
+    packets
+}
+
+/// The totals without and with one sighting more, of a chosen packet at the point after the last that saw it. Absent
+/// if that is no fair comparison.
+fn with_a_further_sighting(
+    packets: Vec<Sent>,
+    chosen: prop::sample::Index,
+    drops: &[(usize, u64)],
+) -> Option<(SegmentTotals, SegmentTotals)> {
+    let mut packets = distinct(packets);
     let before = lab_of(&packets, drops).run().report.totals;
     let at = chosen.index(packets.len());
     let packet = packets[at].clone();
@@ -149,7 +154,7 @@ proptest! {
         millis in 0..10_000_i64,
         drops in drops(),
     ) {
-        let mut packets = packets;
+        let mut packets = distinct(packets);
         // The first sighting at a point puts it on the path, and those between it and the others off it.
         packets[0].mask |= 1;
         let Sent { is_back, is_tcp, .. } = packets[0];
