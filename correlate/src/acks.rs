@@ -93,7 +93,11 @@ impl Log {
         if row.marks & lastseen_packet::observation::marks::TCP_TIMESTAMPS != 0 {
             let stamp = (time, row.ts_value);
             let [first, last] = self.stamps.get_or_insert([stamp; 2]);
-            (*first, *last) = ((*first).min(stamp), (*last).max(stamp));
+            if stamp > *last {
+                *last = stamp;
+            } else if stamp < *first {
+                *first = stamp;
+            }
         }
         let mut made = 0;
         let ack = Ack { time, number: row.tcp_ack, echo: row.ts_echo };

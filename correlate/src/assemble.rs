@@ -67,7 +67,8 @@ impl Assembler<'_, '_> {
                 .collect()
         };
         let uncompared = self.uncompared(&settled);
-        let doubts = doubts::notes(self, &settled);
+        let doubts = doubts::doubts(self, &settled);
+        let weak_words = doubts::notes(self, &settled, &doubts);
         let leg_use = self.leg_use(&settled);
         settled.sort_by_key(|one| self.badness(one));
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
@@ -90,11 +91,12 @@ impl Assembler<'_, '_> {
         report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
         report.notes.extend(notes::uncompared(&report, uncompared));
-        report.notes.extend(doubts);
+        report.notes.extend(weak_words);
         Outcome {
             omitted_lost: totals.lost - lost.len() as u64,
             flows: self.flows.records(self.job),
             lost,
+            doubts,
             report,
         }
     }

@@ -10,7 +10,10 @@ pub(crate) enum Arrival {
     /// Starts at or beyond the highest byte seen.
     InOrder,
     /// Starts before the highest byte seen and brings new bytes.
-    OutOfOrder,
+    OutOfOrder {
+        /// And some that were seen before.
+        overlaps: bool,
+    },
     /// Every byte was seen before.
     Retransmission,
 }
@@ -22,35 +25,23 @@ pub(crate) struct BytesSeen {
 }
 
 impl BytesSeen {
-    /// Whether any byte of a segment was seen before.
-    pub(crate) fn touches(&self, seq: u32, length: u32) -> bool {
-        let (range, highest) = self.place(seq, length);
-        let is_beyond = range.0 >= highest;
-        !is_beyond && {
-            let at = self.ranges.partition_point(|known| known.1 <= range.0);
-            self.ranges.get(at).is_some_and(|known| known.0 < range.1)
-        }
-    }
-
-    /// The range of a segment, and the highest byte seen. Sequence numbers wrap: each is placed nearest to that.
-    fn place(&self, seq: u32, length: u32) -> ((i64, i64), i64) {
+    /// Takes the next segment in time. Sequence numbers wrap: each is placed nearest to the highest byte seen.
+    pub(crate) fn add(&mut self, seq: u32, length: u32) -> Arrival {
         let highest = self.ranges.last().map_or(i64::from(seq), |range| range.1);
         let distance = seq.wrapping_sub(highest as u32) as i32;
         let start = highest + i64::from(distance);
-        ((start, start + i64::from(length)), highest)
-    }
-
-    /// Takes the next segment in time.
-    pub(crate) fn add(&mut self, seq: u32, length: u32) -> Arrival {
-        let (range, highest) = self.place(seq, length);
+        let range = (start, start + i64::from(length));
         let at = self.ranges.partition_point(|known| known.1 < range.0);
         let is_known = self.ranges.get(at).is_some_and(|known| known.0 <= range.0 && range.1 <= known.1);
         if is_known {
             return Arrival::Retransmission;
         }
-        let in_order = range.0 >= highest;
+        let in_order = start >= highest;
+        // What only touches a range shares no byte with it.
+        let near = self.ranges[at..].iter().take_while(|known| known.0 < range.1);
+        let overlaps = !in_order && near.into_iter().any(|known| range.0 < known.1);
         self.merge(at, range);
-        if in_order { Arrival::InOrder } else { Arrival::OutOfOrder }
+        if in_order { Arrival::InOrder } else { Arrival::OutOfOrder { overlaps } }
     }
 
     fn merge(&mut self, at: usize, range: (i64, i64)) {
@@ -86,13 +77,12 @@ mod tests {
         let base = u32::MAX - 150;
         assert_eq!(seen.add(base, 100), Arrival::InOrder);
         assert_eq!(seen.add(base.wrapping_add(200), 100), Arrival::InOrder);
-        assert_eq!(seen.add(base.wrapping_add(100), 100), Arrival::OutOfOrder);
+        assert_eq!(seen.add(base.wrapping_add(100), 100), Arrival::OutOfOrder { overlaps: false });
         assert_eq!(seen.add(base.wrapping_add(150), 100), Arrival::Retransmission);
         assert_eq!(seen.add(base.wrapping_add(300), 10), Arrival::InOrder);
         assert_eq!(seen.ranges.len(), 1);
-        assert!(seen.touches(base.wrapping_add(250), 100));
-        assert!(!seen.touches(base.wrapping_add(310), 100));
-        assert!(!seen.touches(base.wrapping_sub(100), 100));
+        assert_eq!(seen.add(base.wrapping_sub(100), 100), Arrival::OutOfOrder { overlaps: false });
+        assert_eq!(seen.add(base.wrapping_sub(200), 150), Arrival::OutOfOrder { overlaps: true });
     }
 
     #[test]

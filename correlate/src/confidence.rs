@@ -9,7 +9,7 @@ use crate::input::Job;
 use crate::sandwich::MissRate;
 
 /// A segment that only points with measured misses testify to is called lost from this confidence on.
-pub const LEAST_CONFIDENCE: f64 = 0.95;
+pub const LEAST_CONFIDENCE: f64 = 0.99;
 
 /// What the points that testify to a missing segment are worth together.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::assemble::{Assembler, Settled};
 use crate::confidence::LEAST_CONFIDENCE;
+use crate::report::Doubt;
 use crate::text::grouped;
 use crate::topology::Direction;
 
@@ -13,21 +14,8 @@ const NOTES: usize = 20;
 /// A point with a smaller share of misses is not worth a note.
 const WORTH_NOTING: f64 = 0.001;
 
-/// A line each, the worst first.
-pub(crate) fn notes(found: &Assembler<'_, '_>, settled: &[Settled]) -> Vec<String> {
-    let mut notes = doubted(found, settled);
-    notes.extend(missing_points(found));
-    let acknowledged: u64 = settled.iter().map(|one| one.tally.acknowledged).sum();
-    if acknowledged > 0 {
-        notes.push(format!(
-            "{} segments were acknowledged though later points did not see them: delivered",
-            grouped(acknowledged)
-        ));
-    }
-    notes
-}
-
-fn doubted(found: &Assembler<'_, '_>, settled: &[Settled]) -> Vec<String> {
+/// What was doubted, by leg, most segments first.
+pub(crate) fn doubts(found: &Assembler<'_, '_>, settled: &[Settled]) -> Vec<Doubt> {
     let mut legs: BTreeMap<(usize, usize), (u64, f64)> = BTreeMap::new();
     for one in settled {
         let points = &found.course(one.conversation).1.path.points;
@@ -39,22 +27,41 @@ fn doubted(found: &Assembler<'_, '_>, settled: &[Settled]) -> Vec<String> {
     }
     let mut legs: Vec<_> = legs.into_iter().collect();
     legs.sort_by_key(|(leg, (count, _))| (std::cmp::Reverse(*count), *leg));
-    let note = |((from, to), (count, confidence)): ((usize, usize), (u64, f64))| {
-        format!(
-            "{} segments are missing from {} on, which is known to miss some: {:.0} % sure that they were lost, less than \
-             the {:.0} % a loss needs; not called lost",
-            grouped(count),
-            leg_name(found, from, to),
-            (confidence / count as f64 * 100.0).floor(),
-            LEAST_CONFIDENCE * 100.0
-        )
+    let doubt = |((from, to), (count, sum)): ((usize, usize), (u64, f64))| Doubt {
+        from: found.name(from),
+        to: found.name(to),
+        count,
+        confidence: sum / count as f64,
     };
-    legs.into_iter().take(NOTES).map(note).collect()
+    legs.into_iter().map(doubt).collect()
 }
 
-fn leg_name(found: &Assembler<'_, '_>, from: usize, to: usize) -> String {
-    let (from, to) = (found.name(from), found.name(to));
-    format!("{} {} → {} {}", from.node, from.interface, to.node, to.interface)
+/// A line each, the worst first.
+pub(crate) fn notes(found: &Assembler<'_, '_>, settled: &[Settled], doubts: &[Doubt]) -> Vec<String> {
+    let mut notes: Vec<_> = doubts.iter().take(NOTES).map(doubted).collect();
+    notes.extend(missing_points(found));
+    let acknowledged: u64 = settled.iter().map(|one| one.tally.acknowledged).sum();
+    if acknowledged > 0 {
+        notes.push(format!(
+            "{} segments were acknowledged though later points did not see them: delivered",
+            grouped(acknowledged)
+        ));
+    }
+    notes
+}
+
+fn doubted(Doubt { from, to, count, confidence }: &Doubt) -> String {
+    format!(
+        "{} segments are missing from {} {} → {} {} on, which misses some: {:.0} % sure that they were lost, and a loss \
+         needs {:.0} %; not called lost",
+        grouped(*count),
+        from.node,
+        from.interface,
+        to.node,
+        to.interface,
+        (confidence * 100.0).floor(),
+        LEAST_CONFIDENCE * 100.0
+    )
 }
 
 fn missing_points(found: &Assembler<'_, '_>) -> Vec<String> {

@@ -120,15 +120,15 @@ impl Flows {
             if flow.key.protocol != protocol::TCP || length == 0 {
                 continue;
             }
-            let stream = streams.entry(sighting.owner).or_default();
-            if stream.touches(sighting.tcp_seq, length) && repeats.len() < REPEAT_LIMIT {
+            let arrival = streams.entry(sighting.owner).or_default().add(sighting.tcp_seq, length);
+            match arrival {
+                Arrival::InOrder => continue,
+                Arrival::OutOfOrder { .. } => flow.out_of_order += 1,
+                Arrival::Retransmission => flow.retransmissions += 1,
+            }
+            if arrival != (Arrival::OutOfOrder { overlaps: false }) && repeats.len() < REPEAT_LIMIT {
                 let Sighting { owner, tcp_seq: seq, time, point, .. } = *sighting;
                 repeats.push(Repeat { owner, seq, length, time, point });
-            }
-            match stream.add(sighting.tcp_seq, length) {
-                Arrival::InOrder => {}
-                Arrival::OutOfOrder => flow.out_of_order += 1,
-                Arrival::Retransmission => flow.retransmissions += 1,
             }
         }
     }

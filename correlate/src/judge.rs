@@ -168,11 +168,11 @@ impl Case<'_, '_> {
             return;
         }
         let points = &self.plan.path.points;
-        sandwich.count(points, self.course.active, copy);
         let is_end = copy.reach() as usize + 1 == points.len();
-        if is_end && self.evidence.payload_length() > 0 && self.court.proofs.acks.has(self.evidence.owner) {
-            sandwich.count_at(points, 1 << copy.reach(), copy);
-        }
+        let is_answered =
+            is_end && self.evidence.payload_length() > 0 && self.court.proofs.acks.has(self.evidence.owner);
+        let end = if is_answered { 1 << copy.reach() } else { 0 };
+        sandwich.count_at(points, end | self.course.active & copy.between(), copy);
     }
 
     /// An acknowledgment proves that the segment arrived, and points that would have seen another transmission of its

@@ -308,6 +308,20 @@ pub struct FlowRecord {
     pub maximum_ttl: u8,
 }
 
+/// Segments that are missing on a leg and are not called lost, because every point that testifies to them is known to
+/// miss some: counted as not observable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubt {
+    /// Last point that saw them.
+    pub from: PointName,
+    /// First point that should have.
+    pub to: PointName,
+    /// Segments.
+    pub count: u64,
+    /// That they were lost, 0 to 1: below [`crate::LEAST_CONFIDENCE`].
+    pub confidence: f64,
+}
+
 /// Everything a run gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -319,4 +333,6 @@ pub struct Outcome {
     pub lost: Vec<LostPacket>,
     /// Lost segments beyond that limit.
     pub omitted_lost: u64,
+    /// By leg, most segments first.
+    pub doubts: Vec<Doubt>,
 }

@@ -30,11 +30,14 @@ struct Count {
 }
 
 /// Counts by point and bin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sandwich {
     start: i64,
     width: i64,
+    bins_per_nano: f64,
     bins: usize,
+    points: usize,
+    /// By bin, then by point: a segment's counts lie together.
     counts: Vec<Count>,
 }
 
@@ -55,17 +58,17 @@ impl Sandwich {
         let most = (MOST_COUNTS / points).max(1) as i64;
         let width = BIN_NANOS.max(length / most + 1);
         let bins = (length / width + 1) as usize;
-        Self { start: job.window.start_nanos, width, bins, counts: vec![Count::default(); bins * points] }
+        Self {
+            start: job.window.start_nanos,
+            width,
+            bins_per_nano: (width as f64).recip(),
+            bins,
+            points,
+            counts: vec![Count::default(); bins * points],
+        }
     }
 
-    /// Counts a segment at the points between the first and the last that saw it. `points` are those of its path,
-    /// `active` the positions that are on it.
-    pub(crate) fn count(&mut self, points: &[usize], active: u32, copy: &Trajectory) {
-        let inner = ((1 << copy.reach()) - 1) & !((copy.mask & copy.mask.wrapping_neg()) * 2).wrapping_sub(1);
-        self.count_at(points, active & inner, copy);
-    }
-
-    /// Counts a segment that is known to have passed all of `positions`.
+    /// Counts a segment that is known to have passed all of `positions`. `points` are those of its path.
     pub(crate) fn count_at(&mut self, points: &[usize], positions: u32, copy: &Trajectory) {
         let mut left = positions;
         if left == 0 {
@@ -74,7 +77,7 @@ impl Sandwich {
         let bin = self.bin(copy.first);
         while left != 0 {
             let at = left.trailing_zeros();
-            let count = &mut self.counts[points[at as usize] * self.bins + bin];
+            let count = &mut self.counts[bin * self.points + points[at as usize]];
             count.passed = count.passed.saturating_add(1);
             count.missed += u32::from(copy.mask & 1 << at == 0);
             left &= left - 1;
@@ -82,7 +85,8 @@ impl Sandwich {
     }
 
     fn bin(&self, time: i64) -> usize {
-        let bin = time.saturating_sub(self.start).max(0) / self.width;
+        // A division of integers would be the slowest step of the count.
+        let bin = time.saturating_sub(self.start) as f64 * self.bins_per_nano;
         (bin as usize).min(self.bins - 1)
     }
 
@@ -93,17 +97,25 @@ impl Sandwich {
         }
     }
 
+    /// The counts of a point in the bins in which it neither dropped nor was blind, with the time of each bin.
+    fn of_point<'s>(
+        &'s self,
+        point: usize,
+        coverage: &'s Coverage,
+    ) -> impl Iterator<Item = (Count, (i64, i64))> + use<'s> {
+        let counts = (0..self.bins).map(move |bin| (self.counts[bin * self.points + point], self.span(bin)));
+        counts.filter(|(count, (start, end))| count.passed > 0 && coverage.is_clean(*start, *end))
+    }
+
     /// Bins in which a point that dropped nothing missed far more than it usually does.
     pub(crate) fn bursts(&self, coverage: &[Coverage]) -> Vec<Burst> {
         let rates = self.rates(coverage);
         let mut bursts = Vec::new();
-        for (point, counts) in self.counts.chunks(self.bins).enumerate().take(coverage.len()) {
-            let usual = rates[point].share();
-            for (bin, count) in counts.iter().enumerate().filter(|(_, count)| count.missed >= BURST) {
-                let (start, end) = self.span(bin);
-                let rate = f64::from(count.missed) / f64::from(count.passed);
-                let is_burst = count.passed >= ENOUGH && rate >= BURST_RATE.max(BURST_FACTOR * usual);
-                if is_burst && coverage[point].is_clean(start, end) {
+        for (point, known) in coverage.iter().enumerate().filter(|(point, _)| rates[*point].missed > 0) {
+            let least = BURST_RATE.max(BURST_FACTOR * rates[point].share());
+            for (Count { passed, missed }, (start, end)) in self.of_point(point, known) {
+                let rate = f64::from(missed) / f64::from(passed);
+                if passed >= ENOUGH && missed >= BURST && rate >= least {
                     bursts.push(Burst { point, start, end, rate });
                 }
             }
@@ -113,18 +125,15 @@ impl Sandwich {
 
     /// By point, over the time in which it neither dropped nor was blind.
     pub(crate) fn rates(&self, coverage: &[Coverage]) -> Vec<MissRate> {
-        let of_point = |(point, counts): (usize, &[Count])| {
-            let mut rate = MissRate { vouched: coverage[point].totals.received, ..MissRate::default() };
-            for (bin, count) in counts.iter().enumerate().filter(|(_, count)| count.passed > 0) {
-                let (start, end) = self.span(bin);
-                if coverage[point].is_clean(start, end) {
-                    rate.passed += u64::from(count.passed);
-                    rate.missed += u64::from(count.missed);
-                }
-            }
-            rate
+        let of_point = |(point, known): (usize, &Coverage)| {
+            let rate = MissRate { vouched: known.totals.received, ..MissRate::default() };
+            self.of_point(point, known).fold(rate, |rate, (count, _)| MissRate {
+                passed: rate.passed + u64::from(count.passed),
+                missed: rate.missed + u64::from(count.missed),
+                ..rate
+            })
         };
-        self.counts.chunks(self.bins).enumerate().take(coverage.len()).map(of_point).collect()
+        coverage.iter().enumerate().map(of_point).collect()
     }
 
     fn span(&self, bin: usize) -> (i64, i64) {
@@ -179,20 +188,37 @@ mod tests {
 
     fn table() -> Sandwich {
         let bins = 100;
-        Sandwich { start: 0, width: BIN_NANOS, bins, counts: vec![Count::default(); bins * 4] }
+        let bins_per_nano = (BIN_NANOS as f64).recip();
+        Sandwich {
+            start: 0,
+            width: BIN_NANOS,
+            bins_per_nano,
+            bins,
+            points: 4,
+            counts: vec![Count::default(); bins * 4],
+        }
     }
 
     fn copy(mask: u32, millis: i64) -> Trajectory {
         Trajectory { mask, first: millis * MS, last: millis * MS, is_extra: false }
     }
 
+    fn count(table: &mut Sandwich, points: &[usize], active: u32, copy: &Trajectory) {
+        table.count_at(points, active & copy.between(), copy);
+    }
+
     #[test]
     fn only_points_between_the_first_and_the_last_sighting_are_measured() {
         let mut table = table();
         for millis in 0..100 {
-            table.count(&[0, 1, 2, 3], 0b1111, &copy(if millis < 25 { 0b1011 } else { 0b1111 }, millis));
+            count(
+                &mut table,
+                &[0, 1, 2, 3],
+                0b1111,
+                &copy(if millis < 25 { 0b1011 } else { 0b1111 }, millis),
+            );
         }
-        table.count(&[0, 1, 2, 3], 0b1111, &copy(0b0001, 5));
+        count(&mut table, &[0, 1, 2, 3], 0b1111, &copy(0b0001, 5));
         let rates = table.rates(&vec![coverage(None); 4]);
         let counts: Vec<_> = rates.iter().map(|rate| (rate.passed, rate.missed)).collect();
         assert_eq!(counts, [(0, 0), (100, 0), (100, 25), (0, 0)]);
@@ -203,8 +229,8 @@ mod tests {
     #[test]
     fn what_was_missed_while_the_point_dropped_is_not_counted_against_it() {
         let mut table = table();
-        table.count(&[0, 1, 2], 0b111, &copy(0b101, 500));
-        table.count(&[0, 1, 2], 0b111, &copy(0b111, 2000));
+        count(&mut table, &[0, 1, 2], 0b111, &copy(0b101, 500));
+        count(&mut table, &[0, 1, 2], 0b111, &copy(0b111, 2000));
         let rates = table.rates(&[coverage(None), coverage(Some((450, 550))), coverage(None)]);
         assert_eq!((rates[1].passed, rates[1].missed), (1, 0));
     }
@@ -214,7 +240,7 @@ mod tests {
         let mut table = table();
         for millis in 0..4000 {
             let is_missed = (1000..1050).contains(&millis) && millis % 2 == 0 || millis % 400 == 0;
-            table.count(&[0, 1, 2], 0b111, &copy(if is_missed { 0b101 } else { 0b111 }, millis));
+            count(&mut table, &[0, 1, 2], 0b111, &copy(if is_missed { 0b101 } else { 0b111 }, millis));
         }
         let bursts = table.bursts(&vec![coverage(None); 3]);
         assert_eq!(bursts, [Burst { point: 1, start: 1000 * MS, end: 1050 * MS, rate: 0.5 }]);
