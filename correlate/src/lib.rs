@@ -53,7 +53,8 @@ pub use assemble::PATH_LIMIT;
 pub use confidence::LEAST_CONFIDENCE;
 pub use correlator::Correlator;
 pub use input::{
-    BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Window,
+    BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice,
+    SliceCounters, Window,
 };
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;

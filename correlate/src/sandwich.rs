@@ -177,10 +177,10 @@ mod tests {
     fn coverage(drops: Option<(i64, i64)>) -> Coverage {
         let mut coverage = Coverage::default();
         let clean = |start, end| Slice { start_nanos: start, end_nanos: end, ..Slice::default() };
-        coverage.add(clean(-1000 * MS, 20_000 * MS));
+        coverage.add(clean(-1000 * MS, 20_000 * MS), 0);
         if let Some((start, end)) = drops {
             let counters = SliceCounters { received: 10, kernel_drops: 10, ..SliceCounters::default() };
-            coverage.add(Slice { counters, ..clean(start * MS, end * MS) });
+            coverage.add(Slice { counters, ..clean(start * MS, end * MS) }, 0);
         }
         coverage.seal();
         coverage
