@@ -48,6 +48,8 @@ struct Sack {
 /// What one flow acknowledges at one point, and the timestamps it sends.
 #[derive(Clone, Debug, Default)]
 struct Log {
+    /// Time and number of the last of `acks`, here because every packet asks for it.
+    last: Option<(i64, u32)>,
     acks: Vec<Ack>,
     sacks: Vec<Sack>,
     /// Earliest and latest time with the timestamp sent then.
@@ -103,7 +105,8 @@ impl Log {
         let ack = Ack { time, number: row.tcp_ack, echo: row.ts_echo };
         // Neither order nor size of batches may change what is left once the log is sealed: only what comes later and
         // says no more is left out.
-        if !self.acks.last().is_some_and(|last| last.time <= time && !is_after(ack.number, last.number)) {
+        if self.last.is_none_or(|(last, number)| last > time || is_after(ack.number, number)) {
+            self.last = Some((time, ack.number));
             self.acks.push(ack);
             made += 1;
         }

@@ -1,12 +1,12 @@
 //! From trajectories to states.
 //!
 //! A segment is judged if the first point that saw it did so in the window, unless that is the only point of its path
-//! and nothing says that it went on: then it was compared with nothing, and the point only counts it. It is `delivered` if the last point of
-//! its path saw it. Otherwise every later point is asked whether it was capturing without drops when the segment could
-//! have passed: if none was, the segment is `not_observable`; else it is missing, and what the word of those that were is
-//! worth decides later whether it is `lost`. A drop event proves a loss whoever was capturing; an acknowledgment proves
-//! that a segment arrived and every later point missed it. A segment last seen so late that recording ended around it is
-//! `in_flight`.
+//! and nothing says that it went on: then it was compared with nothing, and the point only counts it. It is `delivered`
+//! if the last point of its path saw it. Otherwise every later point is asked whether it was capturing without drops
+//! when the segment could have passed: if none was, the segment is `not_observable`; else it is missing, and what the
+//! word of those that were is worth decides later whether it is `lost`. A drop event proves a loss whoever was
+//! capturing; an acknowledgment proves that a segment arrived and every later point missed it. A segment last seen so
+//! late that recording ended around it is `in_flight`.
 //!
 //! Of identical copies the missing ones are counted where they are missing, and which of them it was does not matter.
 //! Only where one copy belongs to the window and another does not, and time cannot tell which of them arrived, is even
