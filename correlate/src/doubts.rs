@@ -71,11 +71,12 @@ fn missing_points(found: &Assembler<'_, '_>) -> Vec<String> {
     let note = |(point, rate): (usize, &crate::sandwich::MissRate)| {
         let name = found.name(point);
         let direction = match found.job.points[point].direction {
-            Direction::In => "in",
-            Direction::Out => "out",
+            Some(Direction::In) => " in",
+            Some(Direction::Out) => " out",
+            None => "",
         };
         format!(
-            "{} {} {direction}: did not see {} of {} segments that are known to have passed it, though it reports no drops \
+            "{} {}{direction}: did not see {} of {} segments that are known to have passed it, though it reports no drops \
              for them",
             name.node,
             name.interface,
