@@ -8,9 +8,10 @@ use lastseen_packet::observation::Overlay;
 use crate::cause::{self, Leg};
 use crate::clock::Clocks;
 use crate::coverage::Coverage;
+use crate::doubts;
 use crate::flows::{Flows, view};
 use crate::input::{Job, SliceCounters};
-use crate::losses::{LegLoss, first_witness, settle};
+use crate::losses::{LegLoss, Settlement, Settler};
 use crate::network::{Network, Role};
 use crate::notes;
 use crate::pattern::{self, Legs, Member, Row, Timeline};
@@ -39,13 +40,14 @@ pub(crate) struct Assembler<'r, 'a> {
     pub(crate) plans: &'r Plans,
     pub(crate) clocks: &'r Clocks,
     pub(crate) timeline: &'r Timeline,
+    pub(crate) settler: Settler<'r>,
 }
 
 /// A conversation with its settled losses.
-struct Settled {
-    conversation: u32,
-    tally: Tally,
-    losses: Vec<LegLoss>,
+pub(crate) struct Settled {
+    pub(crate) conversation: u32,
+    pub(crate) tally: Tally,
+    pub(crate) settlement: Settlement,
 }
 
 /// Tunnels of the conversations that are listed, by conversation and point.
@@ -56,15 +58,17 @@ impl Assembler<'_, '_> {
         let mut settled = self.settle(findings.tallies);
         let totals = SegmentTotals::sum(settled.iter().map(|one| &one.tally.totals));
         let lost: Vec<_> = {
-            let tallies: BTreeMap<u32, &Tally> =
-                settled.iter().map(|one| (one.conversation, &one.tally)).collect();
+            let settled: BTreeMap<u32, &Settled> =
+                settled.iter().map(|one| (one.conversation, one)).collect();
             findings
                 .missing
                 .iter()
-                .filter_map(|missing| self.lost_packet(missing, tallies.get(&missing.conversation)?))
+                .filter_map(|missing| self.lost_packet(missing, settled.get(&missing.conversation)?))
                 .collect()
         };
         let uncompared = self.uncompared(&settled);
+        let doubts = doubts::doubts(self, &settled);
+        let weak_words = doubts::notes(self, &settled, &doubts);
         let legs = self.legs(&settled);
         settled.sort_by_key(|one| self.badness(one));
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
@@ -87,10 +91,12 @@ impl Assembler<'_, '_> {
         report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
         report.notes.extend(notes::uncompared(&report, uncompared));
+        report.notes.extend(weak_words);
         Outcome {
             omitted_lost: totals.lost - lost.len() as u64,
             flows: self.flows.records(self.job),
             lost,
+            doubts,
             report,
         }
     }
@@ -102,8 +108,8 @@ impl Assembler<'_, '_> {
         let used = tallies.into_iter().filter(|(_, tally)| is_used(tally));
         let settled = used.map(|(conversation, mut tally)| {
             let (course, plan) = self.course(conversation);
-            let losses = settle(self.job, self.coverage, plan, course, &mut tally);
-            Settled { conversation, tally, losses }
+            let settlement = self.settler.settle(plan, course, &mut tally);
+            Settled { conversation, tally, settlement }
         });
         settled.collect()
     }
@@ -114,7 +120,7 @@ impl Assembler<'_, '_> {
         alone.flat_map(|one| &one.tally.hops).map(|hop| hop.seen).sum()
     }
 
-    fn course(&self, conversation: u32) -> (Course, &Plan) {
+    pub(crate) fn course(&self, conversation: u32) -> (Course, &Plan) {
         let course = self.plans.courses[conversation as usize];
         (course, &self.plans.plans[course.plan as usize])
     }
@@ -136,13 +142,13 @@ impl Assembler<'_, '_> {
             plan: course.plan,
             points: &plan.path.points,
             tally: &one.tally,
-            losses: &one.losses,
+            losses: &one.settlement.losses,
         }
     }
 
     /// What the losses of every leg have in common.
     fn legs(&self, settled: &[Settled]) -> Legs {
-        if settled.iter().all(|one| one.losses.is_empty()) {
+        if settled.iter().all(|one| one.settlement.losses.is_empty()) {
             return Legs::default();
         }
         let classes = self.flows.classes(|conversation, point| self.course(conversation).1.position(point));
@@ -176,7 +182,7 @@ impl Assembler<'_, '_> {
         carriers
     }
 
-    fn name(&self, point: usize) -> PointName {
+    pub(crate) fn name(&self, point: usize) -> PointName {
         let known = &self.job.points[point];
         PointName { node: self.job.nodes[known.node].name.clone(), interface: known.interface.clone() }
     }
@@ -195,7 +201,7 @@ impl Assembler<'_, '_> {
             translations: Vec::new(),
             totals: one.tally.totals,
             hops: self.hops(one, overlay, carriers),
-            losses: one.losses.iter().map(|loss| self.loss(one, loss, legs, carriers)).collect(),
+            losses: one.settlement.losses.iter().map(|loss| self.loss(one, loss, legs, carriers)).collect(),
         }
     }
 
@@ -221,6 +227,7 @@ impl Assembler<'_, '_> {
                 view: view(seen.or(expected)),
                 seen: tally.seen,
                 missing_after: one
+                    .settlement
                     .losses
                     .iter()
                     .filter(|loss| loss.from == at as u32)
@@ -258,22 +265,22 @@ impl Assembler<'_, '_> {
             count: loss.missing.count,
             total: loss.total,
             confidence: loss.confidence,
-            reason: None,
+            reason: loss.reason.clone(),
             pattern: Some(found.pattern),
             cause: (!self.network.is_unmapped()).then(|| cause::find(&leg)).flatten(),
             examples: loss
                 .missing
                 .examples
                 .iter()
-                .filter_map(|missing| self.lost_packet(missing, &one.tally))
+                .filter_map(|missing| self.lost_packet(missing, one))
                 .collect(),
         }
     }
 
-    /// Absent if nobody testifies to the loss after all.
-    fn lost_packet(&self, missing: &Missing, tally: &Tally) -> Option<LostPacket> {
-        let (course, plan) = self.course(missing.conversation);
-        let witness = first_witness(course, tally, missing.testify)?;
+    /// Absent if it was not called lost after all.
+    fn lost_packet(&self, missing: &Missing, settled: &Settled) -> Option<LostPacket> {
+        let (_, plan) = self.course(missing.conversation);
+        let fate = settled.settlement.fates.get(&missing.class())?;
         let tuple = self.flows.conversations[missing.conversation as usize].tuple;
         let (source, destination) = ends(&tuple);
         let is_tcp = tuple.protocol == lastseen_packet::observation::protocol::TCP;
@@ -290,8 +297,9 @@ impl Assembler<'_, '_> {
             ip_length: missing.ip_length.into(),
             payload_length: missing.ip_length.saturating_sub(missing.header_length.into()).into(),
             last_seen: at(missing.mask.ilog2()),
-            missing_at: Some(at(witness)),
+            missing_at: Some(at(fate.to)),
             trajectory: seen.map(at).collect(),
+            confidence: fate.confidence,
         })
     }
 

@@ -10,7 +10,10 @@ pub(crate) enum Arrival {
     /// Starts at or beyond the highest byte seen.
     InOrder,
     /// Starts before the highest byte seen and brings new bytes.
-    OutOfOrder,
+    OutOfOrder {
+        /// And some that were seen before.
+        overlaps: bool,
+    },
     /// Every byte was seen before.
     Retransmission,
 }
@@ -34,8 +37,11 @@ impl BytesSeen {
             return Arrival::Retransmission;
         }
         let in_order = start >= highest;
+        // What only touches a range shares no byte with it.
+        let near = self.ranges[at..].iter().take_while(|known| known.0 < range.1);
+        let overlaps = !in_order && near.into_iter().any(|known| range.0 < known.1);
         self.merge(at, range);
-        if in_order { Arrival::InOrder } else { Arrival::OutOfOrder }
+        if in_order { Arrival::InOrder } else { Arrival::OutOfOrder { overlaps } }
     }
 
     fn merge(&mut self, at: usize, range: (i64, i64)) {
@@ -71,10 +77,12 @@ mod tests {
         let base = u32::MAX - 150;
         assert_eq!(seen.add(base, 100), Arrival::InOrder);
         assert_eq!(seen.add(base.wrapping_add(200), 100), Arrival::InOrder);
-        assert_eq!(seen.add(base.wrapping_add(100), 100), Arrival::OutOfOrder);
+        assert_eq!(seen.add(base.wrapping_add(100), 100), Arrival::OutOfOrder { overlaps: false });
         assert_eq!(seen.add(base.wrapping_add(150), 100), Arrival::Retransmission);
         assert_eq!(seen.add(base.wrapping_add(300), 10), Arrival::InOrder);
         assert_eq!(seen.ranges.len(), 1);
+        assert_eq!(seen.add(base.wrapping_sub(100), 100), Arrival::OutOfOrder { overlaps: false });
+        assert_eq!(seen.add(base.wrapping_sub(200), 150), Arrival::OutOfOrder { overlaps: true });
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Takes batches, then runs the whole analysis.
 
-use lastseen_packet::observation::{Columns, Observation, gso, marks};
+use lastseen_packet::observation::{Columns, Observation, gso, marks, protocol};
 use lastseen_packet::segments;
 
+use crate::acks::{AckLogs, Acks};
 use crate::assemble::Assembler;
 use crate::clock::{Clocks, Crossings};
 use crate::coverage::Coverage;
+use crate::drops::{DROP_LIMIT, Drops};
 use crate::flows::{FLOW_LIMIT, Flows, is_matched};
 use crate::fragments::Fragmented;
 use crate::infer::Inference;
-use crate::input::{BatchError, Job, JobError, Slice};
-use crate::judge::Court;
+use crate::input::{BatchError, DropError, DropEvent, Job, JobError, Slice};
+use crate::judge::{Court, Proofs};
+use crate::losses::Settler;
 use crate::network::Network;
 use crate::pattern::Timeline;
 use crate::plan::Plans;
@@ -32,6 +35,8 @@ pub struct Correlator {
     sightings: Vec<Vec<Sighting>>,
     /// Flow and identification of fragments.
     fragments: Vec<(u32, u16)>,
+    acks: AckLogs,
+    drops: Vec<DropEvent>,
     count: usize,
     /// Flow of each dictionary entry of the batch at hand.
     dictionary: Vec<u32>,
@@ -47,6 +52,8 @@ impl Correlator {
             coverage: vec![Coverage::default(); points],
             sightings: vec![Vec::new(); points],
             fragments: Vec::new(),
+            acks: AckLogs::default(),
+            drops: Vec::new(),
             count: 0,
             dictionary: Vec::new(),
             job,
@@ -77,12 +84,28 @@ impl Correlator {
         Ok(())
     }
 
+    /// Adds what a node's kernel said of a packet it dropped. Events come in any order.
+    pub fn add_drop(&mut self, event: DropEvent) -> Result<(), DropError> {
+        let nodes = self.job.nodes.len();
+        if event.node >= nodes {
+            return Err(DropError::UnknownNode { node: event.node, nodes });
+        }
+        if self.drops.len() >= DROP_LIMIT {
+            return Err(DropError::Full { limit: DROP_LIMIT });
+        }
+        self.drops.push(event);
+        Ok(())
+    }
+
     fn take(&mut self, point: usize, shift: i64, columns: &Columns, row: &Observation) {
         let flow = self.dictionary[row.flow as usize];
         self.flows.count(flow, row, shift);
         let key = &columns.flows[row.flow as usize];
         if is_cut(row.marks) {
             return;
+        }
+        if key.protocol == protocol::TCP {
+            self.acks.note(flow, row, shift);
         }
         for segment in segments(key, row, &self.job.key) {
             if !is_matched(&segment) {
@@ -120,15 +143,16 @@ impl Correlator {
 
     /// Judges everything that was added.
     pub fn finish(self) -> Outcome {
-        let Self { job, mut flows, mut coverage, mut sightings, fragments, .. } = self;
+        let Self { job, mut flows, mut coverage, mut sightings, fragments, acks, drops, .. } = self;
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
         coverage.iter_mut().for_each(Coverage::seal);
         let fragmented = Fragmented::new(&fragments, &flows, job.key);
+        let mut repeats = Vec::new();
         for of_point in &mut sightings {
             // Already in order unless batches came out of order, which this sort finds out in one pass.
             of_point.sort_by_key(|sighting| (sighting.time, sighting.tcp_seq));
-            flows.follow_streams(of_point);
+            flows.follow_streams(of_point, &mut repeats);
             fragmented.unify(&flows, of_point);
             for sighting in of_point {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
@@ -149,8 +173,25 @@ impl Correlator {
             }
         }
         plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
+        let acks = Acks::new(&job, &clocks, &flows, &plans, &acks, repeats);
+        let drops = Drops::new(&job, &clocks, &drops);
+        let proofs = Proofs { acks: &acks, drops: &drops };
         let timeline = Timeline::new(job.window, &flows);
-        let findings = run::run(&Court::new(&job, &plans, &coverage, &timeline), partitions);
+        let judged = |plans: &Plans, coverage: &[Coverage]| {
+            run::run(&Court::new(&job, plans, coverage, proofs, &timeline), &partitions)
+        };
+        let mut findings = judged(&plans, &coverage);
+        let bursts = findings.sandwich.bursts(&coverage);
+        if !bursts.is_empty() {
+            // What a point cannot be relied on for shows only once all is matched, and changes what it testifies to.
+            for burst in bursts {
+                coverage[burst.point].blind(burst.start, burst.end, burst.rate);
+            }
+            plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
+            findings = judged(&plans, &coverage);
+        }
+        drop(partitions);
+        let rates = findings.sandwich.rates(&coverage);
         Assembler {
             job: &job,
             network: &network,
@@ -159,6 +200,7 @@ impl Correlator {
             plans: &plans,
             clocks: &clocks,
             timeline: &timeline,
+            settler: Settler { job: &job, rates: &rates, drops: &drops },
         }
         .outcome(findings)
     }

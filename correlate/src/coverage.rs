@@ -74,6 +74,12 @@ impl Coverage {
         self.flatten();
     }
 
+    /// The point turned out to miss `rate` of what passed in `[start, end)`. Call once sealed.
+    pub(crate) fn blind(&mut self, start: i64, end: i64, rate: f64) {
+        self.blind.push(Blind { start, end, rate });
+        self.flatten();
+    }
+
     /// Puts the stretches onto another clock, which keeps their order.
     pub(crate) fn correct(&mut self, to: impl Fn(i64) -> i64) {
         let moved = |time: i64| if matches!(time, i64::MIN | i64::MAX) { time } else { to(time) };
@@ -126,11 +132,6 @@ impl Coverage {
     pub(crate) fn uncovered(&self, start: i64, end: i64) -> i64 {
         let gaps = self.blind.iter().filter(|blind| blind.rate >= 1.0);
         gaps.map(|gap| gap.end.min(end).saturating_sub(gap.start.max(start)).max(0)).sum()
-    }
-
-    /// The share of packets a point without known drops may still miss: none seen in this many.
-    pub(crate) fn floor(&self) -> f64 {
-        0.5 / (self.totals.received as f64 + 1.0)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use lastseen_packet::Segment;
 use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, SipKey, protocol};
 
+use crate::acks::{REPEAT_LIMIT, Repeat};
 use crate::bytes_seen::{Arrival, BytesSeen};
 use crate::class::Class;
 use crate::clock::Clocks;
@@ -22,6 +23,16 @@ pub(crate) struct Conversation {
     pub(crate) domain: Domain,
     /// The 5-tuple, without a tunnel unless it is one that cannot be looked into.
     pub(crate) tuple: FlowKey,
+}
+
+impl Conversation {
+    /// The other direction.
+    pub(crate) fn reversed(mut self) -> Self {
+        let tuple = &mut self.tuple;
+        (tuple.source, tuple.destination) = (tuple.destination, tuple.source);
+        (tuple.source_port, tuple.destination_port) = (tuple.destination_port, tuple.source_port);
+        self
+    }
 }
 
 /// A flow at a point while it is counted.
@@ -102,8 +113,9 @@ impl Flows {
         }
     }
 
-    /// Retransmissions and late arrivals of one point, whose sightings are in order of time and name their flow.
-    pub(crate) fn follow_streams(&mut self, sightings: &[Sighting]) {
+    /// Retransmissions and late arrivals of one point, whose sightings are in order of time and name their flow. Bytes
+    /// that were seen before are added to `repeats`.
+    pub(crate) fn follow_streams(&mut self, sightings: &[Sighting], repeats: &mut Vec<Repeat>) {
         let mut streams: HashMap<u32, BytesSeen, SipKey> = HashMap::with_hasher(*self.by_key.hasher());
         for sighting in sightings {
             let flow = &mut self.all[sighting.owner as usize];
@@ -111,10 +123,15 @@ impl Flows {
             if flow.key.protocol != protocol::TCP || length == 0 {
                 continue;
             }
-            match streams.entry(sighting.owner).or_default().add(sighting.tcp_seq, length) {
-                Arrival::InOrder => {}
-                Arrival::OutOfOrder => flow.out_of_order += 1,
+            let arrival = streams.entry(sighting.owner).or_default().add(sighting.tcp_seq, length);
+            match arrival {
+                Arrival::InOrder => continue,
+                Arrival::OutOfOrder { .. } => flow.out_of_order += 1,
                 Arrival::Retransmission => flow.retransmissions += 1,
+            }
+            if arrival != (Arrival::OutOfOrder { overlaps: false }) && repeats.len() < REPEAT_LIMIT {
+                let Sighting { owner, tcp_seq: seq, time, point, .. } = *sighting;
+                repeats.push(Repeat { owner, seq, length, time, point });
             }
         }
     }

@@ -85,6 +85,24 @@ pub struct Point {
 
 /// How long before the window agents start to record, nanoseconds, so that a packet already under way is known.
 pub const LEAD_NANOS: i64 = 1_000_000_000;
+
+/// The kernel freed a packet instead of passing it on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DropEvent {
+    /// Index into [`Job::nodes`].
+    pub node: usize,
+    /// Network namespace, empty for the host's or if not known.
+    pub netns: String,
+    /// When, Unix nanoseconds on the node's own clock less what the coordinator measured it to be ahead.
+    pub time_nanos: i64,
+    /// Identity of the innermost segment, [`lastseen_packet::k0`] under the key of the job.
+    pub k0: u64,
+    /// Name of the drop reason, `NETFILTER_DROP`.
+    pub reason: String,
+    /// Kernel symbol that freed it.
+    pub location: String,
+}
+
 /// How long agents go on recording after the window, nanoseconds: long enough for packets that wait for an
 /// unresolved neighbour, which the kernel frees after about three seconds.
 pub const GUARD_NANOS: i64 = 4_000_000_000;
@@ -180,6 +198,25 @@ pub enum BatchError {
     Full {
         /// What there is too much of.
         what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why a drop event was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DropError {
+    /// A node that is not in the job.
+    #[error("drop event of node {node}: the job has {nodes} nodes")]
+    UnknownNode {
+        /// Index of the node.
+        node: usize,
+        /// Nodes in the job.
+        nodes: usize,
+    },
+    /// The run is full.
+    #[error("more than {limit} drop events: shorten the window or narrow the filter")]
+    Full {
         /// The limit.
         limit: usize,
     },

@@ -1,19 +1,24 @@
 //! From trajectories to states.
 //!
 //! A segment is judged if the first point that saw it did so in the window, unless that is the only point of its path
-//! and nothing says that it went on: then it was compared with nothing, and the point only counts it. It is `delivered` if the last point of
-//! its path saw it. Otherwise every later point is asked whether it was capturing without drops when the segment could
-//! have passed: if one was, the segment is `lost`; if none was, `not_observable`. A segment last seen so late that
-//! recording ended around it is `in_flight`.
+//! and nothing says that it went on: then it was compared with nothing, and the point only counts it. It is `delivered`
+//! if the last point of its path saw it. Otherwise every later point is asked whether it was capturing without drops
+//! when the segment could have passed: if none was, the segment is `not_observable`; else it is missing, and what the
+//! word of those that were is worth decides later whether it is `lost`. A drop event proves a loss whoever was
+//! capturing; an acknowledgment proves that a segment arrived and every later point missed it. A segment last seen so
+//! late that recording ended around it is `in_flight`.
 //!
 //! Of identical copies the missing ones are counted where they are missing, and which of them it was does not matter.
 //! Only where one copy belongs to the window and another does not, and time cannot tell which of them arrived, is even
 //! the count uncertain: that is `ambiguous`.
 
+use crate::acks::Acks;
 use crate::coverage::Coverage;
+use crate::drops::{Drops, Open};
 use crate::input::{Job, Window};
 use crate::pattern::Timeline;
 use crate::plan::{Course, Plan, Plans};
+use crate::sandwich::Sandwich;
 use crate::sighting::Sighting;
 use crate::tally::{Missing, Tally};
 use crate::trajectory::{Assigner, Trajectory};
@@ -25,11 +30,29 @@ const SETTLE_NANOS: i64 = 1_000_000_000;
 /// Copies that arrived within this time of each other cannot be told apart by delay, nanoseconds.
 const AMBIGUITY_NANOS: i64 = 50_000_000;
 
+/// What proves the fate of a segment whatever points saw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proofs<'a> {
+    pub(crate) acks: &'a Acks<'a>,
+    pub(crate) drops: &'a Drops,
+}
+
+/// Where a worker writes down what it finds.
+#[derive(Debug)]
+pub(crate) struct Ledger<'l> {
+    /// Of the conversation at hand.
+    pub(crate) tally: &'l mut Tally,
+    pub(crate) sandwich: &'l mut Sandwich,
+    pub(crate) missing: &'l mut Vec<Missing>,
+}
+
 /// What every judgement needs, shared by the threads of a run.
 #[derive(Debug)]
 pub(crate) struct Court<'a> {
+    pub(crate) job: &'a Job,
     pub(crate) plans: &'a Plans,
     coverage: &'a [Coverage],
+    proofs: Proofs<'a>,
     window: Window,
     recorded_to: i64,
     bound: i64,
@@ -37,29 +60,30 @@ pub(crate) struct Court<'a> {
 }
 
 impl<'a> Court<'a> {
-    pub(crate) fn new(job: &Job, plans: &'a Plans, coverage: &'a [Coverage], timeline: &'a Timeline) -> Self {
+    pub(crate) fn new(
+        job: &'a Job,
+        plans: &'a Plans,
+        coverage: &'a [Coverage],
+        proofs: Proofs<'a>,
+        timeline: &'a Timeline,
+    ) -> Self {
         let bound = job.guard_nanos.max(SETTLE_NANOS);
         let recorded_to = job.window.end_nanos.saturating_add(job.guard_nanos);
-        Self { plans, coverage, window: job.window, recorded_to, bound, timeline }
+        Self { job, plans, coverage, proofs, window: job.window, recorded_to, bound, timeline }
     }
 
     /// Judges all sightings of one identity in one conversation, in order of time.
-    pub(crate) fn hear(
-        &self,
-        group: &[Sighting],
-        assigner: &mut Assigner,
-        tally: &mut Tally,
-        missing: &mut impl FnMut(Missing),
-    ) {
+    pub(crate) fn hear(&self, group: &[Sighting], assigner: &mut Assigner, ledger: &mut Ledger<'_>) {
         let course = self.plans.courses[group[0].owner as usize];
         let plan = &self.plans.plans[course.plan as usize];
         let bound = self.bound.saturating_add(plan.slack);
         // Identifications wrap: the same identity after a longer silence than any delay is another segment.
         let together = |a: &Sighting, b: &Sighting| b.time.saturating_sub(a.time) <= bound;
+        let mut drops = self.proofs.drops.of(group[0].k0);
         for cluster in group.chunk_by(together) {
             let is_blind = |at: u32, time: i64| self.is_blind(plan, course, at, time);
             assigner.assign(plan, cluster, bound, is_blind);
-            Case { court: self, plan, course, evidence: &cluster[0], assigner }.decide(tally, missing);
+            Case { court: self, plan, course, evidence: &cluster[0], assigner }.decide(&mut drops, ledger);
         }
     }
 
@@ -85,41 +109,43 @@ struct Case<'c, 'a> {
 }
 
 impl Case<'_, '_> {
-    fn decide(&self, tally: &mut Tally, missing: &mut impl FnMut(Missing)) {
+    fn decide(&self, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
         for step in &self.assigner.steps {
             let skipped =
                 self.course.active & !(u32::MAX << step.to) & !((2_u32 << step.from).wrapping_sub(1));
             if skipped == 0 && self.court.is_judged(step.first) {
-                tally.hops[step.to as usize].delays.add(step.nanos);
+                ledger.tally.hops[step.to as usize].delays.add(step.nanos);
             }
         }
         for copy in &self.assigner.copies {
             if self.court.is_judged(copy.first) {
-                self.decide_one(copy, tally, missing);
+                self.decide_one(copy, drops, ledger);
             }
         }
     }
 
-    fn decide_one(&self, copy: &Trajectory, tally: &mut Tally, missing: &mut impl FnMut(Missing)) {
+    fn decide_one(&self, copy: &Trajectory, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
         if copy.is_extra {
-            tally.totals.duplicated += 1;
+            ledger.tally.totals.duplicated += 1;
             return;
         }
         let bin = self.court.timeline.bin(self.evidence.owner, copy.first);
-        self.count_hops(copy, bin, tally);
+        self.count_hops(copy, bin, ledger.tally);
         if self.plan.is_uncompared {
             return;
         }
-        tally.totals.segments += 1;
+        self.count_passed(copy, ledger.sandwich);
+        let totals = &mut ledger.tally.totals;
+        totals.segments += 1;
         let later = self.course.active & (u32::MAX << copy.reach()) & !(1 << copy.reach());
         if later == 0 && self.plan.is_end_unseen {
-            tally.totals.not_observable += 1;
+            totals.not_observable += 1;
         } else if later == 0 {
-            tally.totals.delivered += 1;
+            totals.delivered += 1;
         } else if self.court.recorded_to.saturating_sub(copy.last) < SETTLE_NANOS {
-            tally.totals.in_flight += 1;
+            totals.in_flight += 1;
         } else {
-            self.decide_missing((copy, bin), later, tally, missing);
+            self.decide_missing((copy, bin), later, drops, ledger);
         }
     }
 
@@ -127,19 +153,54 @@ impl Case<'_, '_> {
         &self,
         (copy, bin): (&Trajectory, u16),
         later: u32,
-        tally: &mut Tally,
-        missing: &mut impl FnMut(Missing),
+        drops: &mut Open<'_>,
+        ledger: &mut Ledger<'_>,
     ) {
-        let testify = self.witnesses(copy.last, later);
-        if testify == 0 {
-            tally.totals.not_observable += 1;
-        } else if self.is_ambiguous(copy) {
-            tally.totals.ambiguous += 1;
-        } else {
-            let record = self.record(copy, testify);
-            tally.miss(copy.reach(), record, self.evidence, bin);
-            missing(record);
+        let until = copy.last.saturating_add(self.court.bound).saturating_add(self.plan.slack);
+        let drop = drops.take(copy.last.saturating_sub(self.plan.slack), until);
+        if drop == 0 && self.is_acknowledged(copy) {
+            ledger.tally.totals.delivered += 1;
+            ledger.tally.acknowledged += 1;
+            ledger.sandwich.count_at(&self.plan.path.points, later, copy);
+            return;
         }
+        let testify = self.witnesses(copy.last, later);
+        if drop == 0 && testify == 0 {
+            ledger.tally.totals.not_observable += 1;
+        } else if drop == 0 && self.is_ambiguous(copy) {
+            ledger.tally.totals.ambiguous += 1;
+        } else {
+            let record = self.record(copy, testify, drop);
+            ledger.tally.miss(record, self.evidence, bin);
+            ledger.missing.push(record);
+        }
+    }
+
+    /// Counts at which points the segment was seen or missed on its way. That it passed the last of them only an
+    /// acknowledgment can tell.
+    fn count_passed(&self, copy: &Trajectory, sandwich: &mut Sandwich) {
+        if self.course.is_coarse {
+            return;
+        }
+        let points = &self.plan.path.points;
+        let is_end = copy.reach() as usize + 1 == points.len();
+        let is_answered =
+            is_end && self.evidence.payload_length() > 0 && self.court.proofs.acks.has(self.evidence.owner);
+        let end = if is_answered { 1 << copy.reach() } else { 0 };
+        sandwich.count_at(points, end | self.course.active & copy.between(), copy);
+    }
+
+    /// An acknowledgment proves that the segment arrived, and points that would have seen another transmission of its
+    /// bytes saw none until then.
+    fn is_acknowledged(&self, copy: &Trajectory) -> bool {
+        let slack = self.plan.slack;
+        let is_alone = !self.course.is_coarse && self.assigner.copies.len() == 1;
+        let proof = if is_alone { self.court.proofs.acks.proved(self.evidence, copy, slack) } else { None };
+        let nearest = self.plan.path.points[copy.mask.trailing_zeros() as usize];
+        proof.is_some_and(|time| {
+            let end = time.max(copy.first).saturating_add(slack);
+            self.court.coverage[nearest].is_clean(copy.first.saturating_sub(slack), end)
+        })
     }
 
     fn count_hops(&self, copy: &Trajectory, bin: u16, tally: &mut Tally) {
@@ -182,7 +243,7 @@ impl Case<'_, '_> {
             })
     }
 
-    fn record(&self, copy: &Trajectory, testify: u32) -> Missing {
+    fn record(&self, copy: &Trajectory, testify: u32, drop: u16) -> Missing {
         let Sighting { k0, owner, tcp_seq, ip_length, ip_id, tcp_flags, header_length, .. } = *self.evidence;
         Missing {
             first: copy.first,
@@ -193,6 +254,7 @@ impl Case<'_, '_> {
             conversation: owner,
             ip_length,
             ip_id,
+            drop,
             tcp_flags,
             header_length,
         }

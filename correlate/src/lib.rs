@@ -9,15 +9,19 @@
 //! identity become trajectories along the path; each trajectory gets a state; the states are summed, losses get a
 //! pattern and a cause, and the whole becomes a report.
 
+mod acks;
 mod assemble;
 mod bytes_seen;
 mod cause;
 mod class;
 mod clock;
+mod confidence;
 mod correlator;
 mod coverage;
 mod delay;
 mod domain;
+mod doubts;
+mod drops;
 mod flows;
 mod fragments;
 mod infer;
@@ -34,6 +38,7 @@ mod plan;
 mod prefix_table;
 pub mod report;
 mod run;
+mod sandwich;
 pub mod segmentation;
 mod sighting;
 mod tables;
@@ -46,9 +51,11 @@ mod tunnels;
 mod view;
 
 pub use assemble::PATH_LIMIT;
+pub use confidence::LEAST_CONFIDENCE;
 pub use correlator::Correlator;
 pub use input::{
-    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Window,
+    BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice,
+    SliceCounters, Window,
 };
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;

@@ -180,7 +180,7 @@ pub struct Cause {
 }
 
 /// One lost segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LostPacket {
     /// First sighting, Unix nanoseconds on the coordinator's clock.
     pub first_seen_nanos: i64,
@@ -206,6 +206,8 @@ pub struct LostPacket {
     pub missing_at: Option<PointName>,
     /// Where it was seen, in order.
     pub trajectory: Vec<PointName>,
+    /// That it was lost and not missed by all later points, 0 to 1.
+    pub confidence: f64,
 }
 
 /// Segments lost on one leg.
@@ -326,6 +328,20 @@ pub struct FlowRecord {
     pub maximum_ttl: u8,
 }
 
+/// Segments that are missing on a leg and are not called lost, because every point that testifies to them is known to
+/// miss some: counted as not observable.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Doubt {
+    /// Last point that saw them.
+    pub from: PointName,
+    /// First point that should have.
+    pub to: PointName,
+    /// Segments.
+    pub count: u64,
+    /// That they were lost, 0 to 1: below [`crate::LEAST_CONFIDENCE`].
+    pub confidence: f64,
+}
+
 /// Everything a run gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
@@ -337,4 +353,6 @@ pub struct Outcome {
     pub lost: Vec<LostPacket>,
     /// Lost segments beyond that limit.
     pub omitted_lost: u64,
+    /// By leg, most segments first.
+    pub doubts: Vec<Doubt>,
 }

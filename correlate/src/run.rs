@@ -1,7 +1,7 @@
 //! Brings sightings of one identity together and has them judged, on all cores.
 //!
 //! Sightings are spread over partitions by identity, which is a keyed hash: even one elephant flow spreads evenly.
-//! Each partition is sorted in place and forgotten when it is done.
+//! Each partition is sorted in place.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,8 +10,9 @@ use std::thread;
 use crate::LOST_LIMIT;
 use crate::clock::{Clocks, Crossings, Differences};
 use crate::input::Job;
-use crate::judge::Court;
+use crate::judge::{Court, Ledger};
 use crate::plan::Plans;
+use crate::sandwich::Sandwich;
 use crate::sighting::Sighting;
 use crate::tally::{Missing, Tally};
 use crate::trajectory::Assigner;
@@ -22,12 +23,14 @@ const PARTITIONS: usize = 64;
 const SMALL: usize = 1 << 16;
 
 /// What the partitions found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Findings {
     /// By conversation.
     pub(crate) tallies: BTreeMap<u32, Tally>,
     /// The earliest missing segments, at most [`LOST_LIMIT`] once sealed.
     pub(crate) missing: Vec<Missing>,
+    /// What points missed of the segments that passed them.
+    pub(crate) sandwich: Sandwich,
 }
 
 /// All sightings, which name their conversation, spread by identity and grouped by it.
@@ -85,15 +88,17 @@ fn is_same(a: &Sighting, b: &Sighting) -> bool {
 }
 
 /// Judges all sightings.
-pub(crate) fn run(court: &Court<'_>, partitions: Partitions) -> Findings {
-    let found = on_all_cores(partitions.0.into_iter(), |next| {
+pub(crate) fn run(court: &Court<'_>, partitions: &Partitions) -> Findings {
+    let found = on_all_cores(partitions.0.iter(), |next| {
         let mut worker = Worker::new(court);
         while let Some(partition) = next() {
-            worker.work(&partition);
+            worker.work(partition);
         }
         worker.finish()
     });
-    let mut findings = Findings::default();
+    let mut found = found.into_iter();
+    let mut findings = found.next().unwrap_or_else(|| Worker::new(court).finish());
+    keep_earliest(&mut findings.missing);
     for found in found {
         findings.merge(found);
     }
@@ -140,12 +145,14 @@ struct Worker<'a> {
     assigner: Assigner,
     tallies: Vec<Option<Box<Tally>>>,
     missing: Vec<Missing>,
+    sandwich: Sandwich,
 }
 
 impl<'a> Worker<'a> {
     fn new(court: &'a Court<'a>) -> Self {
         let tallies = vec![None; court.plans.courses.len()];
-        Self { court, assigner: Assigner::default(), tallies, missing: Vec::new() }
+        let sandwich = Sandwich::new(court.job);
+        Self { court, assigner: Assigner::default(), tallies, missing: Vec::new(), sandwich }
     }
 
     fn work(&mut self, partition: &[Sighting]) {
@@ -154,8 +161,8 @@ impl<'a> Worker<'a> {
             let plan = self.court.plans.courses[conversation].plan;
             let hops = self.court.plans.plans[plan as usize].len();
             let tally = self.tallies[conversation].get_or_insert_with(|| Box::new(Tally::new(hops)));
-            let missing = &mut self.missing;
-            self.court.hear(group, &mut self.assigner, tally, &mut |record| missing.push(record));
+            let (sandwich, missing) = (&mut self.sandwich, &mut self.missing);
+            self.court.hear(group, &mut self.assigner, &mut Ledger { tally, sandwich, missing });
             if self.missing.len() > 4 * LOST_LIMIT {
                 keep_earliest(&mut self.missing);
             }
@@ -165,7 +172,7 @@ impl<'a> Worker<'a> {
     fn finish(self) -> Findings {
         let tallies = self.tallies.into_iter().enumerate();
         let tallies = tallies.filter_map(|(at, tally)| Some((at as u32, *tally?))).collect();
-        Findings { tallies, missing: self.missing }
+        Findings { tallies, missing: self.missing, sandwich: self.sandwich }
     }
 }
 
@@ -182,6 +189,7 @@ impl Findings {
                 None => drop(self.tallies.insert(conversation, tally)),
             }
         }
+        self.sandwich.merge(&other.sandwich);
         self.missing.extend(other.missing);
         keep_earliest(&mut self.missing);
     }

@@ -23,8 +23,21 @@ pub(crate) struct Missing {
     pub(crate) conversation: u32,
     pub(crate) ip_length: u16,
     pub(crate) ip_id: u16,
+    /// As [`Class::drop`].
+    pub(crate) drop: u16,
     pub(crate) tcp_flags: u8,
     pub(crate) header_length: u8,
+}
+
+/// What missing segments have in common that decides what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Class {
+    /// Position that saw them last.
+    pub(crate) from: u8,
+    /// Later positions that could have seen them and did not.
+    pub(crate) testify: u32,
+    /// The drop event that proves the loss, see [`crate::drops::Drops`]; 0 without one.
+    pub(crate) drop: u16,
 }
 
 /// Segments missing after one position, to which the same later points testify.
@@ -58,8 +71,9 @@ pub(crate) struct Tally {
     /// `lost` is filled in at the end, from `missing`.
     pub(crate) totals: SegmentTotals,
     pub(crate) hops: Vec<HopTally>,
-    /// By last position and by the later points that could have seen them and did not.
-    pub(crate) missing: BTreeMap<(u8, u32), MissingTally>,
+    pub(crate) missing: BTreeMap<Class, MissingTally>,
+    /// Segments that later points did not see and that were acknowledged.
+    pub(crate) acknowledged: u64,
     /// Positions that saw segments which points before them should have seen and did not.
     pub(crate) orphaned: u32,
 }
@@ -69,9 +83,9 @@ impl Tally {
         Self { hops: vec![HopTally::default(); hops], ..Self::default() }
     }
 
-    /// Counts a segment, which was sent in bin `time`, as missing after position `from`.
-    pub(crate) fn miss(&mut self, from: u32, missing: Missing, segment: &Sighting, time: u16) {
-        let tally = self.missing.entry((from as u8, missing.testify)).or_default();
+    /// Counts a segment, which was sent in bin `time`, as missing.
+    pub(crate) fn miss(&mut self, missing: Missing, segment: &Sighting, time: u16) {
+        let tally = self.missing.entry(missing.class()).or_default();
         tally.add(missing);
         tally.profile.add(segment, time);
     }
@@ -79,6 +93,7 @@ impl Tally {
     pub(crate) fn merge(&mut self, other: &Self) {
         self.totals.add(&other.totals);
         self.orphaned |= other.orphaned;
+        self.acknowledged += other.acknowledged;
         for (hop, theirs) in self.hops.iter_mut().zip(&other.hops) {
             hop.merge(theirs);
         }
@@ -150,7 +165,11 @@ impl MissingTally {
 
 impl Missing {
     /// Order of the list: by time, then by what does not depend on the order batches came in.
-    pub(crate) fn rank(&self) -> (i64, u64, u32, u32, u16) {
-        (self.first, self.k0, self.mask, self.testify, self.ip_length)
+    pub(crate) fn rank(&self) -> impl Ord + use<> {
+        (self.first, self.k0, self.mask, self.testify, self.ip_length, self.drop)
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        Class { from: self.mask.ilog2() as u8, testify: self.testify, drop: self.drop }
     }
 }

@@ -33,6 +33,12 @@ impl Trajectory {
         Self { mask: 1 << at, first: time, last: time, is_extra }
     }
 
+    /// Positions between the first and the last that saw it.
+    #[inline]
+    pub(crate) fn between(&self) -> u32 {
+        ((1 << self.reach()) - 1) & !((2_u32 << self.mask.trailing_zeros()).wrapping_sub(1))
+    }
+
     /// Position of the last point that saw it.
     #[inline]
     pub(crate) fn reach(&self) -> u32 {

@@ -4,6 +4,7 @@
 mod lab;
 
 use lab::*;
+use lastseen_correlate::report::SegmentTotals;
 use lastseen_correlate::{Outcome, Slice, SliceCounters};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -51,6 +52,38 @@ fn lab_of(packets: &[Sent], drops: &[(usize, u64)]) -> Lab {
     lab
 }
 
+/// Distinct identities: with copies an added sighting may as well be one copy more.
+fn distinct(mut packets: Vec<Sent>) -> Vec<Sent> {
+    for (at, packet) in packets.iter_mut().enumerate() {
+        packet.identity = at as u32;
+    }
+    packets
+}
+
+/// The totals without and with one sighting more, of a chosen packet at the point after the last that saw it. Absent
+/// if that is no fair comparison.
+fn with_a_further_sighting(
+    packets: Vec<Sent>,
+    chosen: prop::sample::Index,
+    drops: &[(usize, u64)],
+) -> Option<(SegmentTotals, SegmentTotals)> {
+    let mut packets = distinct(packets);
+    let before = lab_of(&packets, drops).run().report.totals;
+    let at = chosen.index(packets.len());
+    let packet = packets[at].clone();
+    // A point that nobody saw the flow at is off the path; its first sighting puts it there, so compare only where
+    // every point is on it.
+    let on_path = |packets: &[Sent]| {
+        let alike = packets.iter().filter(|p| p.is_back == packet.is_back && p.is_tcp == packet.is_tcp);
+        alike.fold(0, |mask, p| mask | p.mask)
+    };
+    let earlier = on_path(&packets);
+    if packet.mask.ilog2() < 7 {
+        packets[at].mask |= 2 << packet.mask.ilog2();
+    }
+    (on_path(&packets) == earlier).then(|| (before, lab_of(&packets, drops).run().report.totals))
+}
+
 fn bytes(outcome: &Outcome) -> String {
     format!("{outcome:?}")
 }
@@ -91,33 +124,44 @@ proptest! {
     }
 
     #[test]
-    fn a_further_sighting_never_raises_the_loss(
+    fn a_further_downstream_sighting_never_raises_the_loss(
         packets in vec(sent(), 1..60),
         chosen in any::<prop::sample::Index>(),
         drops in drops(),
     ) {
-        // Distinct identities: with copies an added sighting may as well be one copy more.
-        let mut packets = packets;
-        for (at, packet) in packets.iter_mut().enumerate() {
-            packet.identity = at as u32;
-        }
-        let before = lab_of(&packets, &drops).run().report.totals;
-        let packet = chosen.get(&packets).clone();
-        let at = packets.iter().position(|other| other.identity == packet.identity).unwrap();
-        let reach = packet.mask.ilog2();
-        if reach < 7 {
-            packets[at].mask |= 1 << (reach + 1);
-        }
-        // A point that nobody saw the flow at is off the path; its first sighting puts it there, so compare only where
-        // every point is on it.
-        let on_path = |ends: bool, packets: &[Sent]| {
-            packets.iter().filter(|p| p.is_back == ends && p.is_tcp == packet.is_tcp).fold(0, |mask, p| mask | p.mask)
-        };
-        let mut earlier = packets.clone();
-        earlier[at].mask = packet.mask;
-        prop_assume!(on_path(packet.is_back, &packets) == on_path(packet.is_back, &earlier));
-        let after = lab_of(&packets, &drops).run().report.totals;
+        // What a point misses in the middle of trajectories says how far to believe it, so that one sighting bears on
+        // the others: here it misses nothing.
+        let whole = |mask: u32| (u32::MAX << mask.trailing_zeros()) & up_to(mask.ilog2() as usize + 1);
+        let packets: Vec<_> = packets.into_iter().map(|packet| Sent { mask: whole(packet.mask), ..packet }).collect();
+        let Some((before, after)) = with_a_further_sighting(packets, chosen, &drops) else { return Ok(()) };
         prop_assert!(after.lost <= before.lost, "{:?} then {:?}", before, after);
+    }
+
+    #[test]
+    fn a_further_downstream_sighting_never_raises_what_is_missing(
+        packets in vec(sent(), 1..60),
+        chosen in any::<prop::sample::Index>(),
+        drops in drops(),
+    ) {
+        let Some((before, after)) = with_a_further_sighting(packets, chosen, &drops) else { return Ok(()) };
+        let missing = |totals: &SegmentTotals| totals.lost + totals.not_observable;
+        prop_assert!(missing(&after) <= missing(&before), "{:?} then {:?}", before, after);
+    }
+
+    #[test]
+    fn a_further_upstream_sighting_raises_the_segments_by_one(
+        packets in vec(sent(), 1..60),
+        millis in 0..10_000_i64,
+        drops in drops(),
+    ) {
+        let mut packets = distinct(packets);
+        // The first sighting at a point puts it on the path, and those between it and the others off it.
+        packets[0].mask |= 1;
+        let Sent { is_back, is_tcp, .. } = packets[0];
+        let before = lab_of(&packets, &drops).run().report.totals;
+        packets.push(Sent { identity: 1000, millis, mask: 1, is_back, is_tcp });
+        let after = lab_of(&packets, &drops).run().report.totals;
+        prop_assert_eq!(after.segments, before.segments + 1);
     }
 
     #[test]

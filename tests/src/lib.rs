@@ -5,11 +5,13 @@
 //! * [`fault`] swallows packets at one known place and counts them itself.
 //! * [`product`] runs the real `coordinator`, `node-agent` and `ctl` inside the lab.
 //! * [`scenario`] joins the four and judges the report against the ground truth.
+//! * [`calibration`] holds the confidence of losses against synthetic packets whose fate is known.
 //! * [`bench`] measures the programs, in the lab and outside of it.
 
 #![allow(clippy::disallowed_methods, reason = "a lab consists of programs it starts")]
 
 pub mod bench;
+pub mod calibration;
 pub mod fault;
 pub mod lab;
 pub mod product;

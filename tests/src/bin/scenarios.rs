@@ -7,6 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
+use lastseen_tests::calibration;
 use lastseen_tests::lab::{Lab, cleanup};
 use lastseen_tests::product::fleet::Fleet;
 use lastseen_tests::scenario::file::{self, Scenario};
@@ -65,7 +66,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         println!("seed {seed}");
         run_set(&scenarios, seed, arguments, &mut results)?;
     }
-    let results = Results::new(results);
+    let mut results = Results::new(results);
+    let confidence = calibration::sweep(first);
+    println!("confidence of losses over mixtures of network and capture loss\n{confidence}");
+    results.totals.brier = Some(confidence.total.brier());
     results.write(&arguments.results)?;
     println!("{}", results.totals);
     Ok(results.all_passed())

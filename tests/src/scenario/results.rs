@@ -117,6 +117,9 @@ pub struct Totals {
     pub false_losses: u64,
     /// Largest error of a node's clock in any run.
     pub clock_error_nanos_max: i64,
+    /// Brier score of the confidence of losses over synthetic mixtures of network and capture loss; absent when it was
+    /// not measured.
+    pub brier: Option<f64>,
 }
 
 impl Results {
@@ -135,6 +138,7 @@ impl Results {
             hop_top1: ratio(legs(Some(true)), legs(Some(true)) + legs(Some(false))),
             false_losses,
             clock_error_nanos_max: scenarios.iter().map(|one| one.clock_error_nanos).max().unwrap_or(0),
+            brier: None,
         };
         Self { scenarios, totals }
     }

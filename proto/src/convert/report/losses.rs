@@ -81,6 +81,7 @@ pub fn lost_packet(lost: LostPacket) -> v1::LostPacket {
         missing_at: lost.missing_at.map(Into::into),
         trajectory: each(lost.trajectory),
         ip_length: lost.ip_length,
+        confidence: lost.confidence,
     }
 }
 
@@ -105,6 +106,7 @@ impl TryFrom<v1::LostPacket> for LostPacket {
             last_seen: message.last_seen.ok_or_else(|| ConvertError::new("last_seen", "", "present"))?.into(),
             missing_at: message.missing_at.map(Into::into),
             trajectory: each(message.trajectory),
+            confidence: message.confidence,
         })
     }
 }

@@ -28,6 +28,7 @@ fn lost() -> LostPacket {
         last_seen: point("eth0"),
         missing_at: None,
         trajectory: vec![point("veth1"), point("eth0")],
+        confidence: 0.25,
     }
 }
 
