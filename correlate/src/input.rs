@@ -1,6 +1,7 @@
 //! What a correlation run is given.
 
 use lastseen_packet::IdentityKey;
+use lastseen_packet::observation::FlowKey;
 
 use crate::topology::Topology;
 pub use crate::topology::{Direction, InterfaceKind};
@@ -57,6 +58,18 @@ pub struct Node {
     pub reason: String,
     /// What was not covered and why, a line each.
     pub coverage: Vec<String>,
+    /// Translations its connection tracking knew during the recording.
+    pub translations: Vec<Translation>,
+}
+
+/// A translated connection, as connection tracking has it: `ctnetlink`'s `CTA_TUPLE_ORIG` and `CTA_TUPLE_REPLY`. The
+/// tuples have no tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Translation {
+    /// As its first packet came.
+    pub original: FlowKey,
+    /// As answers come: reversed, the tuple with which the first packet went on.
+    pub reply: FlowKey,
 }
 
 /// An observation point: where packets were captured, in one direction.

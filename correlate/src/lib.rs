@@ -17,6 +17,7 @@ mod correlator;
 mod coverage;
 mod delay;
 mod domain;
+mod doubt;
 mod flows;
 mod fragments;
 pub mod input;
@@ -38,13 +39,14 @@ mod tenants;
 mod text;
 pub mod topology;
 mod trajectory;
+mod translation;
 mod tunnels;
 mod view;
 
 pub use assemble::PATH_LIMIT;
 pub use correlator::Correlator;
 pub use input::{
-    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Window,
+    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Translation, Window,
 };
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;

@@ -31,6 +31,8 @@ pub(crate) struct Path {
     pub(crate) is_cut_short: bool,
     /// The packets' tenant is not known, and some node knows a pod by their destination: they may go on to it.
     pub(crate) is_tenant_unknown: bool,
+    /// Packets may be translated beyond the last point, and nothing was recognised there.
+    pub(crate) is_open: bool,
     /// Several points saw the packets and nothing tells their order.
     pub(crate) is_unordered: bool,
 }
@@ -162,6 +164,10 @@ impl<'a> Builder<'_, 'a> {
     fn leave(&mut self, from: &Owner, bridge: Option<u32>, to: Option<&Owner>, destination: IpAddr) {
         let exit = self.exit(from.node, bridge, to, destination);
         if let (Some(bridge), false) = (bridge, exit.is_bridged) {
+            if is_service(from, to) && !self.saw(from.node, bridge, Direction::In) {
+                self.path.is_open = self.network.point(from.node, "", bridge, Direction::In).is_some();
+                return;
+            }
             self.push(from.node, bridge, Direction::In);
         }
         let carried = || self.carrier(from.node).map(|carrier| self.carried_by(from.node, carrier));
@@ -202,10 +208,13 @@ impl<'a> Builder<'_, 'a> {
     fn route_bare(&mut self, from: &Owner, exit: &Exit<'a>, to: Option<&Owner>) {
         self.path.is_tenant_unknown =
             to.is_none() && is_unknown(self.domain) && self.network.is_pod_anywhere(self.ends.1);
-        let Some(device) = exit.device else { return };
+        let Some(device) = exit.device else {
+            self.path.is_open = is_service(from, to);
+            return;
+        };
         let is_translated = pod_of(from).is_some() && to.is_none_or(|to| pod_of(to).is_none());
-        let point = self.network.point(from.node, "", device.index, Direction::Out);
-        if is_translated && !point.is_some_and(|point| self.seen.contains(&point)) {
+        if is_translated && !self.saw(from.node, device.index, Direction::Out) {
+            self.path.is_open = self.network.point(from.node, "", device.index, Direction::Out).is_some();
             return;
         }
         // In a fabric of several tenants bare underlay packets are nobody's, so they cannot continue a tenant's path.
@@ -218,6 +227,10 @@ impl<'a> Builder<'_, 'a> {
             self.push(to.node, entry, Direction::In);
         }
         self.deliver(to, None);
+    }
+
+    fn saw(&self, node: usize, index: u32, direction: Direction) -> bool {
+        self.network.point(node, "", index, direction).is_some_and(|point| self.seen.contains(&point))
     }
 
     /// The interface by which routed packets enter the node of `to`: the one that holds the next hop.
@@ -301,6 +314,12 @@ impl<'a> Builder<'_, 'a> {
         let mut roles = self.path.points.iter().map(|&point| self.network.stations[point].role);
         is_pod && !roles.any(is_pod_end) && self.network.captures_pods
     }
+}
+
+/// True if a pod sends to an address that nobody owns: that of a service, which the node replaces at once, in the
+/// bridge where it filters bridged packets, or one outside.
+fn is_service(from: &Owner, to: Option<&Owner>) -> bool {
+    pod_of(from).is_some() && to.is_none()
 }
 
 /// True where a path to a pod ends.

@@ -48,6 +48,23 @@ pub(crate) struct Course {
     pub(crate) bypassed: u32,
     /// Super-packets of unknown segment size may hide segments at some point.
     pub(crate) is_coarse: bool,
+    /// Points that saw it.
+    seen: u32,
+    /// It may go on beyond the last of its points under a tuple that was not seen.
+    pub(crate) is_open: bool,
+}
+
+impl Course {
+    /// Position of the last point that saw it.
+    pub(crate) fn last(self) -> u32 {
+        31_u32.saturating_sub(self.seen.leading_zeros())
+    }
+
+    /// Without the points beyond the last that saw the conversation: they may have seen it as another.
+    fn up_to_last_seen(self) -> Self {
+        let beyond = if self.seen == 0 { 0 } else { self.active & !((2_u32 << self.last()).wrapping_sub(1)) };
+        Self { active: self.active & !beyond, is_open: beyond != 0, ..self }
+    }
 }
 
 impl Plan {
@@ -64,6 +81,7 @@ impl Plan {
             path.source_node.zip(path.destination_node).is_some_and(|(from, to)| from != to);
         let is_end_unseen = path.is_cut_short
             || path.is_tenant_unknown
+            || path.is_open
             || is_alone && is_between_nodes
             || path.destination_node.is_some_and(|end| !nodes().any(|node| node == end));
         Self {
@@ -119,10 +137,11 @@ impl Plans {
             by_ends.insert(ends, plan);
         }
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let tuple = &conversation.tuple;
-            let plan = by_ends[&(conversation.domain, tuple.source, tuple.destination)];
-            let is_tcp = tuple.protocol == protocol::TCP;
-            plans.courses.push(course(plan, &plans.plans[plan as usize], &counts[index], is_tcp));
+            let plan = by_ends[&flows.ends(index as u32)];
+            let is_tcp = conversation.tuple.protocol == protocol::TCP;
+            let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
+            let is_doubtful = flows.doubtful.contains(&(index as u32));
+            plans.courses.push(if is_doubtful { course.up_to_last_seen() } else { course });
         }
         plans
     }
@@ -134,9 +153,7 @@ type Ends = (Domain, IpAddr, IpAddr);
 fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Seen> {
     let mut by_ends: BTreeMap<Ends, Seen> = BTreeMap::new();
     for flow in &flows.all {
-        let conversation = &flows.conversations[flow.conversation as usize];
-        let ends = (conversation.domain, conversation.tuple.source, conversation.tuple.destination);
-        let seen = by_ends.entry(ends).or_default();
+        let seen = by_ends.entry(flows.ends(flow.conversation)).or_default();
         if flow.segments > 0 {
             seen.points.push(usize::from(flow.point));
             seen.carriers.extend(flow.key.overlay.filter(|overlay| !is_opaque(overlay.kind)));
@@ -167,5 +184,6 @@ fn course(plan: u32, known: &Plan, seen: &[u16], is_tcp: bool) -> Course {
     let dirty = known.dirty.iter().fold(0_u32, |mask, (at, _)| mask | 1 << at);
     let between = (1_u32 << last).wrapping_sub(1) & !(seen & seen.wrapping_neg()).wrapping_sub(1);
     let bypassed = if seen == 0 { 0 } else { between & !seen & !dirty };
-    Course { plan, active: all & !bypassed, bypassed, is_coarse: is_tcp && known.is_coarse }
+    let is_coarse = is_tcp && known.is_coarse;
+    Course { plan, active: all & !bypassed, bypassed, is_coarse, seen, is_open: false }
 }

@@ -93,6 +93,7 @@ fn node(part: &Part, window: Window, topology: Option<&Bytes>) -> Node {
         state: wire::capture::state_message(state).into(),
         reason: part.reason.clone(),
         coverage,
+        translations: Vec::new(),
     }
 }
 
