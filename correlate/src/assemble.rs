@@ -272,7 +272,7 @@ impl Assembler<'_, '_> {
             network: self.network,
             path: &plan.path,
             loss,
-            destination: self.flows.ends(one.conversation).2,
+            destination: self.flows.destination(one.conversation),
             carriers: carriers.unwrap_or(&NO_CARRIERS),
         };
         Loss {

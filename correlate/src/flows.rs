@@ -112,13 +112,23 @@ impl Flows {
         self.later.get(&conversation).map_or(&[], Vec::as_slice)
     }
 
-    /// Domain and addresses between which the packets of a conversation travel, translations undone: from the source
-    /// of the first tuple to the destination of the last.
-    pub(crate) fn ends(&self, conversation: u32) -> (Domain, IpAddr, IpAddr) {
-        let head = self.heads.get(&conversation).copied().unwrap_or(conversation);
-        let Conversation { domain, tuple } = self.conversations[head as usize];
-        let last = self.later_tuples(head).last().unwrap_or(&tuple);
-        (domain, tuple.source, last.destination)
+    /// The address at which the packets of a conversation arrive, translations undone.
+    pub(crate) fn destination(&self, conversation: u32) -> IpAddr {
+        let own = &self.conversations[conversation as usize].tuple;
+        self.later_tuples(conversation).last().unwrap_or(own).destination
+    }
+
+    /// Conversations that were translated, each with all its tuples.
+    pub(crate) fn translated(&self) -> impl Iterator<Item = (u32, Vec<FlowKey>)> {
+        self.later.iter().map(|(&head, later)| {
+            let first = self.conversations[head as usize].tuple;
+            (head, [first].into_iter().chain(later.iter().copied()).collect())
+        })
+    }
+
+    /// The conversation that stands for this one: its own, or the one with the first of its tuples.
+    pub(crate) fn head(&self, conversation: u32) -> u32 {
+        self.heads.get(&conversation).copied().unwrap_or(conversation)
     }
 
     /// Counts one captured packet of flow `index`.

@@ -32,6 +32,7 @@ mod plan;
 mod prefix_table;
 pub mod report;
 mod run;
+mod seen;
 mod sighting;
 mod tables;
 mod tally;

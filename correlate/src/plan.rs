@@ -1,18 +1,18 @@
 //! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
 //! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
 
 use lastseen_packet::observation::protocol;
 
 use crate::clock::Clocks;
 use crate::coverage::Coverage;
-use crate::domain::{Domain, is_opaque};
 use crate::flows::Flows;
 use crate::input::Job;
 use crate::network::Network;
-use crate::path::{self, Path, Seen};
+use crate::path::{self, Path};
+use crate::seen::{ends_of, seen_by_ends, seen_by_tuple};
+use crate::translation::way;
 
 /// Disorder between stamps of one node, nanoseconds: taps of one node share or reuse them.
 const STAMP_SLACK_NANOS: i64 = 1_000_000;
@@ -125,19 +125,25 @@ impl Plans {
         let counts = counts(flows);
         let mut plans = Self::default();
         let mut interned = BTreeMap::new();
+        let mut intern = |path: Path| {
+            let next = plans.plans.len() as u32;
+            *interned.entry(path).or_insert_with_key(|path| {
+                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
+                next
+            })
+        };
         let mut by_ends = BTreeMap::new();
         for (ends, seen) in seen_by_ends(flows) {
             let (domain, source, destination) = ends;
-            let path = path::find(network, domain, source, destination, &seen);
-            let next = plans.plans.len() as u32;
-            let plan = *interned.entry(path).or_insert_with_key(|path| {
-                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
-                next
-            });
-            by_ends.insert(ends, plan);
+            by_ends.insert(ends, intern(path::find(network, domain, source, destination, &seen)));
+        }
+        let mut translated = HashMap::new();
+        for (conversation, domain, tuples) in seen_by_tuple(flows) {
+            translated.insert(conversation, intern(way::find(network, domain, &tuples)));
         }
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let plan = by_ends[&flows.ends(index as u32)];
+            let plan = translated.get(&flows.head(index as u32)).copied();
+            let plan = plan.unwrap_or_else(|| by_ends[&ends_of(conversation)]);
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
             let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
             let is_doubtful = flows.doubtful.contains(&(index as u32));
@@ -145,25 +151,6 @@ impl Plans {
         }
         plans
     }
-}
-
-type Ends = (Domain, IpAddr, IpAddr);
-
-/// What was seen of the packets between two addresses.
-fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Seen> {
-    let mut by_ends: BTreeMap<Ends, Seen> = BTreeMap::new();
-    for flow in &flows.all {
-        let seen = by_ends.entry(flows.ends(flow.conversation)).or_default();
-        if flow.segments > 0 {
-            seen.points.push(usize::from(flow.point));
-            seen.carriers.extend(flow.key.overlay.filter(|overlay| !is_opaque(overlay.kind)));
-        }
-    }
-    for seen in by_ends.values_mut() {
-        seen.points.sort_unstable();
-        seen.points.dedup();
-    }
-    by_ends
 }
 
 /// Points that saw each conversation.

@@ -167,6 +167,29 @@ fn masqueraded_packets_are_followed_to_another_node() {
 }
 
 #[test]
+fn answers_from_another_node_take_the_way_of_the_tuple_they_have() {
+    let mut lab = Lab::new(2);
+    // Out of the other node's eth0 to the address of this one, and from there to the pod.
+    let way = [(POINTS + 7, true), (6, true), (3, false), (1, false)];
+    for id in 1..=100 {
+        let packet = datagram(id);
+        let reach = if id % 5 == 0 { 2 } else { 4 };
+        for (hop, &(point, is_masqueraded)) in way.iter().enumerate().take(reach) {
+            let flow = packet.flow((1, 0), false);
+            let flow = FlowKey { source: underlay(1), source_port: 53, destination_port: 40_000, ..flow };
+            let masqueraded = FlowKey { destination: underlay(0), ..flow };
+            let time = T0 + i64::from(id) * MILLI + hop as i64 * 10 * MICRO;
+            lab.see(point, if is_masqueraded { masqueraded } else { flow }, packet.row, time);
+        }
+    }
+    let outcome = lab.run();
+    assert_eq!(leg(&outcome), ("a eth0 → a cni0".to_owned(), 20));
+    let path = only(&outcome);
+    let hops: Vec<_> = path.hops.iter().map(|hop| format!("{} {}", hop.node, hop.interface)).collect();
+    assert_eq!(hops, ["b eth0", "a eth0", "a cni0", "a veth"]);
+}
+
+#[test]
 fn answers_follow_what_they_answer() {
     let mut lab = Lab::new(2);
     datagrams(&mut lab, 20, 0, 0, &to_service(1));

@@ -16,6 +16,7 @@
 
 mod evidence;
 mod tuples;
+pub(crate) mod way;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
