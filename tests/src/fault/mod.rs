@@ -10,6 +10,7 @@ mod fragmentation;
 mod hook_drop;
 mod inner_mac_wrong;
 mod mtu_black_hole;
+pub mod nat;
 mod neighbor_missing;
 mod nft;
 mod no_route;
@@ -147,6 +148,14 @@ pub enum Fault {
         /// How late, in milliseconds.
         millis: u64,
     },
+    /// The sender's node translates addresses. Datagrams may be lost beyond.
+    Nat {
+        /// Which.
+        way: nat::Way,
+        /// Share to drop, 0 to 100.
+        #[serde(default)]
+        lost_percent: u8,
+    },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
         /// Whose agent.
@@ -262,6 +271,7 @@ impl Fault {
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
+            Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
         }
     }
 }
