@@ -233,6 +233,63 @@ fn too_little_to_prove_a_translation_is_no_loss() {
 }
 
 #[test]
+fn a_tuple_that_leads_to_two_backends_in_turn_loses_nothing() {
+    let mut lab = Lab::new(3);
+    for id in 1..=100 {
+        let backend = if id <= 50 { 1 } else { 2 };
+        send(&mut lab, (0, backend), &datagram(id), T0 + i64::from(id) * MILLI, ALL, &to_service(1));
+    }
+    let outcome = lab.run();
+    assert_sums(&outcome);
+    assert_eq!(outcome.report.totals.lost, 0, "{:#?}", outcome.report);
+    assert!(outcome.report.paths.iter().all(|path| path.translations.is_empty()));
+}
+
+/// Two pods that send the same datagrams without IP-ID to a service, masqueraded with a port for each. The second is on
+/// node `second`.
+fn look_alikes(second: usize) -> Outcome {
+    let mut lab = Lab::new(3);
+    for id in 1..=100 {
+        for sender in 0..2 {
+            let node = sender * second;
+            let mut packet = datagram(id);
+            packet.row.ip_id = 0;
+            let tuples = move |hop: usize, flow: FlowKey| {
+                let flow = to_service(2)(hop, flow);
+                let pod = address(["10.244.0.10", "10.244.0.11"][sender]);
+                let (source, source_port) =
+                    if hop < 2 { (pod, 40_000) } else { (subnet(node), 1024 + sender as u16) };
+                FlowKey { source, source_port, ..flow }
+            };
+            send(&mut lab, (node, 2), &packet, T0 + i64::from(id) * MILLI, ALL, &tuples);
+        }
+    }
+    let outcome = lab.run();
+    assert_sums(&outcome);
+    assert_eq!(outcome.report.totals.lost, 0, "{:#?}", outcome.report);
+    outcome
+}
+
+#[test]
+fn senders_that_look_alike_are_told_apart_by_the_node_that_translates() {
+    let outcome = look_alikes(1);
+    assert_eq!(outcome.report.paths.len(), 2);
+    for path in &outcome.report.paths {
+        let node = &path.hops[0].node;
+        let source = if node == "a" { "10.244.0.0:1024" } else { "10.244.1.0:1025" };
+        assert_eq!(tuples_of(path)[1], named(source, "10.244.2.10:5353", Some(node)));
+        assert_eq!(path.totals.delivered, 100);
+    }
+}
+
+#[test]
+fn senders_that_look_alike_on_one_node_are_not_told_apart_by_guessing() {
+    let outcome = look_alikes(0);
+    assert_eq!(outcome.report.paths.len(), 4);
+    assert!(outcome.report.paths.iter().all(|path| path.translations.is_empty()));
+}
+
+#[test]
 fn connection_tracking_proves_what_packets_cannot() {
     let mut lab = Lab::new(2);
     let empty = Packet { ports: (40_000, 53), ..Packet::udp(0, 0) };

@@ -8,7 +8,8 @@
 //! - no point saw both,
 //! - the later one was not sent by a captured pod, nor the earlier one delivered to one,
 //! - at least half of the later one's identities are found in the earlier one, at the same time, and
-//! - these come to more than chance: [`PROOF_BITS`].
+//! - these come to more than chance: [`PROOF_BITS`], and
+//! - no other pair excludes it.
 //!
 //! What answers a translated conversation is translated back, which needs no further proof; nor does what connection
 //! tracking told. Where something is shared but not enough, the earlier conversation is *doubtful*: what lies beyond
@@ -127,9 +128,11 @@ impl<'j, 'a> Joiner<'j, 'a> {
     }
 
     fn join(mut self, shared: BTreeMap<(u32, u32), Shared>, told: &[(FlowKey, FlowKey)]) -> Joins {
-        let (proven, doubtful) = self.weigh(shared);
+        let (proven, mut doubtful) = self.weigh(shared);
+        let rivals = self.rivals(&proven);
+        doubtful.extend(rivals.iter().map(|(before, _)| before));
         let mut pairs: Vec<_> = told.iter().flat_map(|step| self.of_tuples(step)).collect();
-        pairs.extend(&proven);
+        pairs.extend(proven.iter().filter(|pair| !rivals.contains(pair)));
         let answers: Vec<_> = pairs.iter().filter_map(|pair| self.answers(*pair)).collect();
         for (one, other) in pairs.into_iter().chain(answers) {
             self.unite(one, other);
@@ -138,22 +141,55 @@ impl<'j, 'a> Joiner<'j, 'a> {
         Joins { doubtful, chains: self.chains() }
     }
 
-    /// Pairs that are proven, the surest first, and conversations that share something with another.
+    /// Pairs that are proven, the surest first, and conversations that may go on in another without proof.
     fn weigh(&self, shared: BTreeMap<(u32, u32), Shared>) -> (Vec<(u32, u32)>, Vec<u32>) {
         let (mut proven, mut doubtful) = (Vec::new(), Vec::new());
         for ((before, after), mut shared) in shared {
             let Some(port_bits) = self.kinship(before, after) else { continue };
-            let weight = shared.weight(self.has_common_node(before, after));
-            let bits = if weight.bits > 0 { weight.bits + port_bits } else { 0 };
-            if bits >= PROOF_BITS && weight.count * 2 >= shared.sampled {
+            let is_near = self.has_common_node(before, after);
+            let weight = shared.weight(is_near);
+            if weight.count == 0 || weight.count * 2 < shared.sampled {
+                continue;
+            }
+            if weight.bits > 0 && weight.bits + port_bits >= PROOF_BITS {
                 let tuples = [before, after].map(|one| self.conversation(one));
-                proven.push(((Reverse(weight.count), tuples), (before, after)));
-            } else if weight.count > 0 {
+                proven.push((!is_near, Reverse(weight.count), tuples, (before, after)));
+            } else {
                 doubtful.push(before);
             }
         }
         proven.sort_unstable();
-        (proven.into_iter().map(|(_, pair)| pair).collect(), doubtful)
+        let near = proven.iter().filter(|(is_far, ..)| !is_far);
+        let near: HashSet<u32> = near.flat_map(|(.., (before, after))| [*before, *after]).collect();
+        // A node that translates sees both sides: what two nodes saw counts only where none saw both.
+        proven.retain(|&(is_far, .., (before, after))| {
+            !is_far || !near.contains(&before) && !near.contains(&after)
+        });
+        (proven.into_iter().map(|(.., pair)| pair).collect(), doubtful)
+    }
+
+    /// Pairs that exclude each other, because one point saw both of two partners: senders that look alike to the last
+    /// identity, or one tuple that led to several destinations in turn. Which packet went which way is not known.
+    fn rivals(&self, pairs: &[(u32, u32)]) -> HashSet<(u32, u32)> {
+        let mut partners: BTreeMap<(bool, u32), Vec<(u32, u32)>> = BTreeMap::new();
+        for &(before, after) in pairs {
+            partners.entry((false, before)).or_default().push((before, after));
+            partners.entry((true, after)).or_default().push((before, after));
+        }
+        let mut rivals = HashSet::new();
+        for ((is_after, _), pairs) in &partners {
+            let partner = |pair: &(u32, u32)| if *is_after { pair.0 } else { pair.1 };
+            let mut first_at: HashMap<u16, (u32, u32)> = HashMap::new();
+            for pair in pairs {
+                for point in &self.points[&partner(pair)] {
+                    let first = *first_at.entry(*point).or_insert(*pair);
+                    if first != *pair {
+                        rivals.extend([first, *pair]);
+                    }
+                }
+            }
+        }
+        rivals
     }
 
     /// What the tuples add, if they can be those of one packet.

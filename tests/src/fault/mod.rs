@@ -25,6 +25,8 @@ mod time_exceeded;
 mod vni_mismatch;
 mod vxlan_blocked;
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use serde::Deserialize;
 
@@ -231,6 +233,14 @@ impl Fault {
             | Self::MtuBlackHole => Some(Side::Sender),
             Self::QueueOverflow => Some(Side::Receiver),
             _ => None,
+        }
+    }
+
+    /// Source address with which packets of the sender's pod arrive at the receiver's node.
+    pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
+        match self {
+            Self::Nat { way: nat::Way::ServiceMasqueraded, .. } => cast.sender.plan.pods.into(),
+            _ => cast.sender.plan.pod_in(cast.family),
         }
     }
 
