@@ -21,7 +21,7 @@ const INVARIANT: [&str; 18] = [
 
 /// Adds the conversations of which a filter may hide the rest.
 pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
-    if !names_ends(&job.filter) {
+    if !network.hides_translations {
         return;
     }
     let appearing = appearing(network, flows);
@@ -42,7 +42,7 @@ pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
 }
 
 /// True for a filter that asks for anything but protocols.
-fn names_ends(filter: &str) -> bool {
+pub(crate) fn names_ends(filter: &str) -> bool {
     let spaced = filter.replace('(', " ( ").replace(')', " ) ").replace('!', " ! ");
     spaced.split_whitespace().any(|word| !INVARIANT.contains(&word))
 }
@@ -54,7 +54,7 @@ fn appearing(network: &Network<'_>, flows: &Flows) -> HashSet<u32> {
         let station = network.stations[usize::from(flow.point)];
         match station.role {
             Role::InsideOut | Role::PodIn => drop(sent.insert(flow.conversation)),
-            role if role.is_sending() && network.captures_pods(station.node) => {
+            role if role.is_sending() && network.captures_pods => {
                 sending.insert(flow.conversation);
             }
             _ => {}

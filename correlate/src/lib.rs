@@ -47,7 +47,8 @@ mod view;
 pub use assemble::PATH_LIMIT;
 pub use correlator::Correlator;
 pub use input::{
-    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Translation, Window,
+    BatchError, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice, SliceCounters, Translation,
+    Window,
 };
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;

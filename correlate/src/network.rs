@@ -102,6 +102,8 @@ pub(crate) struct Network<'a> {
     holders: HashMap<IpAddr, (usize, &'a Interface)>,
     /// The interfaces of all pods were meant to be captured, see [`Job::named_interfaces`].
     pub(crate) captures_pods: bool,
+    /// The filter names addresses or ports: it may match packets on one side of a translation only.
+    pub(crate) hides_translations: bool,
     points: HashMap<(usize, &'a str, u32, Direction), usize>,
 }
 
@@ -118,6 +120,7 @@ impl<'a> Network<'a> {
             locator: Locator::new(&tables),
             holders,
             captures_pods: !job.named_interfaces,
+            hides_translations: crate::doubt::names_ends(&job.filter),
             tables,
             stations,
             tunnels,

@@ -164,8 +164,8 @@ impl<'a> Builder<'_, 'a> {
     fn leave(&mut self, from: &Owner, bridge: Option<u32>, to: Option<&Owner>, destination: IpAddr) {
         let exit = self.exit(from.node, bridge, to, destination);
         if let (Some(bridge), false) = (bridge, exit.is_bridged) {
-            if is_service(from, to) && !self.saw(from.node, bridge, Direction::In) {
-                self.path.is_open = self.network.point(from.node, "", bridge, Direction::In).is_some();
+            if self.may_hide(from, to) && !self.saw(from.node, bridge, Direction::In) {
+                self.path.is_open = true;
                 return;
             }
             self.push(from.node, bridge, Direction::In);
@@ -209,12 +209,13 @@ impl<'a> Builder<'_, 'a> {
         self.path.is_tenant_unknown =
             to.is_none() && is_unknown(self.domain) && self.network.is_pod_anywhere(self.ends.1);
         let Some(device) = exit.device else {
-            self.path.is_open = is_service(from, to);
+            self.path.is_open = self.may_hide(from, to);
             return;
         };
         let is_translated = pod_of(from).is_some() && to.is_none_or(|to| pod_of(to).is_none());
         if is_translated && !self.saw(from.node, device.index, Direction::Out) {
-            self.path.is_open = self.network.point(from.node, "", device.index, Direction::Out).is_some();
+            let is_captured = self.network.point(from.node, "", device.index, Direction::Out).is_some();
+            self.path.is_open = is_captured && self.network.hides_translations;
             return;
         }
         // In a fabric of several tenants bare underlay packets are nobody's, so they cannot continue a tenant's path.
@@ -227,6 +228,15 @@ impl<'a> Builder<'_, 'a> {
             self.push(to.node, entry, Direction::In);
         }
         self.deliver(to, None);
+    }
+
+    /// True if a pod sends to an address that nobody owns and the filter may not match what comes of it: the node
+    /// replaces the address of a service at once, in the bridge where it filters bridged packets.
+    fn may_hide(&self, from: &Owner, to: Option<&Owner>) -> bool {
+        self.network.hides_translations
+            && pod_of(from).is_some()
+            && to.is_none()
+            && !self.ends.1.is_multicast()
     }
 
     fn saw(&self, node: usize, index: u32, direction: Direction) -> bool {
@@ -314,12 +324,6 @@ impl<'a> Builder<'_, 'a> {
         let mut roles = self.path.points.iter().map(|&point| self.network.stations[point].role);
         is_pod && !roles.any(is_pod_end) && self.network.captures_pods
     }
-}
-
-/// True if a pod sends to an address that nobody owns: that of a service, which the node replaces at once, in the
-/// bridge where it filters bridged packets, or one outside.
-fn is_service(from: &Owner, to: Option<&Owner>) -> bool {
-    pod_of(from).is_some() && to.is_none()
 }
 
 /// True where a path to a pod ends.

@@ -320,9 +320,10 @@ fn one_segment_of_tcp_proves_a_translation() {
 }
 
 #[test]
-fn what_a_service_swallows_before_it_is_translated_is_not_observable() {
+fn what_goes_to_a_service_behind_a_filter_is_not_observable_beyond_the_last_point() {
     for end in [1, 2] {
         let mut lab = Lab::new(2);
+        lab.job.filter = format!("host {SERVICE}");
         datagrams(&mut lab, 100, 1, end, &to_service(8));
         let outcome = lab.run();
         let path = only(&outcome);

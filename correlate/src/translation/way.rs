@@ -29,6 +29,7 @@ pub(crate) fn find(network: &Network<'_>, domain: Domain, tuples: &[(FlowKey, Se
         (whole.source_node, whole.overlay) = (first.source_node, first.overlay);
         whole.destination_node = last.destination_node;
         (whole.is_cut_short, whole.is_open) = (last.is_cut_short, last.is_open);
+        whole.is_tenant_unknown = last.is_tenant_unknown;
     }
     whole
 }
