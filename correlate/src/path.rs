@@ -17,6 +17,7 @@ use crate::topology::{Direction, Interface, InterfaceKind};
 pub(crate) const MAX_HOPS: usize = 32;
 
 /// The expected way of the packets between two addresses of a domain.
+#[allow(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Path {
     /// Captured points in the order packets meet them.
