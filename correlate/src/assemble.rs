@@ -3,13 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use lastseen_packet::observation::Overlay;
+use lastseen_packet::observation::{FlowKey, Overlay};
 
 use crate::cause::{self, Leg};
 use crate::clock::Clocks;
 use crate::coverage::Coverage;
 use crate::doubts;
-use crate::flows::{Flows, view};
+use crate::flows::{Flows, bare, view};
 use crate::input::{Job, SliceCounters};
 use crate::losses::{LegLoss, Settlement, Settler};
 use crate::network::{Network, Role};
@@ -18,7 +18,7 @@ use crate::pattern::{self, Legs, Member, Row, Timeline};
 use crate::plan::{Course, Plan, Plans};
 use crate::report::{
     Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, SegmentTotals,
-    Verdict,
+    Translation, Verdict,
 };
 use crate::run::Findings;
 use crate::tally::{Missing, Tally};
@@ -52,6 +52,8 @@ pub(crate) struct Settled {
 
 /// Tunnels of the conversations that are listed, by conversation and point.
 type Carriers = BTreeMap<(u32, usize), BTreeSet<Overlay>>;
+/// Tuples of the conversations that are listed and were translated, by conversation and point.
+type Tuples = BTreeMap<(u32, usize), FlowKey>;
 
 impl Assembler<'_, '_> {
     pub(crate) fn outcome(&self, findings: Findings) -> Outcome {
@@ -74,7 +76,8 @@ impl Assembler<'_, '_> {
         let omitted_paths = settled.len().saturating_sub(PATH_LIMIT) as u64;
         settled.truncate(PATH_LIMIT);
         let carriers = self.carriers(&settled);
-        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &legs, &carriers)).collect();
+        let tuples = self.tuples(&settled);
+        let paths: Vec<_> = settled.iter().map(|one| self.path(one, &legs, &carriers, &tuples)).collect();
         let mut report = Report {
             capture_id: self.job.capture_id.clone(),
             name: self.job.name.clone(),
@@ -182,12 +185,20 @@ impl Assembler<'_, '_> {
         carriers
     }
 
+    fn tuples(&self, settled: &[Settled]) -> Tuples {
+        let listed = settled.iter().map(|one| one.conversation);
+        let translated: BTreeSet<_> =
+            listed.filter(|conversation| !self.flows.later_tuples(*conversation).is_empty()).collect();
+        let flows = self.flows.all.iter().filter(|flow| translated.contains(&flow.conversation));
+        flows.map(|flow| ((flow.conversation, usize::from(flow.point)), bare(&flow.key))).collect()
+    }
+
     pub(crate) fn name(&self, point: usize) -> PointName {
         let known = &self.job.points[point];
         PointName { node: self.job.nodes[known.node].name.clone(), interface: known.interface.clone() }
     }
 
-    fn path(&self, one: &Settled, legs: &Legs, carriers: &Carriers) -> PathReport {
+    fn path(&self, one: &Settled, legs: &Legs, carriers: &Carriers, tuples: &Tuples) -> PathReport {
         let (_, plan) = self.course(one.conversation);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
         let (source, destination) = ends(&tuple);
@@ -198,11 +209,30 @@ impl Assembler<'_, '_> {
             destination,
             protocol: protocol_name(tuple.protocol),
             overlay,
-            translations: Vec::new(),
+            translations: self.translations(one.conversation, tuples),
             totals: one.tally.totals,
             hops: self.hops(one, overlay, carriers),
             losses: one.settlement.losses.iter().map(|loss| self.loss(one, loss, legs, carriers)).collect(),
         }
+    }
+
+    /// The later tuples of a conversation, each with the node that both it and the one before it were seen on.
+    fn translations(&self, conversation: u32, tuples: &Tuples) -> Vec<Translation> {
+        let later = self.flows.later_tuples(conversation);
+        if later.is_empty() {
+            return Vec::new();
+        }
+        let path = &self.course(conversation).1.path.points;
+        let here = |point: &usize| Some((self.job.points[*point].node, tuples.get(&(conversation, *point))?));
+        let seen: Vec<_> = path.iter().filter_map(here).collect();
+        let translation = |tuple: &FlowKey| {
+            let (source, destination) = ends(tuple);
+            let at = seen.iter().position(|(_, known)| *known == tuple);
+            let pair = at.filter(|at| *at > 0).map(|at| (seen[at - 1].0, seen[at].0));
+            let node = pair.filter(|(before, after)| before == after).map(|(node, _)| node);
+            Translation { source, destination, node: node.map(|node| self.job.nodes[node].name.clone()) }
+        };
+        later.iter().map(translation).collect()
     }
 
     fn expected_tunnel(&self, plan: &Plan) -> Option<OverlayReport> {
@@ -245,7 +275,6 @@ impl Assembler<'_, '_> {
     fn loss(&self, one: &Settled, loss: &LegLoss, legs: &Legs, carriers: &Carriers) -> Loss {
         let (_, plan) = self.course(one.conversation);
         let (from, to) = self.member(one).leg(loss);
-        let tuple = self.flows.conversations[one.conversation as usize].tuple;
         let grain = &self.timeline.grains[one.conversation as usize];
         let found = pattern::find(&self.member(one), loss, legs, grain);
         let mut before = plan.path.points.iter().take(loss.from as usize + 1).rev();
@@ -255,7 +284,7 @@ impl Assembler<'_, '_> {
             network: self.network,
             path: &plan.path,
             loss,
-            destination: tuple.destination,
+            destination: self.flows.destination(one.conversation),
             carriers: carriers.unwrap_or(&NO_CARRIERS),
             size_limit: found.size_limit,
         };

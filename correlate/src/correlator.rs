@@ -20,6 +20,7 @@ use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
 use crate::sighting::Sighting;
+use crate::{hidden, translation};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
@@ -146,6 +147,8 @@ impl Correlator {
         let Self { job, mut flows, mut coverage, mut sightings, fragments, acks, drops, .. } = self;
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
+        flows.join(translation::find(&job, &network, &flows, &sightings));
+        hidden::add(&job, &network, &mut flows);
         coverage.iter_mut().for_each(Coverage::seal);
         let fragmented = Fragmented::new(&fragments, &flows, job.key);
         let mut repeats = Vec::new();

@@ -1,6 +1,7 @@
 //! Flow records: one per observation point and flow, and the conversations they belong to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
 
 use lastseen_packet::Segment;
 use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, SipKey, protocol};
@@ -13,6 +14,7 @@ use crate::domain::Domain;
 use crate::input::Job;
 use crate::report::{FlowRecord, OverlayReport};
 use crate::sighting::Sighting;
+use crate::translation::Joins;
 
 /// Most flow records of a run.
 pub(crate) const FLOW_LIMIT: usize = 1 << 22;
@@ -61,12 +63,25 @@ pub(crate) struct Flow {
 pub(crate) struct Flows {
     pub(crate) all: Vec<Flow>,
     pub(crate) conversations: Vec<Conversation>,
+    /// What every conversation that was joined to others was joined to: itself, or the one whose tuple was first.
+    heads: HashMap<u32, u32, SipKey>,
+    /// The further tuples of conversations that were translated, in the order packets have them.
+    later: BTreeMap<u32, Vec<FlowKey>>,
+    /// Conversations that may go on unseen: nothing is known beyond the last point that saw them.
+    pub(crate) doubtful: HashSet<u32>,
     by_key: HashMap<(u16, FlowKey), u32, SipKey>,
 }
 
 impl Flows {
     pub(crate) fn new(key: [u8; 16]) -> Self {
-        Self { all: Vec::new(), conversations: Vec::new(), by_key: HashMap::with_hasher(SipKey(key)) }
+        Self {
+            all: Vec::new(),
+            conversations: Vec::new(),
+            heads: HashMap::with_hasher(SipKey(key)),
+            later: BTreeMap::new(),
+            doubtful: HashSet::new(),
+            by_key: HashMap::with_hasher(SipKey(key)),
+        }
     }
 
     /// The index of a flow at a point.
@@ -88,6 +103,46 @@ impl Flows {
                 self.conversations.len() as u32 - 1
             });
         }
+    }
+
+    /// Makes translated conversations one, under the first of their tuples.
+    pub(crate) fn join(&mut self, joins: Joins) {
+        for chain in joins.chains {
+            let Some((&head, rest)) = chain.split_first() else { continue };
+            self.heads.extend(chain.iter().map(|&member| (member, head)));
+            let tuples = rest.iter().map(|&member| self.conversations[member as usize].tuple);
+            self.later.insert(head, tuples.collect());
+        }
+        self.doubtful = joins.doubtful;
+        if !self.heads.is_empty() {
+            for flow in &mut self.all {
+                flow.conversation = self.heads.get(&flow.conversation).copied().unwrap_or(flow.conversation);
+            }
+        }
+    }
+
+    /// The tuples a conversation has beyond translations, in order.
+    pub(crate) fn later_tuples(&self, conversation: u32) -> &[FlowKey] {
+        self.later.get(&conversation).map_or(&[], Vec::as_slice)
+    }
+
+    /// The address at which the packets of a conversation arrive, translations undone.
+    pub(crate) fn destination(&self, conversation: u32) -> IpAddr {
+        let own = &self.conversations[conversation as usize].tuple;
+        self.later_tuples(conversation).last().unwrap_or(own).destination
+    }
+
+    /// Conversations that were translated, each with all its tuples.
+    pub(crate) fn translated(&self) -> impl Iterator<Item = (u32, Vec<FlowKey>)> {
+        self.later.iter().map(|(&head, later)| {
+            let first = self.conversations[head as usize].tuple;
+            (head, [first].into_iter().chain(later.iter().copied()).collect())
+        })
+    }
+
+    /// The conversation that stands for this one: its own, or the one with the first of its tuples.
+    pub(crate) fn head(&self, conversation: u32) -> u32 {
+        self.heads.get(&conversation).copied().unwrap_or(conversation)
     }
 
     /// Counts one captured packet of flow `index`.
@@ -218,7 +273,7 @@ impl Flow {
 }
 
 /// The tuple without the tunnel around it. Where the tunnel is opaque it is all there is.
-fn bare(key: &FlowKey) -> FlowKey {
+pub(crate) fn bare(key: &FlowKey) -> FlowKey {
     let overlay = key.overlay.filter(|overlay| crate::domain::is_opaque(overlay.kind));
     FlowKey { overlay, ..*key }
 }

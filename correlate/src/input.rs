@@ -1,6 +1,7 @@
 //! What a correlation run is given.
 
 use lastseen_packet::IdentityKey;
+use lastseen_packet::observation::FlowKey;
 
 use crate::topology::Topology;
 pub use crate::topology::{Direction, InterfaceKind};
@@ -60,6 +61,18 @@ pub struct Node {
     /// Nobody asked for it: it has no points and no line in the report, but what its addresses receive happens out of
     /// sight instead of outside of the fabric.
     pub is_bystander: bool,
+    /// Translations its connection tracking knew during the recording.
+    pub translations: Vec<Translation>,
+}
+
+/// A translated connection, as connection tracking has it: `ctnetlink`'s `CTA_TUPLE_ORIG` and `CTA_TUPLE_REPLY`. The
+/// tuples have no tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Translation {
+    /// As its first packet came.
+    pub original: FlowKey,
+    /// As answers come: reversed, the tuple with which the first packet went on.
+    pub reply: FlowKey,
 }
 
 /// An observation point: where packets were captured, in one direction.

@@ -138,7 +138,7 @@ impl Case<'_, '_> {
         let totals = &mut ledger.tally.totals;
         totals.segments += 1;
         let later = self.course.active & (u32::MAX << copy.reach()) & !(1 << copy.reach());
-        if later == 0 && self.plan.is_end_unseen {
+        if later == 0 && (self.plan.is_end_unseen || self.course.is_open) {
             totals.not_observable += 1;
         } else if later == 0 {
             totals.delivered += 1;

@@ -24,6 +24,7 @@ mod doubts;
 mod drops;
 mod flows;
 mod fragments;
+mod hidden;
 mod infer;
 pub mod input;
 mod judge;
@@ -39,6 +40,7 @@ mod prefix_table;
 pub mod report;
 mod run;
 mod sandwich;
+mod seen;
 pub mod segmentation;
 mod sighting;
 mod tables;
@@ -47,6 +49,7 @@ mod tenants;
 mod text;
 pub mod topology;
 mod trajectory;
+mod translation;
 mod tunnels;
 mod view;
 
@@ -55,7 +58,7 @@ pub use confidence::LEAST_CONFIDENCE;
 pub use correlator::Correlator;
 pub use input::{
     BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice,
-    SliceCounters, Window,
+    SliceCounters, Translation, Window,
 };
 pub use report::{Outcome, Report};
 pub use view::ViewOptions;

@@ -108,6 +108,8 @@ pub(crate) struct Network<'a> {
     holders: HashMap<IpAddr, (usize, &'a Interface)>,
     /// The interfaces of all pods were meant to be captured, see [`Job::named_interfaces`].
     pub(crate) captures_pods: bool,
+    /// The filter names addresses or ports: it may match packets on one side of a translation only.
+    pub(crate) hides_translations: bool,
     points: HashMap<(usize, &'a str, u32, Direction), usize>,
 }
 
@@ -126,6 +128,7 @@ impl<'a> Network<'a> {
             tenancy: is_unmapped(job).then(|| Tenancy::new(flows)),
             holders,
             captures_pods: !job.named_interfaces,
+            hides_translations: crate::hidden::names_ends(&job.filter),
             tables,
             stations,
             tunnels,

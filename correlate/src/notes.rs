@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use crate::assemble::Assembler;
 use crate::clock::READING_NANOS;
+use crate::flows::Flow;
 use crate::input::CaptureState;
-use crate::report::Report;
+use crate::report::{PointName, Report};
 use crate::text::grouped;
 
 /// Most notes about single points.
@@ -30,6 +31,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     notes.extend(cut_short(found));
     notes.extend(unknown_tenants(found));
     notes.extend(not_captured(found));
+    notes.extend(translated_unseen(found));
     notes.extend(limits(found, report));
     notes
 }
@@ -212,6 +214,26 @@ fn not_captured(found: &Assembler<'_, '_>) -> impl Iterator<Item = String> {
     ends.into_iter().take(POINT_NOTES).map(|node| {
         format!("{node} was not captured: what became of packets there is not observable; capture it too")
     })
+}
+
+/// Where packets may have gone on under addresses that nothing ties to theirs.
+fn translated_unseen(found: &Assembler<'_, '_>) -> Vec<String> {
+    let open = |flow: &Flow| {
+        let course = found.plans.courses[flow.conversation as usize];
+        let plan = &found.plans.plans[course.plan as usize];
+        let is_open = flow.segments > 0 && (course.is_open || plan.path.is_open);
+        plan.path.points.get(course.last() as usize).filter(|_| is_open)
+    };
+    let points: BTreeSet<_> = found.flows.all.iter().filter_map(open).collect();
+    let points: BTreeSet<_> = points.into_iter().map(|point| found.name(*point)).collect();
+    let hint =
+        if found.job.filter.is_empty() { "" } else { "; capture without addresses and ports in the filter" };
+    let note = |PointName { node, interface }: PointName| {
+        format!(
+            "{node}: packets last seen at {interface} may go on under translated addresses and are not observable beyond{hint}"
+        )
+    };
+    points.into_iter().take(POINT_NOTES).map(note).collect()
 }
 
 fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {

@@ -17,6 +17,7 @@ use crate::topology::{Direction, Interface, InterfaceKind};
 pub(crate) const MAX_HOPS: usize = 32;
 
 /// The expected way of the packets between two addresses of a domain.
+#[allow(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Path {
     /// Captured points in the order packets meet them.
@@ -31,6 +32,8 @@ pub(crate) struct Path {
     pub(crate) is_cut_short: bool,
     /// The packets' tenant is not known, and some node knows a pod by their destination: they may go on to it.
     pub(crate) is_tenant_unknown: bool,
+    /// Packets may be translated beyond the last point, and nothing was recognised there.
+    pub(crate) is_open: bool,
     /// Several points saw the packets and nothing tells their order.
     pub(crate) is_unordered: bool,
 }
@@ -162,6 +165,10 @@ impl<'a> Builder<'_, 'a> {
     fn leave(&mut self, from: &Owner, bridge: Option<u32>, to: Option<&Owner>, destination: IpAddr) {
         let exit = self.exit(from.node, bridge, to, destination);
         if let (Some(bridge), false) = (bridge, exit.is_bridged) {
+            if self.may_hide(from, to) && !self.saw(from.node, bridge, Direction::In) {
+                self.path.is_open = true;
+                return;
+            }
             self.push(from.node, bridge, Direction::In);
         }
         let carried = || self.carrier(from.node).map(|carrier| self.carried_by(from.node, carrier));
@@ -202,10 +209,14 @@ impl<'a> Builder<'_, 'a> {
     fn route_bare(&mut self, from: &Owner, exit: &Exit<'a>, to: Option<&Owner>) {
         self.path.is_tenant_unknown =
             to.is_none() && is_unknown(self.domain) && self.network.is_pod_anywhere(self.ends.1);
-        let Some(device) = exit.device else { return };
+        let Some(device) = exit.device else {
+            self.path.is_open = self.may_hide(from, to);
+            return;
+        };
         let is_translated = pod_of(from).is_some() && to.is_none_or(|to| pod_of(to).is_none());
-        let point = self.network.point(from.node, "", device.index, Direction::Out);
-        if is_translated && !point.is_some_and(|point| self.seen.contains(&point)) {
+        if is_translated && !self.saw(from.node, device.index, Direction::Out) {
+            let is_captured = self.network.point(from.node, "", device.index, Direction::Out).is_some();
+            self.path.is_open = is_captured && self.network.hides_translations;
             return;
         }
         // In a fabric of several tenants bare underlay packets are nobody's, so they cannot continue a tenant's path.
@@ -218,6 +229,19 @@ impl<'a> Builder<'_, 'a> {
             self.push(to.node, entry, Direction::In);
         }
         self.deliver(to, None);
+    }
+
+    /// True if a pod sends to an address that nobody owns and the filter may not match what comes of it: the node
+    /// replaces the address of a service at once, in the bridge where it filters bridged packets.
+    fn may_hide(&self, from: &Owner, to: Option<&Owner>) -> bool {
+        self.network.hides_translations
+            && pod_of(from).is_some()
+            && to.is_none()
+            && !self.ends.1.is_multicast()
+    }
+
+    fn saw(&self, node: usize, index: u32, direction: Direction) -> bool {
+        self.network.point(node, "", index, direction).is_some_and(|point| self.seen.contains(&point))
     }
 
     /// The interface by which routed packets enter the node of `to`: the one that holds the next hop.

@@ -1,19 +1,19 @@
 //! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
 //! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, HashMap};
 
 use lastseen_packet::observation::protocol;
 
 use crate::clock::Clocks;
 use crate::coverage::Coverage;
-use crate::domain::{Domain, is_opaque};
 use crate::flows::Flows;
 use crate::infer::Inference;
 use crate::input::Job;
 use crate::network::Network;
-use crate::path::{self, Path, Seen};
+use crate::path::{self, Path};
+use crate::seen::{ends_of, seen_by_ends, seen_by_tuple};
+use crate::translation::way;
 
 /// Disorder between stamps of one node, nanoseconds: taps of one node share or reuse them.
 const STAMP_SLACK_NANOS: i64 = 1_000_000;
@@ -49,6 +49,23 @@ pub(crate) struct Course {
     pub(crate) bypassed: u32,
     /// Super-packets of unknown segment size may hide segments at some point.
     pub(crate) is_coarse: bool,
+    /// Points that saw it.
+    seen: u32,
+    /// It may go on beyond the last of its points under a tuple that was not seen.
+    pub(crate) is_open: bool,
+}
+
+impl Course {
+    /// Position of the last point that saw it.
+    pub(crate) fn last(self) -> u32 {
+        31_u32.saturating_sub(self.seen.leading_zeros())
+    }
+
+    /// Without the points beyond the last that saw the conversation: they may have seen it as another.
+    fn up_to_last_seen(self) -> Self {
+        let beyond = if self.seen == 0 { 0 } else { self.active & !((2_u32 << self.last()).wrapping_sub(1)) };
+        Self { active: self.active & !beyond, is_open: beyond != 0, ..self }
+    }
 }
 
 impl Plan {
@@ -65,6 +82,7 @@ impl Plan {
             path.source_node.zip(path.destination_node).is_some_and(|(from, to)| from != to);
         let is_end_unseen = path.is_cut_short
             || path.is_tenant_unknown
+            || path.is_open
             || is_alone && is_between_nodes
             || path.destination_node.is_some_and(|end| !nodes().any(|node| node == end));
         Self {
@@ -109,49 +127,39 @@ impl Plans {
         let counts = counts(flows);
         let mut plans = Self::default();
         let mut interned = BTreeMap::new();
+        let mut intern = |path: Path| {
+            let next = plans.plans.len() as u32;
+            *interned.entry(path).or_insert_with_key(|path| {
+                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
+                next
+            })
+        };
         let mut by_ends = BTreeMap::new();
         for (ends, seen) in seen_by_ends(flows) {
             let (domain, source, destination) = ends;
-            let path = match inference {
-                Some(inference) => inference.path(ends),
-                None => path::find(network, domain, source, destination, &seen),
-            };
-            let next = plans.plans.len() as u32;
-            let plan = *interned.entry(path).or_insert_with_key(|path| {
-                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
-                next
-            });
-            by_ends.insert(ends, plan);
+            by_ends.insert(
+                ends,
+                intern(match inference {
+                    Some(inference) => inference.path(ends),
+                    None => path::find(network, domain, source, destination, &seen),
+                }),
+            );
+        }
+        let mut translated = HashMap::new();
+        for (conversation, domain, tuples) in seen_by_tuple(flows).into_iter().filter(|_| inference.is_none())
+        {
+            translated.insert(conversation, intern(way::find(network, domain, &tuples)));
         }
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let tuple = &conversation.tuple;
-            let plan = by_ends[&(conversation.domain, tuple.source, tuple.destination)];
-            let is_tcp = tuple.protocol == protocol::TCP;
-            plans.courses.push(course(plan, &plans.plans[plan as usize], &counts[index], is_tcp));
+            let plan = translated.get(&flows.head(index as u32)).copied();
+            let plan = plan.unwrap_or_else(|| by_ends[&ends_of(conversation)]);
+            let is_tcp = conversation.tuple.protocol == protocol::TCP;
+            let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
+            let is_doubtful = flows.doubtful.contains(&(index as u32));
+            plans.courses.push(if is_doubtful { course.up_to_last_seen() } else { course });
         }
         plans
     }
-}
-
-type Ends = (Domain, IpAddr, IpAddr);
-
-/// What was seen of the packets between two addresses.
-fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Seen> {
-    let mut by_ends: BTreeMap<Ends, Seen> = BTreeMap::new();
-    for flow in &flows.all {
-        let conversation = &flows.conversations[flow.conversation as usize];
-        let ends = (conversation.domain, conversation.tuple.source, conversation.tuple.destination);
-        let seen = by_ends.entry(ends).or_default();
-        if flow.segments > 0 {
-            seen.points.push(usize::from(flow.point));
-            seen.carriers.extend(flow.key.overlay.filter(|overlay| !is_opaque(overlay.kind)));
-        }
-    }
-    for seen in by_ends.values_mut() {
-        seen.points.sort_unstable();
-        seen.points.dedup();
-    }
-    by_ends
 }
 
 /// Points that saw each conversation.
@@ -172,5 +180,6 @@ fn course(plan: u32, known: &Plan, seen: &[u16], is_tcp: bool) -> Course {
     let dirty = known.dirty.iter().fold(0_u32, |mask, (at, _)| mask | 1 << at);
     let between = (1_u32 << last).wrapping_sub(1) & !(seen & seen.wrapping_neg()).wrapping_sub(1);
     let bypassed = if seen == 0 { 0 } else { between & !seen & !dirty };
-    Course { plan, active: all & !bypassed, bypassed, is_coarse: is_tcp && known.is_coarse }
+    let is_coarse = is_tcp && known.is_coarse;
+    Course { plan, active: all & !bypassed, bypassed, is_coarse, seen, is_open: false }
 }

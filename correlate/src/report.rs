@@ -90,6 +90,8 @@ pub struct Translation {
     pub source: String,
     /// Destination with port.
     pub destination: String,
+    /// The node that translated, absent if it lies between two nodes.
+    pub node: Option<String>,
 }
 
 /// A point by name.

@@ -245,8 +245,11 @@ fn a_total_black_hole_with_a_reason_and_no_next_point() {
     path.hops.truncate(4);
     (path.hops[3].missing_after, path.hops[3].seen) = (1_000, 1_000);
     path.totals = Some(SegmentTotals { segments: 1_000, lost: 1_000, ..Default::default() });
-    path.translations =
-        vec![Translation { source: "192.168.0.1:1024".into(), destination: "10.96.0.10:80".into() }];
+    path.translations = vec![Translation {
+        source: "192.168.0.1:1024".into(),
+        destination: "10.96.0.10:80".into(),
+        node: Some("node-a".into()),
+    }];
     path.losses = vec![Loss {
         from: point("node-a", "eth0"),
         count: 1_000,
@@ -266,7 +269,7 @@ fn a_total_black_hole_with_a_reason_and_no_next_point() {
     capture c-7f3k  flannel-mtu  14:03:20.000Z – 14:03:30.000Z  3 of 3 nodes  clock error ≤ 0.4 ms  partial
 
     10.244.1.10:41822 → 10.244.2.10:80  tcp  vxlan vni 1                     lost 1,000 of 1,000 segments
-      also seen as 192.168.0.1:1024 → 10.96.0.10:80
+      also seen as 192.168.0.1:1024 → 10.96.0.10:80, translated by node-a
       #  node    interface   dir  sees         segments   lost after     p50 delay
       1  node-a  veth1a2b    in   inner           1,000        –              –
       2  node-a  cni0        in   inner           1,000        –           4 µs

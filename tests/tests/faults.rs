@@ -33,6 +33,7 @@ fn exchange(cast: Cast<'_>, sizes: &[usize]) -> Vec<ConversationLog> {
     let faulty = Conversation {
         from: end(cast.sender),
         to: end(cast.receiver),
+        dialled: None,
         port: 7000,
         udp: Some(stream(sizes)),
         tcp: Vec::new(),
@@ -41,6 +42,7 @@ fn exchange(cast: Cast<'_>, sizes: &[usize]) -> Vec<ConversationLog> {
     let clean = Conversation {
         from: end(cast.bystander),
         to: end(cast.sender),
+        dialled: None,
         port: 7001,
         udp: Some(stream(&[64, 1200])),
         tcp: vec![TcpPlan { messages: 20, request: 100_000, answer: 200 }],

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lastseen_tests::fault::{Cast, Side};
+use lastseen_tests::fault::{Cast, Fault, Side};
 use lastseen_tests::lab::node::NIC;
 use lastseen_tests::lab::{Lab, counter};
 use lastseen_tests::scenario::casting::Staging;
@@ -33,12 +33,12 @@ struct Tap {
 }
 
 impl Tap {
-    fn open(cast: Cast<'_>, point: Point) -> Self {
+    fn open(cast: Cast<'_>, fault: &Fault, point: Point) -> Self {
         let node = if point.side == Side::Sender { cast.sender } else { cast.receiver };
         let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
         let filter = match point.place {
             Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
-            _ => format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family)),
+            _ => format!("src {} and dst {}", fault.source_beyond(cast), to.pod_in(cast.family)),
         };
         let interface = point.place.interface(&node.plan.veth);
         let mut command = Command::new("tcpdump");
@@ -78,10 +78,11 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     let name = &scenario.name;
     let staging = Staging::new(lab, scenario, SEED, SECONDS);
     let injected = run::inject(scenario, staging.cast).unwrap_or_else(|error| panic!("{name}: {error:#}"));
-    let open = |leg: &Leg| [leg.from, leg.to].map(|point| Tap::open(staging.cast, point));
+    let fault = &scenario.fault;
+    let open = |leg: &Leg| [leg.from, leg.to].map(|point| Tap::open(staging.cast, fault, point));
     let taps: Vec<_> = scenario.legs().map(|leg| leg.map(open)).collect();
     let merging = (scenario.segmentation == Segmentation::Merged)
-        .then(|| (Tap::open(staging.cast, RECEIVER_NIC), arrived(staging.cast)));
+        .then(|| (Tap::open(staging.cast, fault, RECEIVER_NIC), arrived(staging.cast)));
     let deadline = Instant::now() + DEADLINE;
     let logs = traffic::run(&[&staging.faulty, &staging.clean], deadline).expect("traffic");
     let struck: Vec<_> = injected.iter().map(|fault| fault.struck().expect("counter")).collect();

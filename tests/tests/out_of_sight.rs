@@ -27,6 +27,7 @@ fn send_into_the_void(cast: Cast<'_>) {
     let conversation = Conversation {
         from: End { netns: &cast.sender.pod, address: end(cast.sender) },
         to: End { netns: &cast.receiver.pod, address: end(cast.receiver) },
+        dialled: None,
         port: 7000,
         udp: Some(udp),
         tcp: Vec::new(),

@@ -99,6 +99,7 @@ fn node(part: &Part, window: Window, topology: Option<&Bytes>) -> Node {
         reason: part.reason.clone(),
         coverage,
         is_bystander: false,
+        translations: Vec::new(),
     }
 }
 

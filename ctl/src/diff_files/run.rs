@@ -159,6 +159,7 @@ impl Evidence {
             clock_error_nanos: is_reference.then_some(0),
             state: CaptureState::Completed,
             is_bystander: false,
+            translations: Vec::new(),
             reason: String::new(),
             coverage: self.coverage(node),
             name,

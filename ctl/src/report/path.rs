@@ -22,7 +22,9 @@ pub(super) fn text(path: &PathReport, options: Options) -> String {
         return text;
     }
     for translation in &path.translations {
-        let line = format!("  also seen as {} → {}", translation.source, translation.destination);
+        let node =
+            translation.node.as_ref().map(|node| format!(", translated by {node}")).unwrap_or_default();
+        let line = format!("  also seen as {} → {}{node}", translation.source, translation.destination);
         text += &format!("{}\n", escape::line(&line));
     }
     text += &hops::text(&path.hops, options);

@@ -55,7 +55,8 @@ fn talk<'lab>(stage: &Stage<'lab>) -> Result<()> {
     let count = 10_000 * FLOOD.as_secs();
     let udp =
         UdpPlan { source_port: 0, sizes: vec![64, 200, 512, 1_200], per_second: 10_000, count, ttl: None };
-    let conversation = Conversation { from, to, port: PORT, udp: Some(udp), tcp, reader: Reader::Attentive };
+    let conversation =
+        Conversation { from, to, dialled: None, port: PORT, udp: Some(udp), tcp, reader: Reader::Attentive };
     traffic::run(&[&conversation], Instant::now() + FLOOD).map(drop)
 }
 

@@ -10,6 +10,7 @@ mod fragmentation;
 mod hook_drop;
 mod inner_mac_wrong;
 mod mtu_black_hole;
+pub mod nat;
 mod neighbor_missing;
 mod nft;
 mod no_route;
@@ -23,6 +24,8 @@ mod switch_loss;
 mod time_exceeded;
 mod vni_mismatch;
 mod vxlan_blocked;
+
+use std::net::IpAddr;
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -147,6 +150,14 @@ pub enum Fault {
         /// How late, in milliseconds.
         millis: u64,
     },
+    /// The sender's node translates addresses. Datagrams may be lost beyond.
+    Nat {
+        /// Which.
+        way: nat::Way,
+        /// Share to drop, 0 to 100.
+        #[serde(default)]
+        lost_percent: u8,
+    },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
         /// Whose agent.
@@ -225,6 +236,14 @@ impl Fault {
         }
     }
 
+    /// Source address with which packets of the sender's pod arrive at the receiver's node.
+    pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
+        match self {
+            Self::Nat { way: nat::Way::ServiceMasqueraded, .. } => cast.sender.plan.pods.into(),
+            _ => cast.sender.plan.pod_in(cast.family),
+        }
+    }
+
     /// Whether packets meet it, so that it must have counted some.
     pub fn strikes_packets(&self) -> bool {
         let strikes_programs =
@@ -262,6 +281,7 @@ impl Fault {
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
+            Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
         }
     }
 }

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::file::{Scenario, Traffic};
-use crate::fault::{Cast, Side};
+use crate::fault::{Cast, Fault, Side, nat};
 use crate::lab::Lab;
 use crate::lab::node::Node;
 use crate::lab::plan::Family;
@@ -40,7 +40,11 @@ impl<'lab> Staging<'lab> {
         let by_chance = random.random();
         let bystander_meets_sender = scenario.fault.spares().map_or(by_chance, |side| side == Side::Sender);
         let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender, family: scenario.family };
-        let faulty = converse(&mut random, [sender, receiver], scenario.family, &scenario.traffic, seconds);
+        let mut faulty =
+            converse(&mut random, [sender, receiver], scenario.family, &scenario.traffic, seconds);
+        if let Fault::Nat { way, .. } = scenario.fault {
+            nat::aim(&mut faulty, way, cast);
+        }
         let partner = if bystander_meets_sender { sender } else { receiver };
         let (from, to) = if random.random() { (bystander, partner) } else { (partner, bystander) };
         let clean = converse(&mut random, [from, to], scenario.family, &clean_traffic(), seconds);
@@ -81,7 +85,8 @@ fn converse<'lab>(
         ttl: traffic.udp_ttl,
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
-    Conversation { from: end(from, family), to: end(to, family), port, udp: Some(udp), tcp, reader }
+    let (from, to) = (end(from, family), end(to, family));
+    Conversation { from, to, dialled: None, port, udp: Some(udp), tcp, reader }
 }
 
 fn end(node: &Node, family: Family) -> End<'_> {

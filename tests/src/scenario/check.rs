@@ -37,6 +37,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     check_sums(report, &mut finding);
     check_stream(&truth.faulty, truth, report, &mut finding);
     check_stream(&truth.clean, truth, report, &mut finding);
+    check_translations(truth, report, &mut finding);
     finding
 }
 
@@ -142,11 +143,8 @@ fn check_sums(report: &Report, finding: &mut Finding) {
 
 /// Every datagram sent must be in the report, in the state the generators know.
 fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut Finding) {
-    let (source, destination) = (stream.source.to_string(), stream.destination.to_string());
-    let is_it =
-        |path: &&Path| path.protocol == "udp" && path.source == source && path.destination == destination;
-    let Some(path) = report.paths.iter().find(is_it) else {
-        return finding.differ(format!("no path udp {source} → {destination}"));
+    let Some(path) = path_of(stream, report) else {
+        return finding.differ(format!("no path udp {} → {}", stream.source, stream.destination));
     };
     let Totals { segments, delivered, lost, not_observable, .. } = path.totals;
     let blind_allowed = truth.verdict == Verdict::Inconclusive;
@@ -158,6 +156,24 @@ fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut F
             stream.sent,
             stream.lost,
             path.totals
+        ));
+    }
+}
+
+fn path_of<'r>(stream: &Stream, report: &'r Report) -> Option<&'r Path> {
+    let (source, destination) = (stream.source.to_string(), stream.destination.to_string());
+    let mut udp = report.paths.iter().filter(|path| path.protocol == "udp");
+    udp.find(|path| path.source == source && path.destination == destination)
+}
+
+fn check_translations(truth: &Truth, report: &Report, finding: &mut Finding) {
+    let Some(path) = path_of(&truth.faulty, report) else { return };
+    let named: Vec<_> = path.translations.iter().map(|one| one.node.as_deref().unwrap_or("?")).collect();
+    if named != truth.translators {
+        finding.differ(format!(
+            "{}: translated by {named:?}, in truth by {:?}",
+            name(path),
+            truth.translators
         ));
     }
 }
@@ -220,6 +236,7 @@ mod tests {
             killed: None,
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
+            translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
         }
     }
@@ -235,12 +252,17 @@ mod tests {
             "totals": {"segments": sent.to_string(), "delivered": (sent - lost).to_string(), "lost": lost.to_string()}})
     }
 
+    fn translated(mut path: Value) -> Value {
+        path["translations"] = json!([{"source": "10.0.1.2:5", "destination": "10.0.2.9:6", "node": "a"}]);
+        path
+    }
+
     fn right_report() -> Value {
         json!({"verdict": "LOST",
             "totals": {"segments": "38", "delivered": "32", "lost": "6"},
             "nodes": [{"node": "a", "state": "COMPLETED", "clockOffsetNanos": "-7", "clockErrorNanos": "9"}],
             "paths": [
-                path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5),
+                translated(path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5)),
                 path("tcp", ["10.0.1.2:9", "10.0.2.2:6"], 8, 1),
                 path("udp", ["10.0.3.2:7", "10.0.1.2:8"], 10, 0)]})
     }
@@ -259,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_wrong_report_is_noticed() {
-        let wrong: [(&str, &str, Value); 9] = [
+        let wrong: [(&str, &str, Value); 10] = [
             ("verdict", "/verdict", json!("DELIVERED")),
             ("partial", "/partial", json!(true)),
             ("node state", "/nodes/0/state", json!("FAILED")),
@@ -268,6 +290,7 @@ mod tests {
             ("unknown next point", "/paths/0/losses/0/to", Value::Null),
             ("the wrong path", "/paths/0/destination", json!("10.0.3.2:6")),
             ("states that do not add up", "/paths/1/totals/delivered", json!("6")),
+            ("another translator", "/paths/0/translations/0/node", json!("b")),
             ("a datagram that was not seen", "/paths/2/totals/segments", json!("9")),
         ];
         for (what, pointer, value) in wrong {

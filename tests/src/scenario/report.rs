@@ -89,6 +89,8 @@ pub struct Path {
     pub destination: String,
     /// `tcp`, `udp`, …
     pub protocol: String,
+    /// Its other tuples.
+    pub translations: Vec<Translation>,
     /// States of its segments.
     pub totals: Totals,
     /// Points in path order.
@@ -106,6 +108,14 @@ impl Path {
 
 fn address(text: &str) -> Option<IpAddr> {
     text.parse().or_else(|_| text.parse().map(|socket: SocketAddr| socket.ip())).ok()
+}
+
+/// A tuple beyond a translation.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Translation {
+    /// Who translated.
+    pub node: Option<String>,
 }
 
 /// A point by node and interface.

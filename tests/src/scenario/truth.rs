@@ -22,6 +22,8 @@ pub struct Truth {
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
     pub faulty: Stream,
+    /// The node that gives the datagrams of this stream another tuple, once for each.
+    pub translators: Vec<String>,
     /// The third node's UDP stream.
     pub clean: Stream,
 }
@@ -84,11 +86,13 @@ impl Truth {
         let lossy = scenario.legs().zip(struck).filter_map(|(leg, count)| Some((leg?, *count)));
         let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
+        let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
             losses,
             faulty: faulty_stream,
+            translators: vec![staging.cast.sender.plan.name.clone(); translations],
             clean: clean_stream,
         };
         for (fault, count) in scenario.faults().zip(struck) {

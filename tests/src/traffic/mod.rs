@@ -36,6 +36,8 @@ pub struct Conversation<'lab> {
     pub from: End<'lab>,
     /// The pod that listens.
     pub to: End<'lab>,
+    /// Address that is dialled in place of the receiver's, where something on the way puts that in its place.
+    pub dialled: Option<IpAddr>,
     /// Port the receiver listens on, for UDP and TCP alike.
     pub port: u16,
     /// One-way datagrams.
@@ -51,7 +53,7 @@ pub struct Conversation<'lab> {
 pub struct ConversationLog {
     /// Address of the pod that starts.
     pub source: IpAddr,
-    /// Address and port of the pod that listens.
+    /// Address and port that were dialled.
     pub destination: SocketAddr,
     /// What happened to the datagrams; absent when none were planned.
     pub udp: Option<UdpLog>,
@@ -61,13 +63,14 @@ pub struct ConversationLog {
 
 impl Conversation<'_> {
     fn destination(&self) -> SocketAddr {
-        SocketAddr::new(self.to.address, self.port)
+        SocketAddr::new(self.dialled.unwrap_or(self.to.address), self.port)
     }
 
     /// Sends everything, at the latest until `deadline`, and collects both ends' logs.
     fn run(&self, deadline: Instant) -> Result<ConversationLog> {
         let destination = self.destination();
-        let sink = Sink::start(self.to.netns, destination, deadline, self.reader)?;
+        let listening = SocketAddr::new(self.to.address, self.port);
+        let sink = Sink::start(self.to.netns, listening, deadline, self.reader)?;
         let (sent, tcp) = thread::scope(|scope| {
             let udp =
                 scope.spawn(|| self.udp.as_ref().map(|plan| plan.send(self.from, destination, deadline)));

@@ -6,7 +6,7 @@ use super::{each, try_each};
 use crate::convert::{ConvertError, enums};
 use crate::v1;
 
-same_fields!(Translation, Translation, source, destination);
+same_fields!(Translation, Translation, source, destination, node);
 
 impl From<OverlayReport> for v1::OverlayReport {
     fn from(overlay: OverlayReport) -> Self {

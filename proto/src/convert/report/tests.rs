@@ -85,7 +85,11 @@ fn report() -> Report {
         destination: "d".into(),
         protocol: "tcp".into(),
         overlay: Some(OverlayReport { kind: OverlayKind::Vxlan, id: 1 }),
-        translations: vec![Translation { source: "x".into(), destination: "y".into() }],
+        translations: vec![Translation {
+            source: "x".into(),
+            destination: "y".into(),
+            node: Some("z".into()),
+        }],
         totals,
         hops: vec![hop],
         losses: vec![loss],
