@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// Paths without a finding that get a line each. A busy fabric has thousands, and the findings must stay in sight.
-const CLEAN_PATHS: usize = 20;
+const CLEAN_PATHS: usize = 10;
 
 /// The whole report, each line with its line break.
 pub fn text(report: &DiffReport, options: Options) -> String {
