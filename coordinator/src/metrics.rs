@@ -25,6 +25,8 @@ pub struct Metrics {
     pub failed_batches: Counter,
     /// Connections beyond the limit of their identity.
     pub refused_connections: Counter,
+    /// Connections that ended in the handshake, by what was wrong.
+    pub refused_handshakes: Family<[(&'static str, &'static str); 1], Counter>,
     /// From the end of a group to its commit.
     pub commit_seconds: Histogram,
     /// Correlation runs.
@@ -43,6 +45,7 @@ impl Metrics {
             refused_batches: Family::default(),
             failed_batches: Counter::default(),
             refused_connections: Counter::default(),
+            refused_handshakes: Family::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             correlation_seconds: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
         };
@@ -76,6 +79,11 @@ impl Metrics {
             metrics.refused_connections.clone(),
         );
         registry.register(
+            "refused_handshakes",
+            "Connections that ended in the TLS handshake, by reason",
+            metrics.refused_handshakes.clone(),
+        );
+        registry.register(
             "commit_seconds",
             "Time to make a group of batches durable",
             metrics.commit_seconds.clone(),
@@ -91,5 +99,10 @@ impl Metrics {
     /// A batch was refused at `stage`: `check` or `admission`.
     pub fn refused(&self, stage: &'static str) {
         self.refused_batches.get_or_create(&[("stage", stage)]).inc();
+    }
+
+    /// A peer did not get through the handshake; `reason` is [`lastseen_runtime::refusal::Refusal::kind`].
+    pub fn refused_handshake(&self, reason: &'static str) {
+        self.refused_handshakes.get_or_create(&[("reason", reason)]).inc();
     }
 }

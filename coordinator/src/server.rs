@@ -12,6 +12,7 @@ use lastseen_proto::v1::analysis_service_server::AnalysisServiceServer;
 use lastseen_proto::v1::capture_service_server::CaptureServiceServer;
 use lastseen_proto::v1::fleet_service_server::FleetServiceServer;
 use lastseen_runtime::identity::Role;
+use lastseen_runtime::refusal::Refusal;
 use lastseen_runtime::tls::Pki;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -128,7 +129,9 @@ impl Coordinator {
         });
         tracing::info!(%address, identity = %self.pki.identity(), "serving");
         let routes = routes(&self.context, self.pki.identity().trust_domain).await?;
-        let incoming = lastseen_runtime::server::incoming(self.listener, self.pki);
+        let metrics = self.context.metrics.clone();
+        let refused = move |refusal: &Refusal| metrics.refused_handshake(refusal.kind);
+        let incoming = lastseen_runtime::server::incoming(self.listener, self.pki, refused);
         let incoming = connections::limited(incoming, self.context.metrics.clone());
         let serving = routes.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let deadline = async {

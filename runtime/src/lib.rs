@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod client;
 pub mod config;
 pub mod identity;
+pub mod refusal;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
 use crate::identity::Identity;
+use crate::refusal::Refusal;
 use crate::tls::Pki;
 
 /// Handshakes under way at once; more wait in the kernel's backlog.
@@ -21,8 +22,13 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after `accept` failed, as it does while the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections of peers that proved a certificate of our authority. Ends when the receiver is dropped.
-pub fn incoming(listener: TcpListener, pki: Pki) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+/// Connections of peers that proved a certificate of our authority; the others are logged and handed to `refused`. Ends
+/// when the receiver is dropped.
+pub fn incoming(
+    listener: TcpListener,
+    pki: Pki,
+    refused: impl Fn(&Refusal) + Clone + Send + 'static,
+) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
     let (accepted, stream) = mpsc::channel(64);
     tokio::spawn(async move {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
@@ -34,12 +40,14 @@ pub fn incoming(listener: TcpListener, pki: Pki) -> ReceiverStream<io::Result<Tl
             };
             match connection {
                 Ok((socket, peer)) => {
-                    let (pki, accepted) = (pki.clone(), accepted.clone());
+                    let (pki, accepted, refused) = (pki.clone(), accepted.clone(), refused.clone());
                     tokio::spawn(async move {
                         match handshake(socket, &pki).await {
                             Ok(stream) => drop(accepted.send(Ok(stream)).await),
                             Err(error) => {
-                                tracing::info!(%peer, %error, "connection refused: TLS handshake failed");
+                                let reason = Refusal::new(&error);
+                                tracing::info!(%peer, "connection refused: {reason}");
+                                refused(&reason);
                             }
                         }
                         drop(permit);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lastseen_runtime::client::{connect, explain_status};
+use lastseen_runtime::refusal::Refusal;
 use lastseen_runtime::server::{incoming, peer_identity};
 use lastseen_runtime::tls::{Pki, TlsError};
 use rcgen::{
@@ -61,6 +62,11 @@ impl Authority {
 
 /// Answers every call with a refusal that names the caller.
 async fn serve(pki: Pki) -> SocketAddr {
+    serve_and_tell(pki, |_| ()).await
+}
+
+/// As [`serve`]; `refused` hears of those that did not get through the handshake.
+async fn serve_and_tell(pki: Pki, refused: impl Fn(&Refusal) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let health = tonic_health::server::HealthService::from_health_reporter(
@@ -70,9 +76,8 @@ async fn serve(pki: Pki) -> SocketAddr {
         Err(Status::permission_denied(peer_identity(&request)?.to_string()))
     };
     let service = InterceptedService::new(HealthServer::new(health), name_caller);
-    tokio::spawn(
-        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming(listener, pki)),
-    );
+    let incoming = incoming(listener, pki, refused);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     address
 }
 
@@ -169,6 +174,35 @@ async fn garbage_and_silence_leave_the_server_up() {
     assert!(closed.is_ok(), "the server must hang up on garbage");
     let (_dir, pki) = authority.pki("spiffe://lastseen/viewer/v", 30);
     assert_eq!(call(address, &pki).await, "spiffe://lastseen/viewer/v");
+}
+
+#[tokio::test]
+async fn refused_peers_are_told_apart() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (_server_dir, server) = ours.pki(COORDINATOR, 30);
+    let (tell, mut told) = tokio::sync::mpsc::channel(16);
+    let address = serve_and_tell(server, move |refusal| drop(tell.try_send(refusal.clone()))).await;
+    let mut next = async || {
+        let refusal: Refusal =
+            tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+        (refusal.kind, refusal.to_string())
+    };
+
+    let (dir, stranger) = theirs.pki("spiffe://lastseen/agent/node-a", 30);
+    call(address, &stranger).await;
+    let (kind, text) = next().await;
+    assert!(kind == "refuses_us" && text.contains("trust our authority?"), "{kind}: {text}");
+
+    fs::write(dir.path().join("ca.crt"), &ours.pem).unwrap();
+    call(address, &Pki::open(dir.path()).unwrap()).await;
+    let (kind, text) = next().await;
+    assert!(kind == "unknown_authority" && text.contains("`ctl pki issue`"), "{kind}: {text}");
+
+    TcpStream::connect(address).await.unwrap().write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    assert_eq!(next().await, ("not_tls", "it does not speak TLS".to_owned()));
+
+    drop(TcpStream::connect(address).await.unwrap());
+    assert_eq!(next().await.0, "closed");
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ impl Fabric {
             .add_service(FleetServiceServer::new(coordinator.clone()))
             .add_service(CaptureServiceServer::new(coordinator.clone()))
             .add_service(AnalysisServiceServer::new(coordinator.clone()));
-        tokio::spawn(router.serve_with_incoming(incoming(listener, pki)));
+        tokio::spawn(router.serve_with_incoming(incoming(listener, pki, |_| ())));
         Self { dir, address, coordinator, authority }
     }
 
