@@ -50,9 +50,9 @@ test: packages lint deny ## every check and every test, each scenario once
 	$(MAKE) fuzz
 
 .PHONY: scenarios
-scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n KILL=1
+scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n KILL=1 ABLATE=ip_id|multiset|gso|guard|all
 	cargo build --workspace --bins
-	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(KILL),--kill-coordinator)
+	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
 
 .PHONY: fuzz
 fuzz: packages ## run each fuzz target for FUZZ_SECONDS from its corpus

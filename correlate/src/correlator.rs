@@ -3,6 +3,7 @@
 use lastseen_packet::observation::{Columns, Observation, gso, marks, protocol};
 use lastseen_packet::{Segment, segments};
 
+use crate::ablation::Ablation;
 use crate::acks::{AckLogs, Acks};
 use crate::assemble::Assembler;
 use crate::clock::{Clocks, Crossings};
@@ -43,6 +44,7 @@ pub struct Correlator {
     count: usize,
     /// Flow of each dictionary entry of the batch at hand.
     dictionary: Vec<u32>,
+    ablation: Option<Ablation>,
 }
 
 impl Correlator {
@@ -60,8 +62,16 @@ impl Correlator {
             drops: Vec::new(),
             count: 0,
             dictionary: Vec::new(),
+            ablation: None,
             job,
         })
+    }
+
+    /// Does without an idea of the method, to measure what it is worth. Before the first batch.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without(self, idea: Ablation) -> Self {
+        Self { ablation: Some(idea), ..self }
     }
 
     /// Adds a batch of the point at index `point`. Batches come in any order, each once.
@@ -83,7 +93,12 @@ impl Correlator {
             self.dictionary.push(self.flows.intern(point as u16, key));
         }
         for index in 0..columns.len() {
-            self.take(point, to_coordinator_nanos, columns, &columns.row(index));
+            let row = columns.row(index);
+            let time = row.time_nanos.saturating_add(to_coordinator_nanos);
+            let seen = self.ablation.map_or(Some(row), |idea| idea.see(row, time, self.job.window));
+            if let Some(row) = seen {
+                self.take(point, to_coordinator_nanos, columns, &row);
+            }
         }
         Ok(())
     }
@@ -160,7 +175,18 @@ impl Correlator {
 
     /// Judges everything that was added.
     pub fn finish(self) -> Outcome {
-        let Self { job, mut flows, mut coverage, mut sightings, fragments, pieces, acks, drops, .. } = self;
+        let Self {
+            job,
+            mut flows,
+            mut coverage,
+            mut sightings,
+            fragments,
+            pieces,
+            acks,
+            drops,
+            ablation,
+            ..
+        } = self;
         let incomplete = pieces.settle(&job, &flows, &mut sightings);
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
@@ -174,8 +200,11 @@ impl Correlator {
             of_point.sort_by_key(|sighting| (sighting.time, sighting.tcp_seq));
             flows.follow_streams(of_point, &mut repeats);
             fragmented.unify(&flows, of_point);
-            for sighting in of_point {
+            for sighting in &mut *of_point {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
+            }
+            if let Some(idea) = ablation {
+                idea.sift(of_point, job.key.0);
             }
         }
         let mut clocks = Clocks::measured(&job);

@@ -67,7 +67,7 @@ impl<'a> Court<'a> {
         proofs: Proofs<'a>,
         timeline: &'a Timeline,
     ) -> Self {
-        let bound = job.guard_nanos.max(SETTLE_NANOS);
+        let bound = longest_delay(job);
         let recorded_to = job.window.end_nanos.saturating_add(job.guard_nanos);
         Self { job, plans, coverage, proofs, window: job.window, recorded_to, bound, timeline }
     }
@@ -77,7 +77,6 @@ impl<'a> Court<'a> {
         let course = self.plans.courses[group[0].owner as usize];
         let plan = &self.plans.plans[course.plan as usize];
         let bound = self.bound.saturating_add(plan.slack);
-        // Identifications wrap: the same identity after a longer silence than any delay is another segment.
         let together = |a: &Sighting, b: &Sighting| b.time.saturating_sub(a.time) <= bound;
         let mut drops = self.proofs.drops.of(group[0].k0);
         for cluster in group.chunk_by(together) {
@@ -97,6 +96,11 @@ impl<'a> Court<'a> {
             || !self.coverage[plan.path.points[at as usize]]
                 .is_clean(time.saturating_sub(plan.slack), time.saturating_add(plan.slack))
     }
+}
+
+/// Identifications wrap: the same identity after a longer silence, clocks' errors aside, is another segment.
+pub(crate) fn longest_delay(job: &Job) -> i64 {
+    job.guard_nanos.max(SETTLE_NANOS)
 }
 
 struct Case<'c, 'a> {

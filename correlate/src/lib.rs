@@ -9,6 +9,7 @@
 //! identity become trajectories along the path; each trajectory gets a state; the states are summed, losses get a
 //! pattern and a cause, and the whole becomes a report.
 
+mod ablation;
 mod acks;
 mod assemble;
 mod bytes_seen;
@@ -55,6 +56,8 @@ mod translation;
 mod tunnels;
 mod view;
 
+#[doc(hidden)]
+pub use ablation::Ablation;
 pub use assemble::PATH_LIMIT;
 pub use confidence::LEAST_CONFIDENCE;
 pub use correlator::Correlator;

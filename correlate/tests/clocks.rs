@@ -167,6 +167,23 @@ fn a_step_within_the_window_changes_no_measurement() {
     }
 }
 
+/// The same datagram again after the longest delay: one copy was seen by the sending node alone, the other by the
+/// receiving one.
+#[test]
+fn packets_that_only_look_alike_say_nothing_about_clocks() {
+    let mut lab = Lab::new(2);
+    for id in 0..20 {
+        let (packet, early) = (Packet::udp(id, 100), T0 + i64::from(id) * MILLI);
+        lab.send((0, 1), &packet, early, !up_to(4) & ALL);
+        lab.send((0, 1), &packet, early + 6 * SECOND, up_to(4));
+    }
+    let outcome = lab.run();
+    for index in 0..2 {
+        assert_offset(&outcome, index, &[Wrong::default(); 2]);
+    }
+    assert_eq!(outcome.report.totals.segments, 40);
+}
+
 #[test]
 fn a_drift_that_was_measured_wrong_is_found() {
     // Two exchanges of 1 ms error each, over ten seconds: nearly 200 ppm that no oscillator has, on either side.

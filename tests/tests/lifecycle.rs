@@ -18,7 +18,12 @@ fn scenario(part_of_name: &str) -> Scenario {
 fn the_report_is_right_although_the_coordinator_was_killed_in_the_window() {
     let lab = Lab::build(SEED).expect("lab");
     let mut fleet = Fleet::start(&lab).expect("fleet");
-    let outcome = run::run(&mut fleet, &scenario("switch drops"), SEED, Options { kill_coordinator: true });
+    let outcome = run::run(
+        &mut fleet,
+        &scenario("switch drops"),
+        SEED,
+        Options { kill_coordinator: true, ..Options::default() },
+    );
     let Outcome::Judged(truth, finding) = outcome else { panic!("{outcome:?}\n{}", fleet.logs()) };
     assert_eq!(finding.differences, Vec::<String>::new(), "{}", fleet.logs());
     assert!(truth.lost() > 0);

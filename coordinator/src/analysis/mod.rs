@@ -2,6 +2,7 @@
 
 mod job;
 mod node_clock;
+mod replay;
 mod run;
 
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ use crate::metrics::Metrics;
 use crate::model::Capture;
 use crate::store::{Results, Store};
 use crate::time::Clock;
+
+#[doc(hidden)]
+pub use replay::replay;
 
 /// Runs at once. Each takes a core and memory with the number of observations.
 const RUNS: usize = 1;
@@ -96,7 +100,7 @@ impl Analysis {
         let outcome = tokio::task::spawn_blocking(move || {
             let _one_of_few = turn;
             let prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
-            run::run(prepared, &capture, &batches, &directory)
+            run::run(prepared, &capture, &batches, &directory, None)
         })
         .await
         .map_err(|e| Error::Internal(format!("the correlation run broke off: {e}")))??;

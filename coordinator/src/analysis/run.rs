@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lastseen_correlate::{Correlator, Outcome};
+use lastseen_correlate::{Ablation, Correlator, Outcome};
 use lastseen_proto::batch::{self, Limits};
 use lastseen_proto::{convert, v1};
 use prost::Message;
@@ -22,10 +22,14 @@ pub(super) fn run(
     capture: &Capture,
     batches: &[StoredBatch],
     directory: &Path,
+    without: Option<Ablation>,
 ) -> Result<Outcome, Error> {
     let Prepared { job, points, clocks } = prepared;
     let mut correlator =
         Correlator::new(job).map_err(|e| Error::Precondition(format!("{}: {e}", capture.id)))?;
+    if let Some(idea) = without {
+        correlator = correlator.without(idea);
+    }
     let mut reader = Reader::new(directory, &capture.id);
     let mut problems: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for stored in batches {

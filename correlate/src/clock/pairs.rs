@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::envelope::Envelope;
 use crate::input::Job;
+use crate::judge::longest_delay;
 use crate::plan::Plans;
 use crate::sighting::Sighting;
 
@@ -32,6 +33,8 @@ impl Differences {
 pub(crate) struct Crossings {
     /// By plan: neighbouring points on two nodes.
     by_plan: Vec<Vec<((u16, u16), Way)>>,
+    /// By plan: how long after a sighting the next one of the same packet can be.
+    bounds: Vec<i64>,
     recording: (i64, i64),
 }
 
@@ -45,15 +48,24 @@ impl Crossings {
             let across = pairs.filter(|&(from, to)| node(from) != node(to) && is_clean(from) && is_clean(to));
             across.map(|(from, to)| ((from as u16, to as u16), (node(from), node(to)))).collect()
         };
-        Self { by_plan: plans.plans.iter().map(of_plan).collect(), recording }
+        let bound = longest_delay(job);
+        let bounds = plans.plans.iter().map(|plan| bound.saturating_add(plan.slack)).collect();
+        Self { by_plan: plans.plans.iter().map(of_plan).collect(), bounds, recording }
     }
 
-    /// Takes in the sightings of one identity of one conversation, which follows `plan`.
+    /// Takes in the sightings of one identity of one conversation, which follows `plan`, in order of time.
     pub(crate) fn compare(&self, plan: u32, group: &[Sighting], found: &mut Differences) {
-        for &((from, to), way) in &self.by_plan[plan as usize] {
-            if let (Some(sent), Some(received)) = (only(group, from), only(group, to)) {
-                let envelope = found.by_way.entry(way).or_insert_with(|| Envelope::new(self.recording));
-                envelope.add(sent, received.saturating_sub(sent));
+        let crossings = &self.by_plan[plan as usize];
+        if crossings.is_empty() {
+            return;
+        }
+        let bound = self.bounds[plan as usize];
+        for packet in group.chunk_by(|a, b| b.time.saturating_sub(a.time) <= bound) {
+            for &((from, to), way) in crossings {
+                if let (Some(sent), Some(received)) = (only(packet, from), only(packet, to)) {
+                    let envelope = found.by_way.entry(way).or_insert_with(|| Envelope::new(self.recording));
+                    envelope.add(sent, received.saturating_sub(sent));
+                }
             }
         }
     }

@@ -10,9 +10,11 @@ use clap::Parser;
 use lastseen_tests::calibration;
 use lastseen_tests::lab::{Lab, cleanup};
 use lastseen_tests::product::fleet::Fleet;
+use lastseen_tests::scenario::ablation::Ablate;
 use lastseen_tests::scenario::file::{self, Scenario};
 use lastseen_tests::scenario::results::{Results, ScenarioResult};
 use lastseen_tests::scenario::run::{self, Options, Outcome};
+use lastseen_tests::scenario::summary;
 
 /// Inject faults into an overlay lab and check that the report names the hop and the count
 #[derive(Debug, Parser)]
@@ -32,6 +34,9 @@ struct Arguments {
     /// SIGKILL the coordinator in the middle of every window and start it again
     #[arg(long)]
     kill_coordinator: bool,
+    /// Judges every capture once more without one idea of the method, to show what it is worth
+    #[arg(long, value_enum, value_name = "IDEA")]
+    ablate: Option<Ablate>,
     /// Where the results go, as JSON
     #[arg(long, default_value = "target/scenarios.json")]
     results: PathBuf,
@@ -68,10 +73,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let mut results = Results::new(results);
     let confidence = calibration::sweep(first);
-    println!("confidence of losses over mixtures of network and capture loss\n{confidence}");
-    results.totals.brier = Some(confidence.total.brier());
+    results.calibrate(&confidence);
     results.write(&arguments.results)?;
-    println!("{}", results.totals);
+    println!("{}", summary::text(&results, &confidence));
     Ok(results.all_passed())
 }
 
@@ -110,7 +114,8 @@ fn run_set(
 
 /// Runs scenarios from the queue in one lab; after one that ended without a report, in a new one.
 fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Vec<(usize, ScenarioResult)>> {
-    let options = Options { kill_coordinator: arguments.kill_coordinator };
+    let without = arguments.ablate.map_or(&[][..], Ablate::ideas);
+    let options = Options { kill_coordinator: arguments.kill_coordinator, without };
     let mut results = Vec::new();
     let mut waiting = take(queue);
     while waiting.is_some() {

@@ -7,4 +7,4 @@ mod lab;
 #[path = "../../../correlate/tests/calibration/mod.rs"]
 mod mixtures;
 
-pub use mixtures::{Sweep, sweep};
+pub use mixtures::{Misses, Row, Sweep, sweep};

@@ -18,6 +18,7 @@ pub mod offload;
 mod packet_too_big;
 mod port_mismatch;
 mod prerouting_drop;
+mod queue_backlog;
 mod queue_overflow;
 mod receiver_routing;
 mod switch_loss;
@@ -140,6 +141,8 @@ pub enum Fault {
     },
     /// A rate limit on the sender's `eth0` overflows.
     QueueOverflow,
+    /// A rate limit on the sender's `eth0` holds packets up and drops none.
+    QueueBacklog,
     /// The underlay switch doubles every overlay packet from sender to receiver.
     Duplication,
     /// The underlay carries less than an overlay packet of full size, so that these are fragmented.
@@ -248,7 +251,7 @@ impl Fault {
             | Self::PodGone
             | Self::VethDown
             | Self::MtuBlackHole => Some(Side::Sender),
-            Self::QueueOverflow => Some(Side::Receiver),
+            Self::QueueOverflow | Self::QueueBacklog => Some(Side::Receiver),
             _ => None,
         }
     }
@@ -294,6 +297,7 @@ impl Fault {
             Self::VethDown => receiver_routing::veth_down(cast),
             Self::TimeExceeded { at } => time_exceeded::inject(cast, *at),
             Self::QueueOverflow => queue_overflow::inject(cast),
+            Self::QueueBacklog => queue_backlog::inject(cast),
             Self::Duplication => duplication::inject(cast),
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::LaterFragmentLoss { layer, percent } => fragmentation::loss(cast, *layer, *percent),

@@ -1,7 +1,10 @@
 //! Holds a report against the ground truth.
 
+use lastseen_correlate::Ablation;
+
 use super::file::Verdict;
-use super::report::{Loss, NodeReport, Path, Report, Totals};
+use super::packets::{LostPacket, Score};
+use super::report::{Loss, NodeReport, Path, PointName, Report, Totals};
 use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
@@ -9,10 +12,16 @@ use super::truth::{LegLoss, Stream, Truth};
 pub struct Finding {
     /// What the report says, in one line.
     pub found: String,
+    /// Segments judged.
+    pub segments: u64,
     /// Segments the report calls lost on the right paths, for each leg of the truth.
     pub by_leg: Vec<u64>,
     /// Segments the report calls lost anywhere else.
     pub lost_elsewhere: u64,
+    /// The legs on which it does.
+    pub elsewhere: Vec<(PointName, Option<PointName>, u64)>,
+    /// The datagrams it names, held against the ids of those that were lost.
+    pub packets: Score,
     /// Largest error of a node's clock, nanoseconds.
     pub clock_error_nanos: i64,
     /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
@@ -21,12 +30,15 @@ pub struct Finding {
     pub report: String,
     /// Everything that differs; empty means passed.
     pub differences: Vec<String>,
+    /// The same without an idea of the method.
+    pub without: Vec<(Ablation, Finding)>,
 }
 
 /// Compares `report` with `truth`.
 pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     let by_leg = vec![0; truth.losses.len()];
-    let mut finding = Finding { found: describe(report), by_leg, ..Finding::default() };
+    let segments = report.totals.segments;
+    let mut finding = Finding { found: describe(report), by_leg, segments, ..Finding::default() };
     attribute(truth, report, &mut finding);
     finding.hop_right = truth.losses.first().map(|LegLoss { from, to, .. }| {
         legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
@@ -59,6 +71,15 @@ impl Finding {
         self.by_leg.iter().sum()
     }
 
+    /// Holds the packets that are named as lost against those the generators miss.
+    pub fn name_packets(&mut self, truth: &Truth, named: &[LostPacket]) {
+        self.packets = Score::sum(truth.oracles.iter().map(|oracle| oracle.score(named)));
+        let Score { lost, named, right } = self.packets;
+        if (lost, named) != (right, right) {
+            self.differ(format!("of {lost} lost datagrams {right} are named, and {} others", named - right));
+        }
+    }
+
     fn differ(&mut self, text: String) {
         self.differences.push(text);
     }
@@ -74,6 +95,7 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
                 finding.by_leg[leg] += loss.count;
             } else {
                 finding.lost_elsewhere += loss.count;
+                finding.elsewhere.push((loss.from.clone(), loss.to.clone(), loss.count));
                 finding.differ(format!("false loss: {} {}", name(path), line(loss)));
             }
         }
@@ -217,6 +239,7 @@ mod tests {
 
     use super::{Finding, check};
     use crate::scenario::file::Verdict;
+    use crate::scenario::legs::Roles;
     use crate::scenario::report::PointName;
     use crate::scenario::truth::{LegLoss, Stream, Truth};
 
@@ -238,6 +261,8 @@ mod tests {
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
+            oracles: Vec::new(),
+            roles: Roles::default(),
         }
     }
 

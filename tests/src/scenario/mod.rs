@@ -1,9 +1,13 @@
 //! Scenarios: a fault, traffic, and what the report must say, judged against the ground truth.
 
+pub mod ablation;
 pub mod casting;
 pub mod check;
 pub mod file;
+pub mod legs;
+pub mod packets;
 pub mod report;
 pub mod results;
 pub mod run;
+pub mod summary;
 pub mod truth;

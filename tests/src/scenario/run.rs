@@ -4,12 +4,15 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
+use lastseen_correlate::Ablation;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use super::ablation;
 use super::casting::Staging;
 use super::check::{Finding, check};
 use super::file::{Scenario, Segmentation};
+use super::packets;
 use super::report::Report;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, offload};
@@ -32,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub struct Options {
     /// SIGKILL the coordinator in the middle of the window and start it again on the same data.
     pub kill_coordinator: bool,
+    /// Ideas of the method to judge the capture without as well.
+    pub without: &'static [Ablation],
 }
 
 /// How a scenario ended.
@@ -104,7 +109,9 @@ fn judge(
     if let Fault::ControlDelayed { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
-    let finding = Finding { report: text, ..check(&truth, &report, exit_code) };
+    let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
+    finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
+    finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
 }
 

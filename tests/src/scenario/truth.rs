@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
 use super::file::{Leg, Place, Scenario, Verdict};
+use super::legs::Roles;
+use super::packets::Oracle;
 use super::report::PointName;
 use crate::fault::{Fault, Side};
 use crate::traffic::ConversationLog;
@@ -26,6 +28,10 @@ pub struct Truth {
     pub translators: Vec<String>,
     /// The third node's UDP stream.
     pub clean: Stream,
+    /// What is known of single datagrams.
+    pub oracles: Vec<Oracle>,
+    /// Who plays which part.
+    pub roles: Roles,
 }
 
 /// Ground truth of one leg.
@@ -94,6 +100,8 @@ impl Truth {
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
             clean: clean_stream,
+            oracles: oracles(scenario, staging, [faulty, clean]),
+            roles: Roles::new(staging),
         };
         for (fault, count) in scenario.faults().zip(struck) {
             if fault.strikes_packets() && *count == 0 {
@@ -122,6 +130,15 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+fn oracles(
+    scenario: &Scenario,
+    staging: &Staging<'_>,
+    [faulty, clean]: [&ConversationLog; 2],
+) -> Vec<Oracle> {
+    let of_faulty = Oracle::new(faulty, staging.faulty.udp.as_ref(), scenario.expect.lost_in_pod);
+    of_faulty.into_iter().chain(Oracle::new(clean, staging.clean.udp.as_ref(), false)).collect()
 }
 
 fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {

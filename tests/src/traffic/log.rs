@@ -11,6 +11,8 @@ pub struct UdpLog {
     pub sent: Vec<u64>,
     /// Ids the receiver read.
     pub received: Vec<u64>,
+    /// When each of `sent` had been handed over, Unix nanoseconds.
+    pub sent_at: Vec<i64>,
 }
 
 impl UdpLog {
@@ -50,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_lost_copy_counts_even_when_another_copy_arrived() {
-        let log = UdpLog { sent: vec![1, 2, 2, 3], received: vec![2, 1, 1] };
+        let log = UdpLog { sent: vec![1, 2, 2, 3], received: vec![2, 1, 1], ..UdpLog::default() };
         assert_eq!(log.lost(), vec![2, 3]);
     }
 }

@@ -80,7 +80,7 @@ impl Conversation<'_> {
         });
         let sent = sent.map_err(|_| anyhow!("the UDP sender to {destination} panicked"))?.transpose()?;
         let received = sink.finish();
-        let udp = sent.map(|sent| UdpLog { sent, received });
+        let udp = sent.map(|(sent, sent_at)| UdpLog { sent, received, sent_at });
         Ok(ConversationLog { source: self.from.address, destination, udp, tcp: tcp? })
     }
 }

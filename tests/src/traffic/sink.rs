@@ -95,9 +95,11 @@ fn read_datagrams(socket: &UdpSocket, stop: &AtomicBool) -> Vec<u64> {
     let mut ids = Vec::new();
     let mut datagram = vec![0; 65_536];
     loop {
+        // What is still on its way when it is time to stop would else be waited for.
+        let is_last = stop.load(Ordering::Relaxed) && socket.set_nonblocking(true).is_ok();
         match socket.recv(&mut datagram) {
             Ok(length) => ids.extend(id_of(&datagram[..length])),
-            Err(_) if stop.load(Ordering::Relaxed) => return ids,
+            Err(_) if is_last => return ids,
             Err(_) => {}
         }
     }

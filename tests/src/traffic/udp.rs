@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
@@ -31,11 +31,13 @@ pub struct UdpPlan {
 }
 
 impl UdpPlan {
-    /// Sends the stream and returns the ids that went out, fewer than planned when `deadline` came first.
-    pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<Vec<u64>> {
+    /// Sends the stream and returns the ids that went out and when each had, in Unix nanoseconds; fewer than planned
+    /// when `deadline` came first.
+    pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<(Vec<u64>, Vec<i64>)> {
         let socket = self.socket(from, to)?;
         let mut payload = vec![0x2e; self.sizes.iter().copied().max().unwrap_or(0).max(SMALLEST)];
         let mut sent = Vec::with_capacity(self.count as usize);
+        let mut sent_at = Vec::with_capacity(self.count as usize);
         let start = Instant::now();
         for id in 0..self.count {
             let due = start + Duration::from_nanos(id * 1_000_000_000 / u64::from(self.per_second.max(1)));
@@ -44,12 +46,18 @@ impl UdpPlan {
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
             payload[SAME_BYTES..SMALLEST].copy_from_slice(&id.to_be_bytes());
-            let size = self.sizes[id as usize % self.sizes.len()].max(SMALLEST);
+            let size = self.size(id);
             if socket.send(&payload[..size]).is_ok() {
                 sent.push(id);
+                sent_at.push(now());
             }
         }
-        Ok(sent)
+        Ok((sent, sent_at))
+    }
+
+    /// Payload of the datagram with this id, in bytes.
+    pub fn size(&self, id: u64) -> usize {
+        self.sizes[id as usize % self.sizes.len()].max(SMALLEST)
     }
 
     fn socket(&self, from: End<'_>, to: SocketAddr) -> Result<UdpSocket> {
@@ -62,6 +70,10 @@ impl UdpPlan {
             Ok(socket)
         })
     }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 /// The id in a received datagram, absent when it is too short to be ours.

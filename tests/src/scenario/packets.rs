@@ -1,0 +1,246 @@
+//! Losses packet by packet: the ids that the generators miss against the packets that `ctl list-lost` names.
+//!
+//! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by what both know:
+//! length and time, and the identification, which a connected socket counts up by one for each datagram. TCP has no ids
+//! here: what it loses is compared by leg and count only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::product::ctl::Ctl;
+use crate::traffic::ConversationLog;
+use crate::traffic::udp::UdpPlan;
+
+/// The generator takes its stamp when the kernel has the datagram, which may be busy until then, nanoseconds.
+const STAMP_NANOS: i64 = 500_000_000;
+
+/// What the generators know of the datagrams of one stream.
+#[derive(Debug, Clone)]
+pub struct Oracle {
+    source: SocketAddr,
+    destination: SocketAddr,
+    sent: Vec<Datagram>,
+    /// Places in `sent` of those that did not arrive.
+    lost: BTreeSet<usize>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Datagram {
+    at: i64,
+    payload: u32,
+}
+
+/// Lost datagrams, as the generators know them and as the product names them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Score {
+    /// Truly lost.
+    pub lost: u64,
+    /// Named as lost.
+    pub named: u64,
+    /// Named rightly, each once.
+    pub right: u64,
+}
+
+/// A lost packet as `ctl list-lost -o json` prints it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LostPacket {
+    first_seen: String,
+    source: String,
+    destination: String,
+    protocol: String,
+    ip_id: Option<u16>,
+    payload_length: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Listed {
+    packets: Vec<LostPacket>,
+}
+
+/// Every lost packet of a capture.
+pub fn list(ctl: &Ctl<'_>, capture: &str) -> Result<Vec<LostPacket>> {
+    parse(&ctl.ok(&["list-lost", capture, "-o", "json"])?)
+}
+
+/// Reads a `ListLostPacketsResponse`.
+pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
+    Ok(serde_json::from_str::<Listed>(text)?.packets)
+}
+
+impl Oracle {
+    /// Absent where nothing was sent, or ids do not tell datagrams apart. `arrives` says that what the log misses had
+    /// passed the last point there is.
+    pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
+        let (udp, plan) = (log.udp.as_ref()?, plan?);
+        let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
+        if places.len() < udp.sent.len() {
+            return None;
+        }
+        let lost = if arrives { Vec::new() } else { udp.lost() };
+        let datagram = |(id, at): (&u64, &i64)| Datagram { at: *at, payload: plan.size(*id) as u32 };
+        Some(Self {
+            source: SocketAddr::new(log.source, plan.source_port),
+            destination: log.destination,
+            sent: udp.sent.iter().zip(&udp.sent_at).map(datagram).collect(),
+            lost: lost.iter().filter_map(|id| places.get(id).copied()).collect(),
+        })
+    }
+
+    /// Holds the packets named as lost against those that were.
+    pub fn score(&self, named: &[LostPacket]) -> Score {
+        let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();
+        let base = self.base(&own);
+        let mut right = BTreeSet::new();
+        for packet in &own {
+            let place = match packet.ip_id.zip(base) {
+                Some((ip_id, base)) => Some(usize::from(ip_id.wrapping_sub(base))),
+                None => self.nearest(packet, &right),
+            };
+            right.extend(place.filter(|place| self.lost.contains(place) && self.is_like(*place, packet)));
+        }
+        Score { lost: self.lost.len() as u64, named: own.len() as u64, right: right.len() as u64 }
+    }
+
+    fn is_own(&self, packet: &LostPacket) -> bool {
+        let ends = [self.source, self.destination].map(|end| end.to_string());
+        packet.protocol == "udp" && [&packet.source, &packet.destination] == [&ends[0], &ends[1]]
+    }
+
+    fn is_like(&self, place: usize, packet: &LostPacket) -> bool {
+        let sent = self.sent[place];
+        sent.payload == packet.payload_length
+            && packet.nanos().is_some_and(|at| at.abs_diff(sent.at) < STAMP_NANOS.unsigned_abs())
+    }
+
+    /// Identification of the first datagram: the one that most packets speak for by length and time.
+    fn base(&self, named: &[&LostPacket]) -> Option<u16> {
+        let mut votes: BTreeMap<u16, usize> = BTreeMap::new();
+        for packet in named {
+            if let Some((ip_id, place)) = packet.ip_id.zip(self.nearest(packet, &BTreeSet::new())) {
+                *votes.entry(ip_id.wrapping_sub(place as u16)).or_default() += 1;
+            }
+        }
+        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(base, _)| base)
+    }
+
+    /// The datagram of the same length that was sent nearest in time, those that are taken aside.
+    fn nearest(&self, packet: &LostPacket, taken: &BTreeSet<usize>) -> Option<usize> {
+        let at = packet.nanos()?;
+        let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(STAMP_NANOS));
+        let near = self.sent.iter().enumerate().skip(begin);
+        near.take_while(|(_, sent)| sent.at <= at.saturating_add(STAMP_NANOS))
+            .filter(|(place, sent)| sent.payload == packet.payload_length && !taken.contains(place))
+            .min_by_key(|(_, sent)| sent.at.abs_diff(at))
+            .map(|(place, _)| place)
+    }
+}
+
+impl LostPacket {
+    fn nanos(&self) -> Option<i64> {
+        i64::try_from(self.first_seen.parse::<Timestamp>().ok()?.as_nanosecond()).ok()
+    }
+}
+
+impl Score {
+    /// Over several streams.
+    #[must_use]
+    pub fn sum(all: impl Iterator<Item = Self>) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            lost: sum.lost + one.lost,
+            named: sum.named + one.named,
+            right: sum.right + one.right,
+        })
+    }
+
+    /// Truly lost, and not named.
+    pub fn missed(&self) -> u64 {
+        self.lost - self.right
+    }
+
+    /// Named, and not lost, or named before.
+    pub fn wrong(&self) -> u64 {
+        self.named - self.right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LostPacket, Oracle, Score};
+    use crate::traffic::ConversationLog;
+    use crate::traffic::log::UdpLog;
+    use crate::traffic::udp::UdpPlan;
+
+    const START: i64 = 1_700_000_000_000_000_000;
+    const BASE: u16 = 65_530;
+
+    /// Twenty datagrams of two sizes, 10 ms apart, of which numbers 3 and 8 do not arrive.
+    fn oracle() -> Oracle {
+        let plan = UdpPlan { source_port: 5, sizes: vec![50, 60], per_second: 100, count: 20, ttl: None };
+        let received = (0..20).filter(|id| ![3, 8].contains(id)).collect();
+        let udp = UdpLog {
+            sent: (0..20).collect(),
+            received,
+            sent_at: (0..20).map(|id| START + id * 10_000_000).collect(),
+        };
+        let log = ConversationLog {
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2:6".parse().unwrap(),
+            udp: Some(udp),
+            tcp: Vec::new(),
+        };
+        Oracle::new(&log, Some(&plan), false).unwrap()
+    }
+
+    fn named(id: u16, payload: u32, ip_id: Option<u16>) -> LostPacket {
+        let at = jiff::Timestamp::from_nanosecond(i128::from(START + i64::from(id) * 10_000_000 - 40_000));
+        LostPacket {
+            first_seen: at.unwrap().to_string(),
+            source: "10.0.0.1:5".into(),
+            destination: "10.0.0.2:6".into(),
+            protocol: "udp".into(),
+            ip_id,
+            payload_length: payload,
+        }
+    }
+
+    fn packet(id: u16) -> LostPacket {
+        named(id, if id.is_multiple_of(2) { 50 } else { 60 }, Some(BASE.wrapping_add(id)))
+    }
+
+    #[test]
+    fn the_right_packets_are_recognised() {
+        let score = oracle().score(&[packet(3), packet(8)]);
+        assert_eq!(score, Score { lost: 2, named: 2, right: 2 });
+    }
+
+    #[test]
+    fn a_neighbour_in_place_of_the_lost_is_wrong() {
+        let score = oracle().score(&[packet(3), packet(9)]);
+        assert_eq!((score.right, score.missed(), score.wrong()), (1, 1, 1));
+    }
+
+    #[test]
+    fn one_packet_named_twice_is_right_once() {
+        let score = oracle().score(&[packet(3), packet(3)]);
+        assert_eq!((score.right, score.wrong()), (1, 1));
+    }
+
+    #[test]
+    fn without_identifications_length_and_time_decide() {
+        let bare = |id| LostPacket { ip_id: None, ..packet(id) };
+        assert_eq!(oracle().score(&[bare(8), bare(3)]).right, 2);
+        assert_eq!(oracle().score(&[bare(8), bare(5)]).right, 1);
+    }
+
+    #[test]
+    fn packets_of_others_do_not_count() {
+        let other = LostPacket { source: "10.0.0.3:5".into(), ..packet(3) };
+        assert_eq!(oracle().score(&[other]).named, 0);
+    }
+}
