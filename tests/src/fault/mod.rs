@@ -3,6 +3,7 @@
 //! Every counter counts kernel packets. They equal segments where the wire carries no super-frames; a
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
 
+mod ack_drop;
 mod duplication;
 mod fdb_missing;
 mod forward_drop;
@@ -158,6 +159,11 @@ pub enum Fault {
         #[serde(default)]
         lost_percent: u8,
     },
+    /// The sender's FORWARD hook drops a share of the pure acknowledgments on their way back.
+    AckDrop {
+        /// Share to drop, 1 to 100.
+        percent: u8,
+    },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
         /// Whose agent.
@@ -236,6 +242,11 @@ impl Fault {
         }
     }
 
+    /// Whether it strikes what the receiver's pod sends back.
+    pub fn strikes_answers(&self) -> bool {
+        matches!(self, Self::AckDrop { .. })
+    }
+
     /// Source address with which packets of the sender's pod arrive at the receiver's node.
     pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
         match self {
@@ -281,6 +292,7 @@ impl Fault {
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
+            Self::AckDrop { percent } => ack_drop::inject(cast, *percent),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
         }
     }

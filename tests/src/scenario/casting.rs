@@ -11,7 +11,7 @@ use crate::lab::node::Node;
 use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
 use crate::traffic::tcp::TcpPlan;
-use crate::traffic::udp::UdpPlan;
+use crate::traffic::udp::{Identity, UdpPlan};
 use crate::traffic::{Conversation, End};
 
 /// Largest payload of the third node's datagrams: always fits the overlay.
@@ -64,6 +64,7 @@ fn clean_traffic() -> Traffic {
         tcp_bulk_bytes: Some(CLEAN_TCP_BYTES),
         tcp_requests: 20,
         udp_ttl: None,
+        udp_identity: Identity::Numbered,
         reader: Reader::Attentive,
     }
 }
@@ -83,6 +84,7 @@ fn converse<'lab>(
         per_second,
         count: (f64::from(per_second) * seconds) as u64,
         ttl: traffic.udp_ttl,
+        identity: traffic.udp_identity,
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
     let (from, to) = (end(from, family), end(to, family));

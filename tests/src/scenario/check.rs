@@ -67,9 +67,12 @@ impl Finding {
 /// Sorts every loss in the report into right and elsewhere.
 fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
     for path in &report.paths {
-        let faulty = path.addresses() == Some((truth.faulty.source.ip(), truth.faulty.destination.ip()));
+        let (sender, receiver) = (truth.faulty.source.ip(), truth.faulty.destination.ip());
+        let is_of = |leg: &LegLoss| {
+            path.addresses() == Some(if leg.is_answer { (receiver, sender) } else { (sender, receiver) })
+        };
         for loss in &path.losses {
-            let leg = truth.losses.iter().position(|leg| faulty && is_on(loss, leg));
+            let leg = truth.losses.iter().position(|leg| is_of(leg) && is_on(loss, leg));
             if let Some(leg) = leg {
                 finding.by_leg[leg] += loss.count;
             } else {
@@ -102,7 +105,7 @@ fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut F
 }
 
 fn check_losses(truth: &Truth, finding: &mut Finding) {
-    for (at, LegLoss { from, to, count }) in truth.losses.iter().enumerate() {
+    for (at, LegLoss { from, to, count, .. }) in truth.losses.iter().enumerate() {
         let found = finding.by_leg[at];
         if found != *count {
             finding.differ(format!("lost {found} on {from} → {to}, ground truth {count}"));
@@ -234,7 +237,7 @@ mod tests {
         Truth {
             verdict: Verdict::Lost,
             killed: None,
-            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6 }],
+            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),

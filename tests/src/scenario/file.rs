@@ -10,7 +10,7 @@ use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY};
 use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
-use crate::traffic::udp::SMALLEST;
+use crate::traffic::udp::{Identity, SMALLEST};
 
 /// One scenario as its file states it.
 #[derive(Debug, Clone, Deserialize)]
@@ -74,6 +74,9 @@ pub struct Traffic {
     pub tcp_requests: u32,
     /// TTL of the datagrams; absent: the kernel's default.
     pub udp_ttl: Option<u32>,
+    /// What tells the datagrams from one another.
+    #[serde(default)]
+    pub udp_identity: Identity,
     /// How the receiver reads its datagrams.
     #[serde(default)]
     pub reader: Reader,

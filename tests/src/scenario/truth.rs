@@ -37,6 +37,8 @@ pub struct LegLoss {
     pub to: PointName,
     /// Segments lost between them, all protocols together.
     pub count: u64,
+    /// Whether they were on their way back to the sender's pod.
+    pub is_answer: bool,
 }
 
 /// Ground truth of a UDP stream.
@@ -83,8 +85,10 @@ impl Truth {
             faulty_stream.lost = 0;
         }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
-        let lossy = scenario.legs().zip(struck).filter_map(|(leg, count)| Some((leg?, *count)));
-        let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
+        let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
+        let lossy = lossy.filter_map(|((fault, leg), count)| Some((fault, leg?, *count)));
+        let mut losses: Vec<_> =
+            lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
         let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
         let truth = Self {
@@ -131,8 +135,9 @@ fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
     }
 }
 
-fn leg_loss(staging: &Staging<'_>, leg: &Leg, count: u64) -> LegLoss {
-    LegLoss { from: name(staging, leg.from), to: name(staging, leg.to), count }
+fn leg_loss(staging: &Staging<'_>, fault: &Fault, leg: &Leg, count: u64) -> LegLoss {
+    let (from, to) = (name(staging, leg.from), name(staging, leg.to));
+    LegLoss { from, to, count, is_answer: fault.strikes_answers() }
 }
 
 fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {

@@ -5,8 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
-use super::End;
+use super::{End, fragments};
 
 /// Leading payload bytes that are the same in every datagram. The product hashes at most 32, so the id,
 /// which follows, never helps it.
@@ -15,8 +16,19 @@ pub const SAME_BYTES: usize = 32;
 /// Smallest payload: the equal bytes and the id.
 pub const SMALLEST: usize = SAME_BYTES + size_of::<u64>();
 
+/// What tells the datagrams of a stream from one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// An identification in the IP header and an id in the payload.
+    #[default]
+    Numbered,
+    /// Nothing: IP-ID 0, and the same payload but for its size.
+    Identical,
+}
+
 /// A stream of datagrams from one socket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct UdpPlan {
     /// Local port; 0 lets the kernel choose.
     pub source_port: u16,
@@ -28,6 +40,8 @@ pub struct UdpPlan {
     pub count: u64,
     /// TTL; absent: the kernel's default.
     pub ttl: Option<u32>,
+    /// What tells them from one another.
+    pub identity: Identity,
 }
 
 impl UdpPlan {
@@ -43,9 +57,14 @@ impl UdpPlan {
                 break;
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            payload[SAME_BYTES..SMALLEST].copy_from_slice(&id.to_be_bytes());
             let size = self.sizes[id as usize % self.sizes.len()].max(SMALLEST);
-            if socket.send(&payload[..size]).is_ok() {
+            let id = if self.identity == Identity::Numbered { id } else { 0 };
+            payload[SAME_BYTES..SMALLEST].copy_from_slice(&id.to_be_bytes());
+            let outcome = match self.identity {
+                Identity::Numbered => socket.send(&payload[..size]),
+                Identity::Identical => socket.send_to(&payload[..size], to),
+            };
+            if outcome.is_ok() {
                 sent.push(id);
             }
         }
@@ -53,11 +72,14 @@ impl UdpPlan {
     }
 
     fn socket(&self, from: End<'_>, to: SocketAddr) -> Result<UdpSocket> {
-        // A connected socket numbers its packets; an unconnected one would send IP-ID 0.
+        // A connected socket numbers its packets; an unconnected one that forbids fragments sends IP-ID 0.
         from.netns.enter(|| {
             let socket = UdpSocket::bind((from.address, self.source_port))
                 .with_context(|| format!("bind UDP {}:{}", from.address, self.source_port))?;
-            socket.connect(to).with_context(|| format!("connect UDP to {to}"))?;
+            match self.identity {
+                Identity::Numbered => socket.connect(to).with_context(|| format!("connect UDP to {to}"))?,
+                Identity::Identical => fragments::forbid(&socket).context("forbid fragments")?,
+            }
             self.ttl.map_or(Ok(()), |ttl| socket.set_ttl(ttl)).context("set the TTL")?;
             Ok(socket)
         })
