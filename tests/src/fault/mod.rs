@@ -4,6 +4,7 @@
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
 
 mod ack_drop;
+pub mod cable;
 mod duplication;
 mod fdb_missing;
 mod forward_drop;
@@ -159,6 +160,11 @@ pub enum Fault {
         #[serde(default)]
         lost_percent: u8,
     },
+    /// A box in the receiver's underlay cable makes mischief with what comes from the sender.
+    Cable {
+        /// Which.
+        mischief: cable::Mischief,
+    },
     /// The sender's FORWARD hook drops a share of the pure acknowledgments on their way back.
     AckDrop {
         /// Share to drop, 1 to 100.
@@ -292,6 +298,7 @@ impl Fault {
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
+            Self::Cable { mischief } => cable::inject(cast, *mischief),
             Self::AckDrop { percent } => ack_drop::inject(cast, *percent),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
         }
