@@ -152,6 +152,17 @@ pub enum Fault {
         /// How late, in milliseconds.
         millis: u64,
     },
+    /// The clocks of one node are off.
+    ClockOff {
+        /// Whose.
+        at: Side,
+        /// How far its wall clock is ahead, in milliseconds.
+        #[serde(default)]
+        millis: i64,
+        /// How much faster both of its clocks go, in parts per million.
+        #[serde(default)]
+        ppm: i64,
+    },
     /// The sender's node translates addresses. Datagrams may be lost beyond.
     Nat {
         /// Which.
@@ -263,9 +274,14 @@ impl Fault {
 
     /// Whether packets meet it, so that it must have counted some.
     pub fn strikes_packets(&self) -> bool {
-        let strikes_programs =
-            matches!(self, Self::AgentKilled { .. } | Self::AgentPaused { .. } | Self::ControlDelayed { .. });
-        *self != Self::None && !strikes_programs
+        !matches!(
+            self,
+            Self::None
+                | Self::AgentKilled { .. }
+                | Self::AgentPaused { .. }
+                | Self::ControlDelayed { .. }
+                | Self::ClockOff { .. }
+        )
     }
 
     /// Injects the fault between the cast's sender and receiver.
@@ -274,6 +290,7 @@ impl Fault {
             Self::None
             | Self::AgentKilled { .. }
             | Self::ControlDelayed { .. }
+            | Self::ClockOff { .. }
             | Self::AgentPaused { .. } => Ok(Injected::new(|| Ok(0), || Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),

@@ -1,7 +1,7 @@
 //! One scenario through the real programs: inject, capture, send, collect, judge.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::Signal;
@@ -14,6 +14,7 @@ use super::report::Report;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, offload};
 use crate::product::fleet::Fleet;
+use crate::product::skew::Skew;
 use crate::traffic;
 
 /// Length of the window.
@@ -68,7 +69,8 @@ pub fn inject<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Vec<Injecte
 
 /// Takes fault and conditions away again.
 pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Vec<Injected<'_>>) -> Result<()> {
-    injected.into_iter().try_for_each(Injected::undo).context("take the fault away")?;
+    // What was injected last rests on what was injected before it.
+    injected.into_iter().rev().try_for_each(Injected::undo).context("take the fault away")?;
     segment(scenario, cast, false)
 }
 
@@ -95,17 +97,35 @@ fn judge(
     if let Fault::ControlDelayed { at, millis } = scenario.fault {
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
+    let skew = skew(fleet, scenario, staging.cast)?;
     let capture = start_capture(fleet, &scenario.name)?;
-    let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
+    let mut truth = observe(fleet, &capture, scenario, staging, injected, options)?;
+    if let Some((node, skew)) = skew {
+        truth.clock_ahead = Some((node, skew.at(middle(window(fleet, &capture)?)?)));
+    }
     let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
         fleet.restart_agent(receiver, &[])?;
     }
-    if let Fault::ControlDelayed { at, .. } = scenario.fault {
+    if let Fault::ControlDelayed { at, .. } | Fault::ClockOff { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
     let finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     Ok((truth, finding))
+}
+
+/// Puts the clocks of a node off, if that is the fault, and says whose and how.
+fn skew(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<Option<(String, Skew)>> {
+    let Fault::ClockOff { at, millis, ppm } = scenario.fault else { return Ok(None) };
+    let (node, skew) = (cast.node(at), Skew::new(millis, ppm));
+    fleet.skew_agent(node, skew)?;
+    Ok(Some((node.plan.name.clone(), skew)))
+}
+
+/// In nanoseconds since 1970.
+fn middle((start, end): (SystemTime, SystemTime)) -> Result<i64> {
+    let start_nanos = start.duration_since(UNIX_EPOCH)?.as_nanos() as i64;
+    Ok(start_nanos + end.duration_since(start)?.as_nanos() as i64 / 2)
 }
 
 /// Sends the scenario's traffic inside the window of a started capture; returns when the window is over.

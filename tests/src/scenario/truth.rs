@@ -18,6 +18,8 @@ pub struct Truth {
     pub verdict: Verdict,
     /// The node whose agent was killed.
     pub killed: Option<String>,
+    /// The node whose wall clock is ahead, and by how many nanoseconds in the middle of the window.
+    pub clock_ahead: Option<(String, i64)>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -94,6 +96,7 @@ impl Truth {
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
+            clock_ahead: None,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],

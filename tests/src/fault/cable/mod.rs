@@ -41,6 +41,7 @@ pub(super) fn inject(cast: Cast<'_>, mischief: Mischief) -> Result<Injected<'_>>
          link set {port} nomaster\n\
          link set {far} master br0 up\n"
     ))?;
+    PIECE.iter().try_for_each(|interface| switch.wait_until_up(interface))?;
     let there = [near, port];
     let back = [port, near];
     let shared = Arc::new(Shared::default());
