@@ -1,10 +1,12 @@
 //! What the seed decides for one scenario: who plays which part, sizes, rates and ports.
 
+use std::net::IpAddr;
+
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use super::file::{Scenario, Traffic};
+use super::file::{Scenario, Span, Traffic};
 use crate::fault::{Cast, Fault, Side, nat};
 use crate::lab::Lab;
 use crate::lab::node::Node;
@@ -52,6 +54,13 @@ impl<'lab> Staging<'lab> {
     }
 }
 
+impl<'lab> Staging<'lab> {
+    /// The node whose pod has this address.
+    pub fn node_of(&self, address: IpAddr) -> Option<&'lab Node> {
+        self.cast.lab.nodes.iter().find(|node| node.plan.pod_in(self.cast.family) == address)
+    }
+}
+
 /// A different stream of choices for every scenario of a run.
 fn mix(seed: u64, name: &str) -> u64 {
     name.bytes().fold(seed, |mixed, byte| mixed.rotate_left(7).wrapping_mul(31) ^ u64::from(byte))
@@ -65,6 +74,7 @@ fn clean_traffic() -> Traffic {
         tcp_requests: 20,
         udp_ttl: None,
         udp_identity: Identity::Numbered,
+        span: Span::Inside,
         reader: Reader::Attentive,
     }
 }

@@ -149,7 +149,7 @@ fn check_sums(report: &Report, finding: &mut Finding) {
 
 /// Every datagram sent must be in the report, in the state the generators know.
 fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut Finding) {
-    let Some(path) = path_of(stream, report) else {
+    let Some(path) = stream.path(report) else {
         return finding.differ(format!("no path udp {} → {}", stream.source, stream.destination));
     };
     let Totals { segments, delivered, lost, not_observable, .. } = path.totals;
@@ -166,14 +166,8 @@ fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut F
     }
 }
 
-fn path_of<'r>(stream: &Stream, report: &'r Report) -> Option<&'r Path> {
-    let (source, destination) = (stream.source.to_string(), stream.destination.to_string());
-    let mut udp = report.paths.iter().filter(|path| path.protocol == "udp");
-    udp.find(|path| path.source == source && path.destination == destination)
-}
-
 fn check_translations(truth: &Truth, report: &Report, finding: &mut Finding) {
-    let Some(path) = path_of(&truth.faulty, report) else { return };
+    let Some(path) = truth.faulty.path(report) else { return };
     let named: Vec<_> = path.translations.iter().map(|one| one.node.as_deref().unwrap_or("?")).collect();
     if named != truth.translators {
         finding.differ(format!(
@@ -228,7 +222,7 @@ mod tests {
 
     fn stream(source: &str, destination: &str, sent: u64, lost: u64) -> Stream {
         let parse = |text: &str| text.parse().expect("address");
-        Stream { source: parse(source), destination: parse(destination), sent, lost }
+        Stream { source: parse(source), destination: parse(destination), sent, lost, crossing: None }
     }
 
     fn point(node: &str) -> PointName {

@@ -77,9 +77,25 @@ pub struct Traffic {
     /// What tells the datagrams from one another.
     #[serde(default)]
     pub udp_identity: Identity,
+    /// When it is sent.
+    #[serde(default)]
+    pub span: Span,
     /// How the receiver reads its datagrams.
     #[serde(default)]
     pub reader: Reader,
+}
+
+/// When traffic is sent, seen from the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// Inside, with room at both ends.
+    #[default]
+    Inside,
+    /// For a moment in its middle.
+    Brief,
+    /// From before its start until after its end.
+    Across,
 }
 
 /// What the report must say.

@@ -2,6 +2,7 @@
 
 pub mod casting;
 pub mod check;
+pub mod edges;
 pub mod file;
 pub mod report;
 pub mod results;

@@ -9,18 +9,27 @@ use serde_json::Value;
 
 use super::casting::Staging;
 use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation};
+use super::file::{Scenario, Segmentation, Span};
 use super::report::Report;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, offload};
 use crate::product::fleet::Fleet;
 use crate::product::skew::Skew;
 use crate::traffic;
+use crate::traffic::witness::{Passed, Witness};
 
 /// Length of the window.
 pub const WINDOW: &str = "4s";
 /// How long datagrams are sent; with the two margins it fits the window.
 pub const TRAFFIC_SECONDS: f64 = 2.6;
+/// How long they are in the middle of the window.
+const BRIEF_SECONDS: f64 = 0.3;
+/// Longer than from before the window until after it.
+const LONG_SECONDS: f64 = 8.0;
+/// How long before its start the window is fixed where traffic begins before it.
+const AHEAD: &str = "2s";
+/// How long before the window's start traffic begins that goes across its edges, and how long after its end it ends.
+const BEYOND: Duration = Duration::from_millis(700);
 /// Between the start of the window and the first packet.
 const LEAD: Duration = Duration::from_millis(300);
 /// Between the last packet and the end of the window: nothing is in flight when it closes.
@@ -48,7 +57,7 @@ pub enum Outcome {
 
 /// Runs `scenario` in the fleet's lab and puts the lab back as it was.
 pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Options) -> Outcome {
-    let staging = Staging::new(fleet.lab, scenario, seed, TRAFFIC_SECONDS);
+    let staging = Staging::new(fleet.lab, scenario, seed, seconds(scenario.traffic.span));
     let injected = match inject(scenario, staging.cast) {
         Ok(injected) => injected,
         Err(error) => return Outcome::Skipped(error),
@@ -57,6 +66,15 @@ pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Optio
     match (judged, undo(scenario, staging.cast, injected)) {
         (Err(error), _) | (Ok(_), Err(error)) => Outcome::Failed(error),
         (Ok((truth, finding)), Ok(())) => Outcome::Judged(Box::new(truth), finding),
+    }
+}
+
+/// How long datagrams are sent.
+fn seconds(span: Span) -> f64 {
+    match span {
+        Span::Inside => TRAFFIC_SECONDS,
+        Span::Brief => BRIEF_SECONDS,
+        Span::Across => LONG_SECONDS,
     }
 }
 
@@ -98,10 +116,12 @@ fn judge(
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
     let skew = skew(fleet, scenario, staging.cast)?;
-    let capture = start_capture(fleet, &scenario.name)?;
+    let starting = if scenario.traffic.span == Span::Across { &["--start-in", AHEAD][..] } else { &[] };
+    let capture = start_capture_with(fleet, &scenario.name, starting)?;
     let mut truth = observe(fleet, &capture, scenario, staging, injected, options)?;
     if let Some((node, skew)) = skew {
-        truth.clock_ahead = Some((node, skew.at(middle(window(fleet, &capture)?)?)));
+        let (start, end) = nanos(window(fleet, &capture)?)?;
+        truth.clock_ahead = Some((node, skew.at(start.midpoint(end))));
     }
     let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
@@ -110,6 +130,7 @@ fn judge(
     if let Fault::ControlDelayed { at, .. } | Fault::ClockOff { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
+    truth.cut(&report);
     let finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     Ok((truth, finding))
 }
@@ -123,9 +144,9 @@ fn skew(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<Op
 }
 
 /// In nanoseconds since 1970.
-fn middle((start, end): (SystemTime, SystemTime)) -> Result<i64> {
-    let start_nanos = start.duration_since(UNIX_EPOCH)?.as_nanos() as i64;
-    Ok(start_nanos + end.duration_since(start)?.as_nanos() as i64 / 2)
+fn nanos((start, end): (SystemTime, SystemTime)) -> Result<(i64, i64)> {
+    let nanos = |time: SystemTime| Ok::<_, anyhow::Error>(time.duration_since(UNIX_EPOCH)?.as_nanos() as i64);
+    Ok((nanos(start)?, nanos(end)?))
 }
 
 /// Sends the scenario's traffic inside the window of a started capture; returns when the window is over.
@@ -138,8 +159,14 @@ pub fn observe(
     options: Options,
 ) -> Result<Truth> {
     let (start, end) = window(fleet, capture)?;
-    sleep_until(start + LEAD);
-    let deadline = Instant::now() + left(end - SILENCE);
+    let (first, last) = match scenario.traffic.span {
+        Span::Inside => (start + LEAD, end - SILENCE),
+        Span::Brief => (start + (end - LEAD).duration_since(start)? / 2, end - SILENCE),
+        Span::Across => (start - BEYOND, end + BEYOND),
+    };
+    let witnesses = watch(scenario, staging)?;
+    sleep_until(first);
+    let deadline = Instant::now() + left(last);
     let conversations = [&staging.faulty, &staging.clean];
     let (logs, disturbed) = thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic::run(&conversations, deadline));
@@ -148,12 +175,28 @@ pub fn observe(
     });
     disturbed?;
     let logs = logs.map_err(|_| anyhow!("the traffic panicked"))??;
-    if left(end).is_zero() {
+    if left(end).is_zero() && last < end {
         bail!("the traffic outlasted the window: this machine is too busy to judge");
     }
     sleep_until(end);
     let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
-    Truth::new(scenario, staging, &struck, &logs)
+    let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
+    if let Some(witnesses) = witnesses {
+        let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
+        truth.cross(nanos((start, end))?, staging, &logs, &passed.concat())?;
+    }
+    Ok(truth)
+}
+
+/// Watches what both conversations send, where it matters when.
+fn watch(scenario: &Scenario, staging: &Staging<'_>) -> Result<Option<[Witness; 2]>> {
+    if scenario.traffic.span != Span::Across {
+        return Ok(None);
+    }
+    let start = |conversation: &traffic::Conversation<'_>| {
+        Witness::start(staging.node_of(conversation.from.address).context("traffic from nowhere")?)
+    };
+    Ok(Some([start(&staging.faulty)?, start(&staging.clean)?]))
 }
 
 /// What goes wrong in the middle of the window beside the fault in the network.
@@ -178,9 +221,13 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
 
 /// Starts a capture on all nodes and returns its id.
 pub fn start_capture(fleet: &Fleet<'_>, name: &str) -> Result<String> {
+    start_capture_with(fleet, name, &[])
+}
+
+fn start_capture_with(fleet: &Fleet<'_>, name: &str, more: &[&str]) -> Result<String> {
     let name: String = name.chars().take(40).collect();
     let arguments = ["start-capture", "--all-nodes", "--duration", WINDOW, "--name", &name, "--no-wait"];
-    let printed = fleet.ctl.ok(&[&arguments[..], &["-o", "name"]].concat())?;
+    let printed = fleet.ctl.ok(&[&arguments[..], more, &["-o", "name"]].concat())?;
     Ok(printed.trim().to_owned())
 }
 

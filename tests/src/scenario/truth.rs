@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
+use super::edges::Crossing;
 use super::file::{Leg, Place, Scenario, Verdict};
-use super::report::PointName;
+use super::report::{Path, PointName, Report};
 use crate::fault::{Fault, Side};
 use crate::traffic::ConversationLog;
+use crate::traffic::witness::Passed;
 
 /// Ground truth of one scenario run.
 #[derive(Debug, Clone)]
@@ -54,6 +56,8 @@ pub struct Stream {
     pub sent: u64,
     /// Datagrams that did not arrive.
     pub lost: u64,
+    /// Where it goes across the edges of the window.
+    pub crossing: Option<Crossing>,
 }
 
 impl Stream {
@@ -64,7 +68,22 @@ impl Stream {
             destination: log.destination,
             sent: udp.sent.len() as u64,
             lost: udp.lost().len() as u64,
+            crossing: None,
         })
+    }
+
+    /// What the report says of it.
+    pub fn path<'r>(&self, report: &'r Report) -> Option<&'r Path> {
+        let (source, destination) = (self.source.to_string(), self.destination.to_string());
+        let mut udp = report.paths.iter().filter(|path| path.protocol == "udp");
+        udp.find(|path| path.source == source && path.destination == destination)
+    }
+
+    /// Leaves only what is judged.
+    fn cut(&mut self, report: &Report) {
+        if let Some(crossing) = &self.crossing {
+            (self.sent, self.lost) = crossing.judged(report, self);
+        }
     }
 }
 
@@ -109,6 +128,34 @@ impl Truth {
         }
         truth.consistent(clean)?;
         Ok(truth)
+    }
+
+    /// Notes which datagrams of both streams the window covers, by when they were first seen.
+    pub fn cross(
+        &mut self,
+        window: (i64, i64),
+        staging: &Staging<'_>,
+        logs: &[ConversationLog],
+        passed: &[Passed],
+    ) -> Result<()> {
+        if self.lost() != self.faulty.lost {
+            bail!("{} datagrams are missing of {} that the fault counts", self.faulty.lost, self.lost());
+        }
+        for (stream, log) in [&mut self.faulty, &mut self.clean].into_iter().zip(logs) {
+            let node = &staging.node_of(log.source).context("a stream from nowhere")?.plan.name;
+            let log = log.udp.as_ref().context("the conversation sent no UDP")?;
+            stream.crossing = Some(Crossing::new(window, node, stream, log, passed)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves of streams that go across the edges of the window what is judged.
+    pub fn cut(&mut self, report: &Report) {
+        self.faulty.cut(report);
+        self.clean.cut(report);
+        if let ([leg], true) = (&mut self.losses[..], self.faulty.crossing.is_some()) {
+            leg.count = self.faulty.lost;
+        }
     }
 
     /// Segments lost on all legs.

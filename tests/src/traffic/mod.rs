@@ -7,6 +7,7 @@ pub mod log;
 pub mod sink;
 pub mod tcp;
 pub mod udp;
+pub mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
