@@ -145,6 +145,16 @@ pub enum Fault {
         /// Whose agent.
         at: Side,
     },
+    /// The agent of one node hears of the window only after its start.
+    AgentLate {
+        /// Whose agent.
+        at: Side,
+    },
+    /// The agent of one node does not run when the capture starts, and starts in the middle of the window.
+    AgentAbsent {
+        /// Whose agent.
+        at: Side,
+    },
     /// What the coordinator says to one agent comes late, so that the control stream measures its clock wrongly.
     ControlDelayed {
         /// Whose agent.
@@ -279,6 +289,8 @@ impl Fault {
             Self::None
                 | Self::AgentKilled { .. }
                 | Self::AgentPaused { .. }
+                | Self::AgentLate { .. }
+                | Self::AgentAbsent { .. }
                 | Self::ControlDelayed { .. }
                 | Self::ClockOff { .. }
         )
@@ -291,6 +303,8 @@ impl Fault {
             | Self::AgentKilled { .. }
             | Self::ControlDelayed { .. }
             | Self::ClockOff { .. }
+            | Self::AgentLate { .. }
+            | Self::AgentAbsent { .. }
             | Self::AgentPaused { .. } => Ok(Injected::new(|| Ok(0), || Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),

@@ -74,6 +74,9 @@ fn clean_traffic() -> Traffic {
         tcp_requests: 20,
         udp_ttl: None,
         udp_identity: Identity::Numbered,
+        udp_flows: None,
+        udp_segments: None,
+        udp_count: None,
         span: Span::Inside,
         reader: Reader::Attentive,
     }
@@ -89,12 +92,14 @@ fn converse<'lab>(
     let port = random.random_range(2_000..30_000);
     let per_second = random.random_range(traffic.udp_per_second[0]..=traffic.udp_per_second[1]);
     let udp = UdpPlan {
-        source_port: random.random_range(40_000..60_000),
+        source_port: random.random_range(40_000..60_000) - traffic.udp_flows.unwrap_or(0),
         sizes: sizes(random, traffic.udp_bytes),
         per_second,
-        count: (f64::from(per_second) * seconds) as u64,
+        count: traffic.udp_count.unwrap_or((f64::from(per_second) * seconds) as u64),
         ttl: traffic.udp_ttl,
         identity: traffic.udp_identity,
+        flows: traffic.udp_flows.unwrap_or(0),
+        segments: traffic.udp_segments.unwrap_or(0),
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
     let (from, to) = (end(from, family), end(to, family));

@@ -79,7 +79,7 @@ mod tests {
     fn only_where_a_clock_cannot_tell_the_report_decides() {
         let parse = |text: &str| text.parse().expect("address");
         let (source, destination) = (parse("10.0.1.2:5"), parse("10.0.2.2:6"));
-        let stream = Stream { source, destination, sent: 100, lost: 10, crossing: None };
+        let stream = Stream { source, destination, sent: 100, lost: 10, flows: Vec::new(), crossing: None };
         // One every millisecond, the window between two of them but for its start.
         let times: Vec<(u64, i64)> = (0..100).map(|id| (id, id as i64 * MS)).collect();
         let pass = |(id, nanos): &(u64, i64)| Passed {

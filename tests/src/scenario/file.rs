@@ -32,6 +32,10 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
     pub ring_bytes: Option<u32>,
+    /// Length of the window; absent: the usual.
+    pub window_seconds: Option<u32>,
+    /// What is captured, as a pcap-filter(7) expression; absent: everything.
+    pub filter: Option<String>,
     /// What the report must say.
     pub expect: Expect,
 }
@@ -77,6 +81,12 @@ pub struct Traffic {
     /// What tells the datagrams from one another.
     #[serde(default)]
     pub udp_identity: Identity,
+    /// Flows of datagrams, one after the other; absent: one.
+    pub udp_flows: Option<u16>,
+    /// Datagrams that leave the pod as one super-frame; absent: one.
+    pub udp_segments: Option<u16>,
+    /// Datagrams in all, whatever the rate; absent: as many as fit the window.
+    pub udp_count: Option<u64>,
     /// When it is sent.
     #[serde(default)]
     pub span: Span,
@@ -106,6 +116,9 @@ pub struct Expect {
     pub verdict: Verdict,
     /// The leg on which the fault loses what it counts; absent when it loses nothing.
     pub leg: Option<Leg>,
+    /// Least and most share of the datagrams that must be `not_observable`, in percent. Those that were lost among them
+    /// cannot be called lost. Absent: none may be, unless the verdict is `INCONCLUSIVE`.
+    pub not_observable_percent: Option<[f64; 2]>,
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,

@@ -4,6 +4,7 @@ pub mod casting;
 pub mod check;
 pub mod edges;
 pub mod file;
+mod late;
 pub mod report;
 pub mod results;
 pub mod run;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::casting::Staging;
 use super::check::{Finding, check};
 use super::file::{Scenario, Segmentation, Span};
+use super::late;
 use super::report::Report;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, offload};
@@ -20,6 +21,7 @@ use crate::traffic::witness::{Passed, Witness};
 
 /// Length of the window.
 pub const WINDOW: &str = "4s";
+const USUAL_SECONDS: f64 = 4.0;
 /// How long datagrams are sent; with the two margins it fits the window.
 pub const TRAFFIC_SECONDS: f64 = 2.6;
 /// How long they are in the middle of the window.
@@ -57,7 +59,7 @@ pub enum Outcome {
 
 /// Runs `scenario` in the fleet's lab and puts the lab back as it was.
 pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Options) -> Outcome {
-    let staging = Staging::new(fleet.lab, scenario, seed, seconds(scenario.traffic.span));
+    let staging = Staging::new(fleet.lab, scenario, seed, seconds(scenario));
     let injected = match inject(scenario, staging.cast) {
         Ok(injected) => injected,
         Err(error) => return Outcome::Skipped(error),
@@ -70,9 +72,10 @@ pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Optio
 }
 
 /// How long datagrams are sent.
-fn seconds(span: Span) -> f64 {
-    match span {
-        Span::Inside => TRAFFIC_SECONDS,
+fn seconds(scenario: &Scenario) -> f64 {
+    let longer = scenario.window_seconds.map_or(0.0, |seconds| f64::from(seconds) - USUAL_SECONDS);
+    match scenario.traffic.span {
+        Span::Inside => TRAFFIC_SECONDS + longer,
         Span::Brief => BRIEF_SECONDS,
         Span::Across => LONG_SECONDS,
     }
@@ -116,8 +119,15 @@ fn judge(
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
     let skew = skew(fleet, scenario, staging.cast)?;
-    let starting = if scenario.traffic.span == Span::Across { &["--start-in", AHEAD][..] } else { &[] };
-    let capture = start_capture_with(fleet, &scenario.name, starting)?;
+    if let Fault::AgentAbsent { at } = scenario.fault {
+        fleet.stop_agent(staging.cast.node(at))?;
+    }
+    let capture = if let Fault::AgentLate { at } = scenario.fault {
+        let start = || start_for(fleet, scenario);
+        late::start(fleet, staging.cast.node(at), staging.cast.bystander, start)?
+    } else {
+        start_for(fleet, scenario)?
+    };
     let mut truth = observe(fleet, &capture, scenario, staging, injected, options)?;
     if let Some((node, skew)) = skew {
         let (start, end) = nanos(window(fleet, &capture)?)?;
@@ -208,6 +218,12 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
         thread::sleep(Duration::from_millis(millis));
         agent.signal(Signal::SIGCONT)?;
     }
+    if let Fault::AgentLate { at } = scenario.fault {
+        fleet.agent_of(cast.node(at))?.signal(Signal::SIGCONT)?;
+    }
+    if let Fault::AgentAbsent { at } = scenario.fault {
+        fleet.start_agent(cast.node(at), &[])?;
+    }
     if let Fault::AgentKilled { at } = scenario.fault {
         fleet.kill_agent(cast.node(at))?;
     }
@@ -221,13 +237,24 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
 
 /// Starts a capture on all nodes and returns its id.
 pub fn start_capture(fleet: &Fleet<'_>, name: &str) -> Result<String> {
-    start_capture_with(fleet, name, &[])
+    start_capture_with(fleet, name, &["--duration", WINDOW])
+}
+
+/// As [`start_capture`], with what the scenario asks for.
+fn start_for(fleet: &Fleet<'_>, scenario: &Scenario) -> Result<String> {
+    let duration = scenario.window_seconds.map_or_else(|| WINDOW.to_owned(), |seconds| format!("{seconds}s"));
+    let mut more = vec!["--duration", &duration];
+    if scenario.traffic.span == Span::Across {
+        more.extend(["--start-in", AHEAD]);
+    }
+    more.extend(scenario.filter.iter().flat_map(|filter| ["--filter", filter]));
+    start_capture_with(fleet, &scenario.name, &more)
 }
 
 fn start_capture_with(fleet: &Fleet<'_>, name: &str, more: &[&str]) -> Result<String> {
     let name: String = name.chars().take(40).collect();
-    let arguments = ["start-capture", "--all-nodes", "--duration", WINDOW, "--name", &name, "--no-wait"];
-    let printed = fleet.ctl.ok(&[&arguments[..], more, &["-o", "name"]].concat())?;
+    let arguments = ["start-capture", "--all-nodes", "--name", &name, "--no-wait", "-o", "name"];
+    let printed = fleet.ctl.ok(&[&arguments[..], more].concat())?;
     Ok(printed.trim().to_owned())
 }
 

@@ -11,6 +11,8 @@ use super::file::{Leg, Place, Scenario, Verdict};
 use super::report::{Path, PointName, Report};
 use crate::fault::{Fault, Side};
 use crate::traffic::ConversationLog;
+use crate::traffic::log::UdpLog;
+use crate::traffic::udp::UdpPlan;
 use crate::traffic::witness::Passed;
 
 /// Ground truth of one scenario run.
@@ -18,10 +20,13 @@ use crate::traffic::witness::Passed;
 pub struct Truth {
     /// What the report must come to.
     pub verdict: Verdict,
-    /// The node whose agent was killed.
+    /// The node whose agent was killed or did not run.
     pub killed: Option<String>,
     /// The node whose wall clock is ahead, and by how many nanoseconds in the middle of the window.
     pub clock_ahead: Option<(String, i64)>,
+    /// Least and most share of the datagrams into the fault, in percent, that no point could see where it was to be
+    /// seen. What is lost of these cannot be told.
+    pub unseen_percent: Option<[f64; 2]>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -56,6 +61,8 @@ pub struct Stream {
     pub sent: u64,
     /// Datagrams that did not arrive.
     pub lost: u64,
+    /// Source port and datagrams lost of each of its flows, where it has several.
+    pub flows: Vec<(u16, u64)>,
     /// Where it goes across the edges of the window.
     pub crossing: Option<Crossing>,
 }
@@ -68,6 +75,7 @@ impl Stream {
             destination: log.destination,
             sent: udp.sent.len() as u64,
             lost: udp.lost().len() as u64,
+            flows: Vec::new(),
             crossing: None,
         })
     }
@@ -96,8 +104,7 @@ impl Truth {
         logs: &[ConversationLog],
     ) -> Result<Self> {
         let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
-        let port =
-            |plan: &Option<crate::traffic::udp::UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
+        let port = |plan: &Option<UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
         let mut faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
         if scenario.expect.lost_in_pod {
             if faulty_stream.lost == 0 {
@@ -105,17 +112,23 @@ impl Truth {
             }
             faulty_stream.lost = 0;
         }
+        if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
+            faulty_stream.flows = flows(plan, faulty);
+        }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
+        // A counter counts super-frames.
+        let segments = u64::from(scenario.traffic.udp_segments.unwrap_or(1));
         let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
         let lossy = lossy.filter_map(|((fault, leg), count)| Some((fault, leg?, *count)));
         let mut losses: Vec<_> =
-            lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count)).collect();
+            lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
         let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
             clock_ahead: None,
+            unseen_percent: scenario.expect.not_observable_percent,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
@@ -178,9 +191,20 @@ impl Truth {
     }
 }
 
+/// What each flow lost.
+fn flows(plan: &UdpPlan, log: &ConversationLog) -> Vec<(u16, u64)> {
+    let mut flows: Vec<_> = (0..plan.flows).map(|flow| (plan.source_port + flow, 0)).collect();
+    for id in log.udp.iter().flat_map(UdpLog::lost) {
+        flows[usize::from(plan.flow_of(id))].1 += 1;
+    }
+    flows
+}
+
 fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
     match scenario.fault {
-        Fault::AgentKilled { at } => Some(staging.cast.node(at).plan.name.clone()),
+        Fault::AgentKilled { at } | Fault::AgentAbsent { at } => {
+            Some(staging.cast.node(at).plan.name.clone())
+        }
         _ => None,
     }
 }
