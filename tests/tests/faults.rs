@@ -25,7 +25,7 @@ fn cast(lab: &Lab) -> Cast<'_> {
 }
 
 fn stream(sizes: &[usize]) -> UdpPlan {
-    UdpPlan { source_port: 0, sizes: sizes.to_vec(), per_second: 2_000, count: 1_000, ttl: None }
+    UdpPlan { source_port: 0, sizes: sizes.to_vec(), per_second: 2_000, count: 1_000, ..UdpPlan::default() }
 }
 
 /// Sends UDP through the fault and both UDP and TCP past it.

@@ -36,8 +36,12 @@ impl Tap {
     fn open(cast: Cast<'_>, fault: &Fault, point: Point) -> Self {
         let node = if point.side == Side::Sender { cast.sender } else { cast.receiver };
         let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
+        let (from, to) = if fault.strikes_answers() { (to, from) } else { (from, to) };
         let filter = match point.place {
             Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
+            _ if fault.strikes_answers() => {
+                format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family))
+            }
             _ => format!("src {} and dst {}", fault.source_beyond(cast), to.pod_in(cast.family)),
         };
         let interface = point.place.interface(&node.plan.veth);
@@ -95,7 +99,7 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     for (nth, (taps, struck)) in taps.into_iter().zip(struck).enumerate() {
         let Some([before, after]) = taps.map(|taps| taps.map(Tap::count)) else { continue };
         assert!(
-            nth > 0 || before >= truth.faulty.sent,
+            nth > 0 || fault.strikes_answers() || before >= truth.faulty.sent,
             "{name}: every datagram reaches the start of the leg"
         );
         assert_eq!(before - after, struck, "{name}: what is lost is lost on this leg");

@@ -23,7 +23,7 @@ fn cast(lab: &Lab) -> Cast<'_> {
 /// Datagrams to the receiver throughout the window; none arrives.
 fn send_into_the_void(cast: Cast<'_>) {
     let end = |node: &'_ lastseen_tests::lab::node::Node| node.plan.pod.into();
-    let udp = UdpPlan { source_port: 0, sizes: vec![200], per_second: 100, count: 500, ttl: None };
+    let udp = UdpPlan { source_port: 0, sizes: vec![200], per_second: 100, count: 500, ..UdpPlan::default() };
     let conversation = Conversation {
         from: End { netns: &cast.sender.pod, address: end(cast.sender) },
         to: End { netns: &cast.receiver.pod, address: end(cast.receiver) },

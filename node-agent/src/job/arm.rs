@@ -15,6 +15,7 @@ use crate::capture::budget::Reservation;
 use crate::capture::pcap::Pcap;
 use crate::capture::window::Window;
 use crate::capture::worker::Point;
+use crate::clock;
 use crate::filter::Filter;
 use crate::interfaces::select::select;
 use crate::interfaces::{Link, Snapshot};
@@ -134,7 +135,7 @@ fn open_both(backend: Backend, link: &Link, settings: Settings) -> Result<Vec<Ha
             link: link.frames.unwrap_or(LinkType::Ethernet),
             direction,
         };
-        Ok((direction, open(backend, &target, settings)?))
+        Ok((direction, clock::stamp(open(backend, &target, settings)?)))
     };
     [Direction::In, Direction::Out].into_iter().map(open).collect()
 }

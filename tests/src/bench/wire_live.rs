@@ -53,8 +53,13 @@ fn talk<'lab>(stage: &Stage<'lab>) -> Result<()> {
     let mut tcp = vec![TcpPlan { messages: 60, request: 1 << 20, answer: 100 }];
     tcp.extend(vec![TcpPlan { messages: 20, request: 300, answer: 4_000 }; 200]);
     let count = 10_000 * FLOOD.as_secs();
-    let udp =
-        UdpPlan { source_port: 0, sizes: vec![64, 200, 512, 1_200], per_second: 10_000, count, ttl: None };
+    let udp = UdpPlan {
+        source_port: 0,
+        sizes: vec![64, 200, 512, 1_200],
+        per_second: 10_000,
+        count,
+        ..UdpPlan::default()
+    };
     let conversation =
         Conversation { from, to, dialled: None, port: PORT, udp: Some(udp), tcp, reader: Reader::Attentive };
     traffic::run(&[&conversation], Instant::now() + FLOOD).map(drop)

@@ -3,6 +3,8 @@
 //! Every counter counts kernel packets. They equal segments where the wire carries no super-frames; a
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
 
+mod ack_drop;
+pub mod cable;
 mod duplication;
 mod fdb_missing;
 mod forward_drop;
@@ -163,12 +165,33 @@ pub enum Fault {
         /// Whose agent.
         at: Side,
     },
+    /// The agent of one node hears of the window only after its start.
+    AgentLate {
+        /// Whose agent.
+        at: Side,
+    },
+    /// The agent of one node does not run when the capture starts, and starts in the middle of the window.
+    AgentAbsent {
+        /// Whose agent.
+        at: Side,
+    },
     /// What the coordinator says to one agent comes late, so that the control stream measures its clock wrongly.
     ControlDelayed {
         /// Whose agent.
         at: Side,
         /// How late, in milliseconds.
         millis: u64,
+    },
+    /// The clocks of one node are off.
+    ClockOff {
+        /// Whose.
+        at: Side,
+        /// How far its wall clock is ahead, in milliseconds.
+        #[serde(default)]
+        millis: i64,
+        /// How much faster both of its clocks go, in parts per million.
+        #[serde(default)]
+        ppm: i64,
     },
     /// The sender's node translates addresses. Datagrams may be lost beyond.
     Nat {
@@ -177,6 +200,16 @@ pub enum Fault {
         /// Share to drop, 0 to 100.
         #[serde(default)]
         lost_percent: u8,
+    },
+    /// A box in the receiver's underlay cable makes mischief with what comes from the sender.
+    Cable {
+        /// Which.
+        mischief: cable::Mischief,
+    },
+    /// The sender's FORWARD hook drops a share of the pure acknowledgments on their way back.
+    AckDrop {
+        /// Share to drop, 1 to 100.
+        percent: u8,
     },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
@@ -256,6 +289,11 @@ impl Fault {
         }
     }
 
+    /// Whether it strikes what the receiver's pod sends back.
+    pub fn strikes_answers(&self) -> bool {
+        matches!(self, Self::AckDrop { .. })
+    }
+
     /// Source address with which packets of the sender's pod arrive at the receiver's node.
     pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
         match self {
@@ -266,9 +304,16 @@ impl Fault {
 
     /// Whether packets meet it, so that it must have counted some.
     pub fn strikes_packets(&self) -> bool {
-        let strikes_programs =
-            matches!(self, Self::AgentKilled { .. } | Self::AgentPaused { .. } | Self::ControlDelayed { .. });
-        *self != Self::None && !strikes_programs
+        !matches!(
+            self,
+            Self::None
+                | Self::AgentKilled { .. }
+                | Self::AgentPaused { .. }
+                | Self::AgentLate { .. }
+                | Self::AgentAbsent { .. }
+                | Self::ControlDelayed { .. }
+                | Self::ClockOff { .. }
+        )
     }
 
     /// Injects the fault between the cast's sender and receiver.
@@ -277,6 +322,9 @@ impl Fault {
             Self::None
             | Self::AgentKilled { .. }
             | Self::ControlDelayed { .. }
+            | Self::ClockOff { .. }
+            | Self::AgentLate { .. }
+            | Self::AgentAbsent { .. }
             | Self::AgentPaused { .. } => Ok(Injected::new(|| Ok(0), || Ok(()))),
             Self::ForwardDrop { percent } => forward_drop::inject(cast, *percent),
             Self::VxlanBlocked { at } => vxlan_blocked::inject(cast, *at),
@@ -303,6 +351,8 @@ impl Fault {
             Self::LaterFragmentLoss { layer, percent } => fragmentation::loss(cast, *layer, *percent),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
+            Self::Cable { mischief } => cable::inject(cast, *mischief),
+            Self::AckDrop { percent } => ack_drop::inject(cast, *percent),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
         }
     }

@@ -11,6 +11,7 @@ pub mod counter;
 pub mod netns;
 pub mod node;
 pub mod overlay;
+pub mod packet_socket;
 pub mod plan;
 
 use std::net::Ipv4Addr;

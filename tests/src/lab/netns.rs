@@ -3,12 +3,16 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns};
 
 use super::cleanup;
 use super::command::Tool;
+
+/// How long an interface may take to come up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A network namespace under `/run/netns`, removed on drop.
 #[derive(Debug)]
@@ -44,6 +48,18 @@ impl Netns {
     /// Runs one or more lines of `ip` commands inside the namespace; the first failing line is an error.
     pub fn ip(&self, lines: &str) -> Result<()> {
         Tool::new("ip").args(["-n", &self.name, "-batch", "-"]).input(lines).run().map(drop)
+    }
+
+    /// Waits until the kernel passes packets through an interface: it takes note of a link a moment after it is there.
+    pub fn wait_until_up(&self, interface: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.run("ip", &["-o", "link", "show", "dev", interface])?.contains(" state UP ") {
+            if Instant::now() > deadline {
+                bail!("{interface} does not come up in {}", self.name);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Runs lines of `bridge` commands inside the namespace.

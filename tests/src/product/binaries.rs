@@ -34,6 +34,15 @@ impl Binaries {
         };
         Ok(Self { coordinator: find("coordinator")?, node_agent: find("node-agent")?, ctl: find("ctl")? })
     }
+
+    /// An agent whose clocks are off, of the same build as the running test or tool.
+    pub fn skewed_agent() -> Result<PathBuf> {
+        let path = build_folder()?.join("lastseen-skewed-agent");
+        if !path.is_file() {
+            bail!("{} does not exist: run `cargo build --workspace` first", path.display());
+        }
+        Ok(path)
+    }
 }
 
 /// `target/<profile>`: the folder of this program, or the one above for a test in `deps`.

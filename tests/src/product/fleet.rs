@@ -14,6 +14,7 @@ use super::ctl::Ctl;
 use super::pki::Pki;
 use super::process::Process;
 use super::relay;
+use super::skew::{self, Skew};
 use crate::lab::Lab;
 use crate::lab::node::Node;
 
@@ -101,6 +102,19 @@ impl<'lab> Fleet<'lab> {
         self.restart_agent(node, &["--coordinator", &relay.to_string()])
     }
 
+    /// Replaces a node's agent by one whose clocks are off.
+    pub fn skew_agent(&mut self, node: &Node, skew: Skew) -> Result<()> {
+        let program = Binaries::skewed_agent()?;
+        let index = self.index_of(node)?;
+        self.agents[index].signal(Signal::SIGTERM)?;
+        self.agents[index].wait(STOP)?;
+        let before = self.incarnation(node)?;
+        let mut command = Command::new(program);
+        command.env(skew::VARIABLE, skew.to_string());
+        self.agents[index] = self.run_agent(command, node, &[])?;
+        self.wait_until_replaced(node, &before)
+    }
+
     /// SIGKILL for a node's agent, and a new one at once.
     pub fn kill_agent(&mut self, node: &Node) -> Result<()> {
         let index = self.index_of(node)?;
@@ -115,9 +129,13 @@ impl<'lab> Fleet<'lab> {
         let index = self.index_of(node)?;
         let before = self.incarnation(node)?;
         self.agents[index] = self.agent(node, flags)?;
+        self.wait_until_replaced(node, &before)
+    }
+
+    fn wait_until_replaced(&self, node: &Node, before: &Value) -> Result<()> {
         let replaced = |reply: &Value| {
             let found = find(reply, node)?;
-            (found["state"] == "READY" && found["incarnation"] != before).then_some(())
+            (found["state"] == "READY" && found["incarnation"] != *before).then_some(())
         };
         self.ctl
             .wait_for("the new agent ready", READY, &["list-nodes"], replaced)
@@ -184,8 +202,11 @@ impl<'lab> Fleet<'lab> {
     }
 
     fn agent(&self, node: &Node, flags: &[&str]) -> Result<Process> {
+        self.run_agent(Command::new(&self.binaries.node_agent), node, flags)
+    }
+
+    fn run_agent(&self, mut command: Command, node: &Node, flags: &[&str]) -> Result<Process> {
         let name = &node.plan.name;
-        let mut command = Command::new(&self.binaries.node_agent);
         if !flags.contains(&"--coordinator") {
             command.args(["--coordinator", &self.ctl.server]);
         }

@@ -6,3 +6,4 @@ pub mod fleet;
 pub mod pki;
 pub mod process;
 pub mod relay;
+pub mod skew;

@@ -1,17 +1,19 @@
 //! What the seed decides for one scenario: who plays which part, sizes, rates and ports.
 
+use std::net::IpAddr;
+
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use super::file::{Scenario, Traffic};
+use super::file::{Scenario, Span, Traffic};
 use crate::fault::{Cast, Fault, Side, nat};
 use crate::lab::Lab;
 use crate::lab::node::Node;
 use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
 use crate::traffic::tcp::TcpPlan;
-use crate::traffic::udp::UdpPlan;
+use crate::traffic::udp::{Identity, UdpPlan};
 use crate::traffic::{Conversation, End};
 
 /// Largest payload of the third node's datagrams: always fits the overlay.
@@ -52,6 +54,13 @@ impl<'lab> Staging<'lab> {
     }
 }
 
+impl<'lab> Staging<'lab> {
+    /// The node whose pod has this address.
+    pub fn node_of(&self, address: IpAddr) -> Option<&'lab Node> {
+        self.cast.lab.nodes.iter().find(|node| node.plan.pod_in(self.cast.family) == address)
+    }
+}
+
 /// A different stream of choices for every scenario of a run.
 fn mix(seed: u64, name: &str) -> u64 {
     name.bytes().fold(seed, |mixed, byte| mixed.rotate_left(7).wrapping_mul(31) ^ u64::from(byte))
@@ -64,6 +73,11 @@ fn clean_traffic() -> Traffic {
         tcp_bulk_bytes: Some(CLEAN_TCP_BYTES),
         tcp_requests: 20,
         udp_ttl: None,
+        udp_identity: Identity::Numbered,
+        udp_flows: None,
+        udp_segments: None,
+        udp_count: None,
+        span: Span::Inside,
         reader: Reader::Attentive,
     }
 }
@@ -78,11 +92,14 @@ fn converse<'lab>(
     let port = random.random_range(2_000..30_000);
     let per_second = random.random_range(traffic.udp_per_second[0]..=traffic.udp_per_second[1]);
     let udp = UdpPlan {
-        source_port: random.random_range(40_000..60_000),
+        source_port: random.random_range(40_000..60_000) - traffic.udp_flows.unwrap_or(0),
         sizes: sizes(random, traffic.udp_bytes),
         per_second,
-        count: (f64::from(per_second) * seconds) as u64,
+        count: traffic.udp_count.unwrap_or((f64::from(per_second) * seconds) as u64),
         ttl: traffic.udp_ttl,
+        identity: traffic.udp_identity,
+        flows: traffic.udp_flows.unwrap_or(0),
+        segments: traffic.udp_segments.unwrap_or(0),
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
     let (from, to) = (end(from, family), end(to, family));

@@ -10,7 +10,7 @@ use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY};
 use crate::lab::plan::Family;
 use crate::traffic::sink::Reader;
-use crate::traffic::udp::SMALLEST;
+use crate::traffic::udp::{Identity, SMALLEST};
 
 /// One scenario as its file states it.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +32,10 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
     pub ring_bytes: Option<u32>,
+    /// Length of the window; absent: the usual.
+    pub window_seconds: Option<u32>,
+    /// What is captured, as a pcap-filter(7) expression; absent: everything.
+    pub filter: Option<String>,
     /// What the report must say.
     pub expect: Expect,
 }
@@ -74,9 +78,34 @@ pub struct Traffic {
     pub tcp_requests: u32,
     /// TTL of the datagrams; absent: the kernel's default.
     pub udp_ttl: Option<u32>,
+    /// What tells the datagrams from one another.
+    #[serde(default)]
+    pub udp_identity: Identity,
+    /// Flows of datagrams, one after the other; absent: one.
+    pub udp_flows: Option<u16>,
+    /// Datagrams that leave the pod as one super-frame; absent: one.
+    pub udp_segments: Option<u16>,
+    /// Datagrams in all, whatever the rate; absent: as many as fit the window.
+    pub udp_count: Option<u64>,
+    /// When it is sent.
+    #[serde(default)]
+    pub span: Span,
     /// How the receiver reads its datagrams.
     #[serde(default)]
     pub reader: Reader,
+}
+
+/// When traffic is sent, seen from the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Span {
+    /// Inside, with room at both ends.
+    #[default]
+    Inside,
+    /// For a moment in its middle.
+    Brief,
+    /// From before its start until after its end.
+    Across,
 }
 
 /// What the report must say.
@@ -87,6 +116,9 @@ pub struct Expect {
     pub verdict: Verdict,
     /// The leg on which the fault loses what it counts; absent when it loses nothing.
     pub leg: Option<Leg>,
+    /// Least and most share of the datagrams that must be `not_observable`, in percent. Those that were lost among them
+    /// cannot be called lost. Absent: none may be, unless the verdict is `INCONCLUSIVE`.
+    pub not_observable_percent: Option<[f64; 2]>,
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,

@@ -3,7 +3,9 @@
 pub mod ablation;
 pub mod casting;
 pub mod check;
+pub mod edges;
 pub mod file;
+mod late;
 pub mod legs;
 pub mod packets;
 pub mod report;

@@ -20,6 +20,9 @@ pub struct Report {
     pub nodes: Vec<NodeReport>,
     /// Paths, one per direction of a conversation.
     pub paths: Vec<Path>,
+    /// Further paths, those with the least to say.
+    #[serde(deserialize_with = "count")]
+    pub omitted_paths: u64,
 }
 
 /// How one node took part.

@@ -1,7 +1,7 @@
 //! One scenario through the real programs: inject, capture, send, collect, judge.
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow, bail};
 use lastseen_correlate::Ablation;
@@ -11,18 +11,30 @@ use serde_json::Value;
 use super::ablation;
 use super::casting::Staging;
 use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation};
+use super::file::{Scenario, Segmentation, Span};
+use super::late;
 use super::packets;
 use super::report::Report;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, offload};
 use crate::product::fleet::Fleet;
+use crate::product::skew::Skew;
 use crate::traffic;
+use crate::traffic::witness::{Passed, Witness};
 
 /// Length of the window.
 pub const WINDOW: &str = "4s";
+const USUAL_SECONDS: f64 = 4.0;
 /// How long datagrams are sent; with the two margins it fits the window.
 pub const TRAFFIC_SECONDS: f64 = 2.6;
+/// How long they are in the middle of the window.
+const BRIEF_SECONDS: f64 = 0.3;
+/// Longer than from before the window until after it.
+const LONG_SECONDS: f64 = 8.0;
+/// How long before its start the window is fixed where traffic begins before it.
+const AHEAD: &str = "2s";
+/// How long before the window's start traffic begins that goes across its edges, and how long after its end it ends.
+const BEYOND: Duration = Duration::from_millis(700);
 /// Between the start of the window and the first packet.
 const LEAD: Duration = Duration::from_millis(300);
 /// Between the last packet and the end of the window: nothing is in flight when it closes.
@@ -52,7 +64,7 @@ pub enum Outcome {
 
 /// Runs `scenario` in the fleet's lab and puts the lab back as it was.
 pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Options) -> Outcome {
-    let staging = Staging::new(fleet.lab, scenario, seed, TRAFFIC_SECONDS);
+    let staging = Staging::new(fleet.lab, scenario, seed, seconds(scenario));
     let injected = match inject(scenario, staging.cast) {
         Ok(injected) => injected,
         Err(error) => return Outcome::Skipped(error),
@@ -61,6 +73,16 @@ pub fn run(fleet: &mut Fleet<'_>, scenario: &Scenario, seed: u64, options: Optio
     match (judged, undo(scenario, staging.cast, injected)) {
         (Err(error), _) | (Ok(_), Err(error)) => Outcome::Failed(error),
         (Ok((truth, finding)), Ok(())) => Outcome::Judged(Box::new(truth), finding),
+    }
+}
+
+/// How long datagrams are sent.
+fn seconds(scenario: &Scenario) -> f64 {
+    let longer = scenario.window_seconds.map_or(0.0, |seconds| f64::from(seconds) - USUAL_SECONDS);
+    match scenario.traffic.span {
+        Span::Inside => TRAFFIC_SECONDS + longer,
+        Span::Brief => BRIEF_SECONDS,
+        Span::Across => LONG_SECONDS,
     }
 }
 
@@ -73,7 +95,8 @@ pub fn inject<'lab>(scenario: &Scenario, cast: Cast<'lab>) -> Result<Vec<Injecte
 
 /// Takes fault and conditions away again.
 pub fn undo(scenario: &Scenario, cast: Cast<'_>, injected: Vec<Injected<'_>>) -> Result<()> {
-    injected.into_iter().try_for_each(Injected::undo).context("take the fault away")?;
+    // What was injected last rests on what was injected before it.
+    injected.into_iter().rev().try_for_each(Injected::undo).context("take the fault away")?;
     segment(scenario, cast, false)
 }
 
@@ -100,19 +123,47 @@ fn judge(
     if let Fault::ControlDelayed { at, millis } = scenario.fault {
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
-    let capture = start_capture(fleet, &scenario.name)?;
-    let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
+    let skew = skew(fleet, scenario, staging.cast)?;
+    if let Fault::AgentAbsent { at } = scenario.fault {
+        fleet.stop_agent(staging.cast.node(at))?;
+    }
+    let capture = if let Fault::AgentLate { at } = scenario.fault {
+        let start = || start_for(fleet, scenario);
+        late::start(fleet, staging.cast.node(at), staging.cast.bystander, start)?
+    } else {
+        start_for(fleet, scenario)?
+    };
+    let mut truth = observe(fleet, &capture, scenario, staging, injected, options)?;
+    if let Some((node, skew)) = skew {
+        let (start, end) = nanos(window(fleet, &capture)?)?;
+        truth.clock_ahead = Some((node, skew.at(start.midpoint(end))));
+    }
     let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
         fleet.restart_agent(receiver, &[])?;
     }
-    if let Fault::ControlDelayed { at, .. } = scenario.fault {
+    if let Fault::ControlDelayed { at, .. } | Fault::ClockOff { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
+    truth.cut(&report);
     let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
+}
+
+/// Puts the clocks of a node off, if that is the fault, and says whose and how.
+fn skew(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<Option<(String, Skew)>> {
+    let Fault::ClockOff { at, millis, ppm } = scenario.fault else { return Ok(None) };
+    let (node, skew) = (cast.node(at), Skew::new(millis, ppm));
+    fleet.skew_agent(node, skew)?;
+    Ok(Some((node.plan.name.clone(), skew)))
+}
+
+/// In nanoseconds since 1970.
+fn nanos((start, end): (SystemTime, SystemTime)) -> Result<(i64, i64)> {
+    let nanos = |time: SystemTime| Ok::<_, anyhow::Error>(time.duration_since(UNIX_EPOCH)?.as_nanos() as i64);
+    Ok((nanos(start)?, nanos(end)?))
 }
 
 /// Sends the scenario's traffic inside the window of a started capture; returns when the window is over.
@@ -125,8 +176,14 @@ pub fn observe(
     options: Options,
 ) -> Result<Truth> {
     let (start, end) = window(fleet, capture)?;
-    sleep_until(start + LEAD);
-    let deadline = Instant::now() + left(end - SILENCE);
+    let (first, last) = match scenario.traffic.span {
+        Span::Inside => (start + LEAD, end - SILENCE),
+        Span::Brief => (start + (end - LEAD).duration_since(start)? / 2, end - SILENCE),
+        Span::Across => (start - BEYOND, end + BEYOND),
+    };
+    let witnesses = watch(scenario, staging)?;
+    sleep_until(first);
+    let deadline = Instant::now() + left(last);
     let conversations = [&staging.faulty, &staging.clean];
     let (logs, disturbed) = thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic::run(&conversations, deadline));
@@ -135,12 +192,28 @@ pub fn observe(
     });
     disturbed?;
     let logs = logs.map_err(|_| anyhow!("the traffic panicked"))??;
-    if left(end).is_zero() {
+    if left(end).is_zero() && last < end {
         bail!("the traffic outlasted the window: this machine is too busy to judge");
     }
     sleep_until(end);
     let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
-    Truth::new(scenario, staging, &struck, &logs)
+    let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
+    if let Some(witnesses) = witnesses {
+        let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
+        truth.cross(nanos((start, end))?, staging, &logs, &passed.concat())?;
+    }
+    Ok(truth)
+}
+
+/// Watches what both conversations send, where it matters when.
+fn watch(scenario: &Scenario, staging: &Staging<'_>) -> Result<Option<[Witness; 2]>> {
+    if scenario.traffic.span != Span::Across {
+        return Ok(None);
+    }
+    let start = |conversation: &traffic::Conversation<'_>| {
+        Witness::start(staging.node_of(conversation.from.address).context("traffic from nowhere")?)
+    };
+    Ok(Some([start(&staging.faulty)?, start(&staging.clean)?]))
 }
 
 /// What goes wrong in the middle of the window beside the fault in the network.
@@ -151,6 +224,12 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
         agent.signal(Signal::SIGSTOP)?;
         thread::sleep(Duration::from_millis(millis));
         agent.signal(Signal::SIGCONT)?;
+    }
+    if let Fault::AgentLate { at } = scenario.fault {
+        fleet.agent_of(cast.node(at))?.signal(Signal::SIGCONT)?;
+    }
+    if let Fault::AgentAbsent { at } = scenario.fault {
+        fleet.start_agent(cast.node(at), &[])?;
     }
     if let Fault::AgentKilled { at } = scenario.fault {
         fleet.kill_agent(cast.node(at))?;
@@ -165,9 +244,24 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
 
 /// Starts a capture on all nodes and returns its id.
 pub fn start_capture(fleet: &Fleet<'_>, name: &str) -> Result<String> {
+    start_capture_with(fleet, name, &["--duration", WINDOW])
+}
+
+/// As [`start_capture`], with what the scenario asks for.
+fn start_for(fleet: &Fleet<'_>, scenario: &Scenario) -> Result<String> {
+    let duration = scenario.window_seconds.map_or_else(|| WINDOW.to_owned(), |seconds| format!("{seconds}s"));
+    let mut more = vec!["--duration", &duration];
+    if scenario.traffic.span == Span::Across {
+        more.extend(["--start-in", AHEAD]);
+    }
+    more.extend(scenario.filter.iter().flat_map(|filter| ["--filter", filter]));
+    start_capture_with(fleet, &scenario.name, &more)
+}
+
+fn start_capture_with(fleet: &Fleet<'_>, name: &str, more: &[&str]) -> Result<String> {
     let name: String = name.chars().take(40).collect();
-    let arguments = ["start-capture", "--all-nodes", "--duration", WINDOW, "--name", &name, "--no-wait"];
-    let printed = fleet.ctl.ok(&[&arguments[..], &["-o", "name"]].concat())?;
+    let arguments = ["start-capture", "--all-nodes", "--name", &name, "--no-wait", "-o", "name"];
+    let printed = fleet.ctl.ok(&[&arguments[..], more].concat())?;
     Ok(printed.trim().to_owned())
 }
 

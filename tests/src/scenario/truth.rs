@@ -6,20 +6,29 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
+use super::edges::Crossing;
 use super::file::{Leg, Place, Scenario, Verdict};
 use super::legs::Roles;
 use super::packets::Oracle;
-use super::report::PointName;
+use super::report::{Path, PointName, Report};
 use crate::fault::{Fault, Side};
 use crate::traffic::ConversationLog;
+use crate::traffic::log::UdpLog;
+use crate::traffic::udp::UdpPlan;
+use crate::traffic::witness::Passed;
 
 /// Ground truth of one scenario run.
 #[derive(Debug, Clone)]
 pub struct Truth {
     /// What the report must come to.
     pub verdict: Verdict,
-    /// The node whose agent was killed.
+    /// The node whose agent was killed or did not run.
     pub killed: Option<String>,
+    /// The node whose wall clock is ahead, and by how many nanoseconds in the middle of the window.
+    pub clock_ahead: Option<(String, i64)>,
+    /// Least and most share of the datagrams into the fault, in percent, that no point could see where it was to be
+    /// seen. What is lost of these cannot be told.
+    pub unseen_percent: Option<[f64; 2]>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -43,6 +52,8 @@ pub struct LegLoss {
     pub to: PointName,
     /// Segments lost between them, all protocols together.
     pub count: u64,
+    /// Whether they were on their way back to the sender's pod.
+    pub is_answer: bool,
 }
 
 /// Ground truth of a UDP stream.
@@ -56,6 +67,10 @@ pub struct Stream {
     pub sent: u64,
     /// Datagrams that did not arrive.
     pub lost: u64,
+    /// Source port and datagrams lost of each of its flows, where it has several.
+    pub flows: Vec<(u16, u64)>,
+    /// Where it goes across the edges of the window.
+    pub crossing: Option<Crossing>,
 }
 
 impl Stream {
@@ -66,7 +81,23 @@ impl Stream {
             destination: log.destination,
             sent: udp.sent.len() as u64,
             lost: udp.lost().len() as u64,
+            flows: Vec::new(),
+            crossing: None,
         })
+    }
+
+    /// What the report says of it.
+    pub fn path<'r>(&self, report: &'r Report) -> Option<&'r Path> {
+        let (source, destination) = (self.source.to_string(), self.destination.to_string());
+        let mut udp = report.paths.iter().filter(|path| path.protocol == "udp");
+        udp.find(|path| path.source == source && path.destination == destination)
+    }
+
+    /// Leaves only what is judged.
+    fn cut(&mut self, report: &Report) {
+        if let Some(crossing) = &self.crossing {
+            (self.sent, self.lost) = crossing.judged(report, self);
+        }
     }
 }
 
@@ -79,8 +110,7 @@ impl Truth {
         logs: &[ConversationLog],
     ) -> Result<Self> {
         let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
-        let port =
-            |plan: &Option<crate::traffic::udp::UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
+        let port = |plan: &Option<UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
         let mut faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
         if scenario.expect.lost_in_pod {
             if faulty_stream.lost == 0 {
@@ -88,14 +118,23 @@ impl Truth {
             }
             faulty_stream.lost = 0;
         }
+        if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
+            faulty_stream.flows = flows(plan, faulty);
+        }
         let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
-        let lossy = scenario.legs().zip(struck).filter_map(|(leg, count)| Some((leg?, *count)));
-        let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
+        // A counter counts super-frames.
+        let segments = u64::from(scenario.traffic.udp_segments.unwrap_or(1));
+        let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
+        let lossy = lossy.filter_map(|((fault, leg), count)| Some((fault, leg?, *count)));
+        let mut losses: Vec<_> =
+            lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
         let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
+            clock_ahead: None,
+            unseen_percent: scenario.expect.not_observable_percent,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
@@ -110,6 +149,36 @@ impl Truth {
         }
         truth.consistent(clean)?;
         Ok(truth)
+    }
+
+    /// Notes which datagrams of both streams the window covers, by when they were first seen.
+    pub fn cross(
+        &mut self,
+        window: (i64, i64),
+        staging: &Staging<'_>,
+        logs: &[ConversationLog],
+        passed: &[Passed],
+    ) -> Result<()> {
+        if self.lost() != self.faulty.lost {
+            bail!("{} datagrams are missing of {} that the fault counts", self.faulty.lost, self.lost());
+        }
+        for (stream, log) in [&mut self.faulty, &mut self.clean].into_iter().zip(logs) {
+            let node = &staging.node_of(log.source).context("a stream from nowhere")?.plan.name;
+            let log = log.udp.as_ref().context("the conversation sent no UDP")?;
+            stream.crossing = Some(Crossing::new(window, node, stream, log, passed)?);
+        }
+        // Which of them are judged, and so may be named, only the report says.
+        self.oracles.clear();
+        Ok(())
+    }
+
+    /// Leaves of streams that go across the edges of the window what is judged.
+    pub fn cut(&mut self, report: &Report) {
+        self.faulty.cut(report);
+        self.clean.cut(report);
+        if let ([leg], true) = (&mut self.losses[..], self.faulty.crossing.is_some()) {
+            leg.count = self.faulty.lost;
+        }
     }
 
     /// Segments lost on all legs.
@@ -141,15 +210,27 @@ fn oracles(
     of_faulty.into_iter().chain(Oracle::new(clean, staging.clean.udp.as_ref(), false)).collect()
 }
 
+/// What each flow lost.
+fn flows(plan: &UdpPlan, log: &ConversationLog) -> Vec<(u16, u64)> {
+    let mut flows: Vec<_> = (0..plan.flows).map(|flow| (plan.source_port + flow, 0)).collect();
+    for id in log.udp.iter().flat_map(UdpLog::lost) {
+        flows[usize::from(plan.flow_of(id))].1 += 1;
+    }
+    flows
+}
+
 fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
     match scenario.fault {
-        Fault::AgentKilled { at } => Some(staging.cast.node(at).plan.name.clone()),
+        Fault::AgentKilled { at } | Fault::AgentAbsent { at } => {
+            Some(staging.cast.node(at).plan.name.clone())
+        }
         _ => None,
     }
 }
 
-fn leg_loss(staging: &Staging<'_>, leg: &Leg, count: u64) -> LegLoss {
-    LegLoss { from: name(staging, leg.from), to: name(staging, leg.to), count }
+fn leg_loss(staging: &Staging<'_>, fault: &Fault, leg: &Leg, count: u64) -> LegLoss {
+    let (from, to) = (name(staging, leg.from), name(staging, leg.to));
+    LegLoss { from, to, count, is_answer: fault.strikes_answers() }
 }
 
 fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {

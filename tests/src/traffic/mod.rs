@@ -2,10 +2,12 @@
 //!
 //! Sockets are made inside the pods' namespaces and driven from ordinary threads.
 
+mod fragments;
 pub mod log;
 pub mod sink;
 pub mod tcp;
 pub mod udp;
+pub mod witness;
 
 use std::net::{IpAddr, SocketAddr};
 use std::thread;

@@ -5,8 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
+use serde::Deserialize;
 
-use super::End;
+use super::{End, fragments};
 
 /// Leading payload bytes that are the same in every datagram. The product hashes at most 32, so the id,
 /// which follows, never helps it.
@@ -15,10 +17,21 @@ pub const SAME_BYTES: usize = 32;
 /// Smallest payload: the equal bytes and the id.
 pub const SMALLEST: usize = SAME_BYTES + size_of::<u64>();
 
-/// A stream of datagrams from one socket.
-#[derive(Debug, Clone)]
+/// What tells the datagrams of a stream from one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// An identification in the IP header and an id in the payload.
+    #[default]
+    Numbered,
+    /// Nothing: IP-ID 0, and the same payload but for its size.
+    Identical,
+}
+
+/// A stream of datagrams.
+#[derive(Debug, Clone, Default)]
 pub struct UdpPlan {
-    /// Local port; 0 lets the kernel choose.
+    /// Local port, of several flows that of the first; 0 lets the kernel choose.
     pub source_port: u16,
     /// Payload sizes in bytes, used in turn; each at least [`SMALLEST`].
     pub sizes: Vec<usize>,
@@ -28,47 +41,96 @@ pub struct UdpPlan {
     pub count: u64,
     /// TTL; absent: the kernel's default.
     pub ttl: Option<u32>,
+    /// What tells them from one another.
+    pub identity: Identity,
+    /// Flows, one after the other, each from a port and a socket of its own; 0 means one.
+    pub flows: u16,
+    /// Datagrams that leave the pod as one super-frame; 0 means one.
+    pub segments: u16,
 }
 
 impl UdpPlan {
     /// Sends the stream and returns the ids that went out and when each had, in Unix nanoseconds; fewer than planned
     /// when `deadline` came first.
     pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<(Vec<u64>, Vec<i64>)> {
-        let socket = self.socket(from, to)?;
-        let mut payload = vec![0x2e; self.sizes.iter().copied().max().unwrap_or(0).max(SMALLEST)];
+        from.netns.enter(|| self.send_all(from, to, deadline))
+    }
+
+    fn send_all(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<(Vec<u64>, Vec<i64>)> {
+        let step = self.step();
+        let mut payload = Vec::new();
         let mut sent = Vec::with_capacity(self.count as usize);
         let mut sent_at = Vec::with_capacity(self.count as usize);
         let start = Instant::now();
-        for id in 0..self.count {
-            let due = start + Duration::from_nanos(id * 1_000_000_000 / u64::from(self.per_second.max(1)));
+        let mut open = None;
+        for first in (0..self.count).step_by(step as usize) {
+            let due = start + Duration::from_nanos(first * 1_000_000_000 / u64::from(self.per_second.max(1)));
             if due >= deadline {
                 break;
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            payload[SAME_BYTES..SMALLEST].copy_from_slice(&id.to_be_bytes());
-            let size = self.size(id);
-            if socket.send(&payload[..size]).is_ok() {
-                sent.push(id);
-                sent_at.push(now());
+            let flow = self.flow_of(first);
+            let socket = match open.take() {
+                Some((known, socket)) if known == flow => socket,
+                _ => self.socket(from, to, flow)?,
+            };
+            let ids = first..(first + step).min(self.count);
+            let size = self.size(first);
+            let id_of = |nth| if self.identity == Identity::Numbered { nth } else { 0 };
+            fill(&mut payload, size, ids.clone().map(id_of));
+            if self.segments > 1 {
+                setsockopt(&socket, sockopt::UdpGsoSegment, &(size as i32)).context("set UDP_SEGMENT")?;
             }
+            let outcome = match self.identity {
+                Identity::Numbered => socket.send(&payload),
+                Identity::Identical => socket.send_to(&payload, to),
+            };
+            if outcome.is_ok() {
+                sent_at.resize(sent_at.len() + ids.clone().count(), now());
+                sent.extend(ids.map(id_of));
+            }
+            open = Some((flow, socket));
         }
         Ok((sent, sent_at))
     }
 
     /// Payload of the datagram with this id, in bytes.
     pub fn size(&self, id: u64) -> usize {
-        self.sizes[id as usize % self.sizes.len()].max(SMALLEST)
+        self.sizes[(id / self.step()) as usize % self.sizes.len()].max(SMALLEST)
     }
 
-    fn socket(&self, from: End<'_>, to: SocketAddr) -> Result<UdpSocket> {
-        // A connected socket numbers its packets; an unconnected one would send IP-ID 0.
-        from.netns.enter(|| {
-            let socket = UdpSocket::bind((from.address, self.source_port))
-                .with_context(|| format!("bind UDP {}:{}", from.address, self.source_port))?;
-            socket.connect(to).with_context(|| format!("connect UDP to {to}"))?;
-            self.ttl.map_or(Ok(()), |ttl| socket.set_ttl(ttl)).context("set the TTL")?;
-            Ok(socket)
-        })
+    /// Datagrams handed to the kernel at once.
+    fn step(&self) -> u64 {
+        u64::from(self.segments.max(1))
+    }
+
+    /// The flow, counted from 0, that the datagram of this number belongs to.
+    pub fn flow_of(&self, number: u64) -> u16 {
+        let flows = u64::from(self.flows.max(1));
+        (number * flows / self.count.max(1)).min(flows - 1) as u16
+    }
+
+    fn socket(&self, from: End<'_>, to: SocketAddr, flow: u16) -> Result<UdpSocket> {
+        let port = self.source_port + flow;
+        let socket = UdpSocket::bind((from.address, port))
+            .with_context(|| format!("bind UDP {}:{port}", from.address))?;
+        // A connected socket numbers its packets; an unconnected one that forbids fragments sends IP-ID 0.
+        match self.identity {
+            Identity::Numbered => socket.connect(to).with_context(|| format!("connect UDP to {to}"))?,
+            Identity::Identical => fragments::forbid(&socket).context("forbid fragments")?,
+        }
+        self.ttl.map_or(Ok(()), |ttl| socket.set_ttl(ttl)).context("set the TTL")?;
+        Ok(socket)
+    }
+}
+
+/// Makes one payload after the other, each with its id.
+fn fill(payload: &mut Vec<u8>, size: usize, ids: impl Iterator<Item = u64>) {
+    payload.clear();
+    for id in ids {
+        let start = payload.len();
+        payload.resize(start + size, 0x2e);
+        payload[start + SAME_BYTES..start + SMALLEST].copy_from_slice(&id.to_be_bytes());
     }
 }
 
@@ -80,4 +142,25 @@ fn now() -> i64 {
 pub fn id_of(datagram: &[u8]) -> Option<u64> {
     let bytes = datagram.get(SAME_BYTES..SMALLEST)?;
     bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_come_one_after_the_other_and_share_the_datagrams_evenly() {
+        let plan = UdpPlan { count: 9, flows: 3, ..UdpPlan::default() };
+        let flows: Vec<_> = (0..9).map(|number| plan.flow_of(number)).collect();
+        assert_eq!(flows, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+        assert_eq!(UdpPlan { count: 5, ..UdpPlan::default() }.flow_of(4), 0);
+    }
+
+    #[test]
+    fn every_payload_has_its_id_behind_equal_bytes() {
+        let mut payload = Vec::new();
+        fill(&mut payload, 50, [7, 8].into_iter());
+        assert_eq!((payload.len(), id_of(&payload[..50]), id_of(&payload[50..])), (100, Some(7), Some(8)));
+        assert_eq!(payload[..SAME_BYTES], payload[50..50 + SAME_BYTES]);
+    }
 }

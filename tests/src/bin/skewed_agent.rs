@@ -1,0 +1,32 @@
+//! The node agent on clocks that are off, as `LASTSEEN_LAB_SKEW` says.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lastseen_node_agent::config::Config;
+use lastseen_node_agent::{clock, run};
+use lastseen_runtime::{config, shutdown, telemetry};
+use lastseen_tests::product::skew::{self, Skew};
+
+fn main() -> ExitCode {
+    let config: Config = config::parse();
+    telemetry::init(config.log_format, "info");
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn start(config: Config) -> Result<()> {
+    let skew: Skew = std::env::var(skew::VARIABLE).context(skew::VARIABLE)?.parse()?;
+    if !clock::install(Box::new(skew)) {
+        bail!("a clock is installed already");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async { Ok(run::run(config, shutdown::signalled()?).await?) });
+    runtime.shutdown_background();
+    ended
+}
