@@ -20,7 +20,7 @@ use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
 use crate::sighting::Sighting;
-use crate::{hidden, translation};
+use crate::{bypass, hidden, translation};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
@@ -184,6 +184,11 @@ impl Correlator {
             run::run(&Court::new(&job, plans, coverage, proofs, &timeline), &partitions)
         };
         let mut findings = judged(&plans, &coverage);
+        let bypasses = bypass::find(&plans, &findings.tallies);
+        if !bypasses.is_empty() {
+            bypass::apply(&bypasses, &mut plans);
+            findings = judged(&plans, &coverage);
+        }
         let bursts = findings.sandwich.bursts(&coverage);
         if !bursts.is_empty() {
             // What a point cannot be relied on for shows only once all is matched, and changes what it testifies to.
@@ -191,6 +196,7 @@ impl Correlator {
                 coverage[burst.point].blind(burst.start, burst.end, burst.rate);
             }
             plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
+            bypass::apply(&bypasses, &mut plans);
             findings = judged(&plans, &coverage);
         }
         drop(partitions);

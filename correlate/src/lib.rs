@@ -11,6 +11,7 @@
 
 mod acks;
 mod assemble;
+mod bypass;
 mod bytes_seen;
 mod cause;
 mod class;
