@@ -38,9 +38,10 @@ impl Tap {
         let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
         let filter = match point.place {
             Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
-            _ => format!("src {} and dst {}", fault.source_beyond(cast), to.pod_in(cast.family)),
+            Place::SecondNic => "udp port 8472".to_owned(),
+            _ => format!("src {} and dst {}", fault.source_beyond(cast), fault.destination_beyond(cast)),
         };
-        let interface = point.place.interface(&node.plan.veth);
+        let interface = point.place.interface(&node.plan);
         let mut command = Command::new("tcpdump");
         command.args(["-n", "-s", "96", "-B", "16384", "-w", "/dev/null", "-i", interface, &filter]);
         command.stderr(Stdio::piped());
@@ -84,7 +85,7 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     let merging = (scenario.segmentation == Segmentation::Merged)
         .then(|| (Tap::open(staging.cast, fault, RECEIVER_NIC), arrived(staging.cast)));
     let deadline = Instant::now() + DEADLINE;
-    let logs = traffic::run(&[&staging.faulty, &staging.clean], deadline).expect("traffic");
+    let logs = traffic::run(&staging.conversations(), deadline).expect("traffic");
     let struck: Vec<_> = injected.iter().map(|fault| fault.struck().expect("counter")).collect();
     let truth =
         Truth::new(scenario, &staging, &struck, &logs).unwrap_or_else(|error| panic!("{name}: {error:#}"));

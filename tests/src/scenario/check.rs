@@ -2,6 +2,7 @@
 
 use super::file::Verdict;
 use super::report::{Loss, NodeReport, Path, Report, Totals};
+use super::route;
 use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
@@ -37,7 +38,11 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     check_sums(report, &mut finding);
     check_stream(&truth.faulty, truth, report, &mut finding);
     check_stream(&truth.clean, truth, report, &mut finding);
+    for other in &truth.others {
+        check_stream(other, truth, report, &mut finding);
+    }
     check_translations(truth, report, &mut finding);
+    finding.differences.extend(route::check(truth, report));
     finding
 }
 
@@ -238,6 +243,8 @@ mod tests {
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
+            others: Vec::new(),
+            routes: [None, None],
         }
     }
 

@@ -5,5 +5,6 @@ pub mod check;
 pub mod file;
 pub mod report;
 pub mod results;
+pub mod route;
 pub mod run;
 pub mod truth;

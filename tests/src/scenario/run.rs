@@ -120,7 +120,7 @@ pub fn observe(
     let (start, end) = window(fleet, capture)?;
     sleep_until(start + LEAD);
     let deadline = Instant::now() + left(end - SILENCE);
-    let conversations = [&staging.faulty, &staging.clean];
+    let conversations = staging.conversations();
     let (logs, disturbed) = thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic::run(&conversations, deadline));
         let disturbed = disturb(fleet, scenario, staging.cast, options);

@@ -9,7 +9,7 @@ use super::casting::Staging;
 use super::file::{Leg, Place, Scenario, Verdict};
 use super::report::PointName;
 use crate::fault::{Fault, Side};
-use crate::traffic::ConversationLog;
+use crate::traffic::{Conversation, ConversationLog};
 
 /// Ground truth of one scenario run.
 #[derive(Debug, Clone)]
@@ -26,6 +26,10 @@ pub struct Truth {
     pub translators: Vec<String>,
     /// The third node's UDP stream.
     pub clean: Stream,
+    /// The UDP streams of the other conversations.
+    pub others: Vec<Stream>,
+    /// Points that see what arrives of the faulty stream, and of the answers beside it.
+    pub routes: [Option<Vec<PointName>>; 2],
 }
 
 /// Ground truth of one leg.
@@ -53,7 +57,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(log: &ConversationLog, source_port: u16) -> Result<Self> {
+    fn new(log: &ConversationLog, conversation: &Conversation<'_>) -> Result<Self> {
+        let source_port = conversation.udp.as_ref().map_or(0, |plan| plan.source_port);
         let udp = log.udp.as_ref().context("the conversation sent no UDP")?;
         Ok(Self {
             source: SocketAddr::new(log.source, source_port),
@@ -72,21 +77,24 @@ impl Truth {
         struck: &[u64],
         logs: &[ConversationLog],
     ) -> Result<Self> {
-        let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
-        let port =
-            |plan: &Option<crate::traffic::udp::UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
-        let mut faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
+        let [faulty, clean, others @ ..] = logs else { bail!("two conversations must have two logs") };
+        let mut faulty_stream = Stream::new(faulty, &staging.faulty)?;
         if scenario.expect.lost_in_pod {
             if faulty_stream.lost == 0 {
                 bail!("the pod lost nothing: there is nothing to find");
             }
             faulty_stream.lost = 0;
         }
-        let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
+        if scenario.expect.out_of_sight {
+            let unseen = struck.first().copied().unwrap_or(0);
+            (faulty_stream.sent, faulty_stream.lost) =
+                (faulty_stream.sent - unseen, faulty_stream.lost - unseen);
+        }
+        let clean_stream = Stream::new(clean, &staging.clean)?;
         let lossy = scenario.legs().zip(struck).filter_map(|(leg, count)| Some((leg?, *count)));
         let mut losses: Vec<_> = lossy.map(|(leg, count)| leg_loss(staging, leg, count)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
-        let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
+        let translations = scenario.fault.translations();
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
@@ -94,6 +102,9 @@ impl Truth {
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
             clean: clean_stream,
+            others: streams(&staging.others, others)?,
+            routes: [&scenario.expect.route, &scenario.expect.return_route]
+                .map(|route| Some(route.as_ref()?.iter().map(|&point| name(staging, point)).collect())),
         };
         for (fault, count) in scenario.faults().zip(struck) {
             if fault.strikes_packets() && *count == 0 {
@@ -113,15 +124,19 @@ impl Truth {
         if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
             bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
         }
-        if self.faulty.lost > self.lost() {
-            bail!(
-                "the generators miss {} datagrams, the fault counts only {}",
-                self.faulty.lost,
-                self.lost()
-            );
+        let missed = [&self.faulty].into_iter().chain(&self.others).map(|stream| stream.lost).sum::<u64>();
+        if missed > self.lost() {
+            bail!("the generators miss {missed} datagrams, the fault counts only {}", self.lost());
         }
         Ok(())
     }
+}
+
+fn streams(conversations: &[Conversation<'_>], logs: &[ConversationLog]) -> Result<Vec<Stream>> {
+    if conversations.len() != logs.len() {
+        bail!("{} conversations have {} logs", conversations.len(), logs.len());
+    }
+    logs.iter().zip(conversations).map(|(log, conversation)| Stream::new(log, conversation)).collect()
 }
 
 fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
@@ -141,7 +156,7 @@ fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
         Side::Receiver => &staging.cast.receiver.plan,
     };
     let place: Place = point.place;
-    PointName { node: node.name.clone(), interface: place.interface(&node.veth).to_owned() }
+    PointName { node: node.name.clone(), interface: place.interface(node).to_owned() }
 }
 
 impl fmt::Display for Truth {
