@@ -22,7 +22,7 @@ use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
 use crate::sighting::{LONGEST_PAYLOAD, Sighting};
-use crate::{hidden, translation};
+use crate::{bypass, hidden, translation};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
@@ -232,6 +232,11 @@ impl Correlator {
             run::run(&Court::new(&job, plans, coverage, proofs, &timeline), &partitions)
         };
         let mut findings = judged(&plans, &coverage);
+        let bypasses = bypass::find(&plans, &findings.tallies);
+        if !bypasses.is_empty() {
+            bypass::apply(&bypasses, &mut plans);
+            findings = judged(&plans, &coverage);
+        }
         let bursts = findings.sandwich.bursts(&coverage);
         if !bursts.is_empty() {
             // What a point cannot be relied on for shows only once all is matched, and changes what it testifies to.
@@ -240,6 +245,7 @@ impl Correlator {
             }
             plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
             plans.are_told_apart(&by_bytes);
+            bypass::apply(&bypasses, &mut plans);
             findings = judged(&plans, &coverage);
         }
         drop(partitions);

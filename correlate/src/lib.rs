@@ -12,6 +12,7 @@
 mod ablation;
 mod acks;
 mod assemble;
+mod bypass;
 mod bytes_seen;
 mod cause;
 mod class;

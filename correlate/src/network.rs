@@ -1,6 +1,6 @@
 //! The fabric of a job: every node's tables, who owns which address, and where the captured points are in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use lastseen_packet::observation::FlowKey;
@@ -174,6 +174,16 @@ impl<'a> Network<'a> {
     /// True if packets of `domain` between `ends` may be seen on interface `index` of `node`.
     pub(crate) fn admits(&self, node: usize, index: u32, ends: (IpAddr, IpAddr), domain: Domain) -> bool {
         self.domains.admits(&self.tables[node], node, index, ends, domain)
+    }
+
+    /// True if one node's underlay is several interfaces among `points`, so that each flow may take another.
+    pub(crate) fn divides(&self, points: &[usize]) -> bool {
+        let of_underlay = |point: &usize| {
+            let Station { node, role, .. } = self.stations[*point];
+            role.is_underlay().then_some((node, role))
+        };
+        let mut places = HashSet::new();
+        points.iter().filter_map(of_underlay).any(|place| !places.insert(place))
     }
 
     /// The node whose own interface holds `address`, and that interface.

@@ -301,7 +301,8 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// Where nobody owns either address, or none of the expected points saw a packet that others saw, the order is that
-    /// of the roles, if every role was seen once.
+    /// of the roles, if every role was seen once. What leaves a node and what enters it by its underlay are not one
+    /// packet: every node sends the same to a group.
     fn ensure_seen(&mut self) {
         if self.path.points.iter().any(|point| self.seen.contains(point)) {
             return;
@@ -309,7 +310,12 @@ impl<'a> Builder<'_, 'a> {
         let role = |point: &usize| self.network.stations[*point].role;
         let mut points = self.seen.to_vec();
         points.sort_by_key(role);
-        self.path.is_unordered = points.windows(2).any(|pair| role(&pair[0]) == role(&pair[1]));
+        let is_return = |pair: &[usize]| {
+            let [before, after] = [pair[0], pair[1]].map(|point| self.network.stations[point]);
+            before.node == after.node && before.role.is_underlay() && after.role.is_underlay()
+        };
+        self.path.is_unordered =
+            points.windows(2).any(|pair| role(&pair[0]) == role(&pair[1]) || is_return(pair));
         points.truncate(if self.path.is_unordered { 1 } else { MAX_HOPS });
         self.path.points = points;
     }

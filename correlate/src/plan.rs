@@ -1,7 +1,7 @@
 //! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
 //! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use lastseen_packet::observation::protocol;
 
@@ -12,7 +12,7 @@ use crate::infer::Inference;
 use crate::input::Job;
 use crate::network::Network;
 use crate::path::{self, Path};
-use crate::seen::{ends_of, seen_by_ends, seen_by_tuple};
+use crate::seen::{ends_of, seen_by_conversation, seen_by_ends, seen_by_tuple};
 use crate::translation::way;
 
 /// Disorder between stamps of one node, nanoseconds: taps of one node share or reuse them.
@@ -61,9 +61,20 @@ impl Course {
         31_u32.saturating_sub(self.seen.leading_zeros())
     }
 
+    /// Points beyond the last that saw it; none if none saw it.
+    pub(crate) fn beyond(self) -> u32 {
+        if self.seen == 0 { 0 } else { self.active & !((2_u32 << self.last()).wrapping_sub(1)) }
+    }
+
+    /// Takes points off its path.
+    pub(crate) fn bypass(&mut self, points: u32) {
+        self.active &= !points;
+        self.bypassed |= points;
+    }
+
     /// Without the points beyond the last that saw the conversation: they may have seen it as another.
     fn up_to_last_seen(self) -> Self {
-        let beyond = if self.seen == 0 { 0 } else { self.active & !((2_u32 << self.last()).wrapping_sub(1)) };
+        let beyond = self.beyond();
         Self { active: self.active & !beyond, is_open: beyond != 0, ..self }
     }
 }
@@ -102,6 +113,11 @@ impl Plan {
         self.points.iter().position(|&known| known == point).map(|at| at as u32)
     }
 
+    /// Positions of the points in `dirty`.
+    pub(crate) fn dirty_mask(&self) -> u32 {
+        self.dirty.iter().fold(0, |mask, (at, _)| mask | 1 << at)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.points.len()
     }
@@ -135,8 +151,12 @@ impl Plans {
             })
         };
         let mut by_ends = BTreeMap::new();
+        let mut divided = BTreeSet::new();
         for (ends, seen) in seen_by_ends(flows) {
             let (domain, source, destination) = ends;
+            if inference.is_none() && network.divides(&seen.points) {
+                divided.insert(ends);
+            }
             by_ends.insert(
                 ends,
                 intern(match inference {
@@ -145,13 +165,17 @@ impl Plans {
                 }),
             );
         }
-        let mut translated = HashMap::new();
+        let mut own = HashMap::new();
+        for (conversation, seen) in seen_by_conversation(flows, |ends| divided.contains(ends)) {
+            let (domain, source, destination) = ends_of(&flows.conversations[conversation as usize]);
+            own.insert(conversation, intern(path::find(network, domain, source, destination, &seen)));
+        }
         for (conversation, domain, tuples) in seen_by_tuple(flows).into_iter().filter(|_| inference.is_none())
         {
-            translated.insert(conversation, intern(way::find(network, domain, &tuples)));
+            own.insert(conversation, intern(way::find(network, domain, &tuples)));
         }
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let plan = translated.get(&flows.head(index as u32)).copied();
+            let plan = own.get(&flows.head(index as u32)).copied();
             let plan = plan.unwrap_or_else(|| by_ends[&ends_of(conversation)]);
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
             let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
@@ -186,7 +210,7 @@ fn course(plan: u32, known: &Plan, seen: &[u16], is_tcp: bool) -> Course {
     let at = seen.iter().filter_map(|&point| known.position(point));
     let seen = at.fold(0_u32, |mask, at| mask | 1 << at);
     let last = 31_u32.saturating_sub(seen.leading_zeros());
-    let dirty = known.dirty.iter().fold(0_u32, |mask, (at, _)| mask | 1 << at);
+    let dirty = known.dirty_mask();
     let between = (1_u32 << last).wrapping_sub(1) & !(seen & seen.wrapping_neg()).wrapping_sub(1);
     let bypassed = if seen == 0 { 0 } else { between & !seen & !dirty };
     let is_coarse = is_tcp && known.is_coarse;

@@ -29,6 +29,18 @@ pub(crate) fn seen_by_ends(flows: &Flows) -> BTreeMap<Ends, Seen> {
     by_ends
 }
 
+/// What was seen of each conversation between the ends that `divides` names, those that were translated left out.
+pub(crate) fn seen_by_conversation(flows: &Flows, divides: impl Fn(&Ends) -> bool) -> BTreeMap<u32, Seen> {
+    let mut by_conversation: BTreeMap<u32, Seen> = BTreeMap::new();
+    for flow in flows.all.iter().filter(|flow| flows.later_tuples(flow.conversation).is_empty()) {
+        if divides(&ends_of(&flows.conversations[flow.conversation as usize])) {
+            add(by_conversation.entry(flow.conversation).or_default(), flow);
+        }
+    }
+    by_conversation.values_mut().for_each(settle);
+    by_conversation
+}
+
 /// Every translated conversation with its domain and what was seen of each of its tuples.
 pub(crate) fn seen_by_tuple(flows: &Flows) -> Vec<(u32, Domain, Tuples)> {
     let unseen = |chain: Vec<FlowKey>| chain.into_iter().map(|tuple| (tuple, Seen::default())).collect();

@@ -94,11 +94,12 @@ impl<'a> NodeTables<'a> {
     }
 
     /// The device that carries the packets of tunnel device `device`: the one it is bound to, the one that holds its
-    /// local address, or the one that leads to its remote.
+    /// local address, or the one that leads to its remote. An address of the node itself is on none.
     pub(crate) fn underlay_of(&self, device: &Interface) -> Option<u32> {
         let overlay = device.overlay.as_ref()?;
+        let carries = |interface: &&Interface| interface.kind != InterfaceKind::Loopback;
         let holder =
-            || overlay.local.and_then(|local| self.holder_of(local)).map(|interface| interface.index);
+            || overlay.local.and_then(|local| self.holder_of(local)).filter(carries).map(|i| i.index);
         let way = || overlay.remote.and_then(|remote| self.route(remote)?.output_index);
         overlay.underlay_index.or_else(holder).or_else(way)
     }
@@ -106,6 +107,18 @@ impl<'a> NodeTables<'a> {
     /// The interface of the host's namespace that holds `address`.
     pub(crate) fn holder_of(&self, address: IpAddr) -> Option<&'a Interface> {
         self.holders.get(&address).copied()
+    }
+
+    /// The physical interface of the host's namespace that is on one network with `other`, an interface of another
+    /// node.
+    pub(crate) fn on_network_of(&self, other: &Interface) -> Option<&'a Interface> {
+        let networks = || other.addresses.iter().filter(|prefix| !is_link_local(prefix.address));
+        let is_near = |interface: &&Interface| {
+            let mut own = interface.addresses.iter();
+            own.any(|own| !own.is_host() && networks().any(|network| network.contains(own.address)))
+        };
+        let mut all = self.topology.interfaces.iter().filter(|interface| interface.is_host());
+        all.find(|interface| self.kind(interface) == InterfaceKind::Physical && is_near(interface))
     }
 
     /// Every address an interface of the host's namespace holds.

@@ -39,12 +39,13 @@ impl Tap {
         let (from, to) = if fault.strikes_answers() { (to, from) } else { (from, to) };
         let filter = match point.place {
             Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
+            Place::SecondNic => "udp port 8472".to_owned(),
             _ if fault.strikes_answers() => {
                 format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family))
             }
-            _ => format!("src {} and dst {}", fault.source_beyond(cast), to.pod_in(cast.family)),
+            _ => format!("src {} and dst {}", fault.source_beyond(cast), fault.destination_beyond(cast)),
         };
-        let interface = point.place.interface(&node.plan.veth);
+        let interface = point.place.interface(&node.plan);
         let mut command = Command::new("tcpdump");
         command.args(["-n", "-s", "96", "-B", "16384", "-w", "/dev/null", "-i", interface, &filter]);
         command.stderr(Stdio::piped());
@@ -88,7 +89,7 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     let merging = (scenario.segmentation == Segmentation::Merged)
         .then(|| (Tap::open(staging.cast, fault, RECEIVER_NIC), arrived(staging.cast)));
     let deadline = Instant::now() + DEADLINE;
-    let logs = traffic::run(&[&staging.faulty, &staging.clean], deadline).expect("traffic");
+    let logs = traffic::run(&staging.conversations(), deadline).expect("traffic");
     let struck: Vec<_> = injected.iter().map(|fault| fault.struck().expect("counter")).collect();
     let truth =
         Truth::new(scenario, &staging, &struck, &logs).unwrap_or_else(|error| panic!("{name}: {error:#}"));

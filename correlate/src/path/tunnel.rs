@@ -8,7 +8,7 @@ use lastseen_packet::observation::Overlay;
 use super::{Builder, Exit, Tunnel, pod_of};
 use crate::locate::{Owner, Place, Pod};
 use crate::network::Role;
-use crate::topology::{Direction, Interface, MacAddress};
+use crate::topology::{Direction, Interface, InterfaceKind, MacAddress};
 
 impl Tunnel {
     pub(super) fn of(device: &Interface) -> Option<Self> {
@@ -55,7 +55,8 @@ impl<'a> Builder<'_, 'a> {
         let remote = programmed.or_else(|| self.carrier(node).map(|carrier| carrier.destination));
         let way = remote.and_then(|remote| tables.route(remote)?.output_index);
         let unknown = || self.network.unknown_interface(node, Role::PhysicalOut);
-        let underlay = device.and_then(|device| tables.underlay_of(device)).or(way).or_else(unknown);
+        let told = device.and_then(|device| tables.underlay_of(device)).or(way).or_else(unknown);
+        let underlay = self.seeing(node, Role::PhysicalOut, told);
         if let Some(underlay) = underlay {
             self.push(node, underlay, Direction::Out);
         }
@@ -63,7 +64,8 @@ impl<'a> Builder<'_, 'a> {
         let Some(arrival) = end.or(to.map(|to| to.node)) else { return };
         self.path.destination_node = Some(arrival);
         let device = self.tunnel_device(arrival, tunnel, Role::OverlayIn);
-        self.arrive(arrival, device, remote);
+        let left_by = underlay.and_then(|underlay| tables.interface(underlay));
+        self.arrive(arrival, device, remote, left_by);
         if let Some(to) = to.filter(|to| to.node == arrival) {
             let device = device.and_then(|device| self.network.tables[arrival].interface(device));
             self.deliver(to, device.and_then(|device| device.master_index));
@@ -110,13 +112,40 @@ impl<'a> Builder<'_, 'a> {
         known.map(|device| device.index).or_else(|| self.network.unknown_interface(node, role))
     }
 
+    /// The underlay device of `node` that saw the packets, where the one that tables tell of did not and one other did: a
+    /// node may have several underlays, and which one a flow takes no table says.
+    fn seeing(&self, node: usize, role: Role, told: Option<u32>) -> Option<u32> {
+        let stations = self.seen.iter().map(|&point| self.network.stations[point]);
+        let here = stations.filter(|station| station.node == node && station.role == role);
+        let mut seeing: Vec<_> = here.map(|station| station.slot).collect();
+        seeing.dedup();
+        match seeing[..] {
+            [only] if told != Some(only) => Some(only),
+            _ => told,
+        }
+    }
+
     /// Into a node. Its tunnel device is expected to see packets of another id too: it is there that they vanish.
-    fn arrive(&mut self, node: usize, device: Option<u32>, remote: Option<IpAddr>) {
+    ///
+    /// With several underlays they come in where they are addressed to, or by the network that they left by.
+    fn arrive(
+        &mut self,
+        node: usize,
+        device: Option<u32>,
+        remote: Option<IpAddr>,
+        left_by: Option<&Interface>,
+    ) {
         let tables = &self.network.tables[node];
         let known = device.and_then(|device| tables.interface(device));
-        let holder = || remote.and_then(|remote| tables.holder_of(remote)).map(|interface| interface.index);
+        let is_physical =
+            |index: &u32| tables.interface(*index).is_some_and(|i| tables.kind(i) == InterfaceKind::Physical);
+        let holder = remote.and_then(|remote| tables.holder_of(remote)).map(|interface| interface.index);
+        let neighbor = || left_by.and_then(|interface| tables.on_network_of(interface)).map(|i| i.index);
         let unknown = || self.network.unknown_interface(node, Role::PhysicalIn);
-        let underlay = known.and_then(|device| tables.underlay_of(device)).or_else(holder).or_else(unknown);
+        let addressed = holder.filter(is_physical);
+        let bound = known.and_then(|device| tables.underlay_of(device)).or_else(neighbor);
+        let told = addressed.or(bound).or(holder).or_else(unknown);
+        let underlay = self.seeing(node, Role::PhysicalIn, told);
         if let Some(underlay) = underlay {
             self.push(node, underlay, Direction::In);
         }

@@ -17,7 +17,7 @@ pub(super) fn inject(cast: Cast<'_>, at: Point, percent: u8) -> Result<Injected<
         Side::Receiver => (cast.receiver, matches!(at.place, Place::Bridge | Place::Veth)),
     };
     let hook = if is_leaving { "egress" } else { "ingress" };
-    let hook = format!("hook {hook} device {} priority 0", at.place.interface(&node.plan.veth));
+    let hook = format!("hook {hook} device {} priority 0", at.place.interface(&node.plan));
     let expression = format!("{} numgen random mod 100 < {percent}", datagrams(cast, at.place));
     let rule = Rule { family: "netdev", hook: &hook, expression: &expression, verdict: "drop", beside: "" };
     rule.inject(&node.netns)

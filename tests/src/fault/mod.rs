@@ -4,12 +4,17 @@
 //! scenario that counts bulk TCP therefore turns segmentation offload off in front of the fault.
 
 mod ack_drop;
+mod asymmetric;
 pub mod cable;
+mod conntrack_invalid;
+mod duplicate_address;
 mod duplication;
 mod fdb_missing;
 mod forward_drop;
 mod fragmentation;
+mod hairpin;
 mod hook_drop;
+pub mod host_ends;
 mod inner_mac_wrong;
 mod mtu_black_hole;
 pub mod nat;
@@ -23,20 +28,31 @@ mod prerouting_drop;
 mod queue_backlog;
 mod queue_overflow;
 mod receiver_routing;
+mod redirect_peer;
+mod same_node;
+mod second_overlay;
+mod second_underlay;
+mod snat_exhausted;
+mod spoofed_source;
 mod switch_loss;
 mod time_exceeded;
+mod two_underlays;
 mod vni_mismatch;
 mod vxlan_blocked;
+mod xdp_drop;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use anyhow::Result;
 use serde::Deserialize;
 
 use crate::lab::Lab;
+use crate::lab::bpf::Attached;
 use crate::lab::node::Node;
 use crate::lab::plan::Family;
 use crate::scenario::file::Point;
+use crate::traffic::{Conversation, End};
 
 /// Who plays which part in a scenario.
 #[derive(Debug, Clone, Copy)]
@@ -211,6 +227,63 @@ pub enum Fault {
         /// Share to drop, 1 to 100.
         percent: u8,
     },
+    /// The receiver drops what its connection tracking calls invalid, and it missed how connections began.
+    ConntrackInvalid,
+    /// The sender's pod sends as an address of the receiver's node.
+    SpoofedSource,
+    /// The sender's node masquerades datagrams, and has no port left for them.
+    SnatExhausted,
+    /// Both pods are on the sender's node. Its bridge may drop a share of the UDP packets between them.
+    SameNode {
+        /// Share to drop, 0 to 100.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// One end of the conversation is a node. Datagrams may be lost on the way.
+    HostEnds {
+        /// Which end.
+        way: host_ends::Way,
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// The sender's pod calls a service that is itself. Datagrams may be lost on the way.
+    Hairpin {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// Both nodes have a second overlay, and its pods talk. Datagrams may be lost behind the receiver's tunnel device.
+    SecondOverlay {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// The way there is by the second underlay, the way back by the first. The second may lose datagrams.
+    Asymmetric {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// Each flow takes one of two underlays. The second may lose datagrams.
+    TwoUnderlays {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
+    /// The third node has a pod with the address of the receiver's.
+    DuplicateAddress,
+    /// Every pod talks to every other.
+    AllPairs,
+    /// A program on the receiver's tunnel device hands packets straight into the pod.
+    RedirectPeer,
+    /// A program in front of an interface drops a share of the UDP packets between the two pods that it receives.
+    XdpDrop {
+        /// Whose: the sender's veth, the receiver's NIC or tunnel device.
+        at: Point,
+        /// Share to drop, 1 to 100.
+        percent: u8,
+    },
     /// The agent of one node stands still for a while: its rings overflow, the network loses nothing.
     AgentPaused {
         /// Whose agent.
@@ -242,6 +315,19 @@ pub struct Injected<'lab> {
 impl<'lab> Injected<'lab> {
     fn new(count: impl Fn() -> Result<u64> + 'lab, undo: impl FnOnce() -> Result<()> + 'lab) -> Self {
         Self { count: Box::new(count), undo: Box::new(undo) }
+    }
+
+    /// A program that counts what it strikes and goes when it is dropped.
+    fn attached(program: Attached) -> Self {
+        let program = Rc::new(program);
+        let counting = Rc::clone(&program);
+        Self::new(
+            move || counting.struck(),
+            move || {
+                drop(program);
+                Ok(())
+            },
+        )
     }
 
     /// Puts `undo` before what undoes this already.
@@ -283,6 +369,7 @@ impl Fault {
             | Self::SpecialRoute { .. }
             | Self::PodGone
             | Self::VethDown
+            | Self::DuplicateAddress
             | Self::MtuBlackHole => Some(Side::Sender),
             Self::QueueOverflow | Self::QueueBacklog => Some(Side::Receiver),
             _ => None,
@@ -294,11 +381,65 @@ impl Fault {
         matches!(self, Self::AckDrop { .. })
     }
 
+    /// Aims the conversation between the two pods at what the fault is about.
+    pub fn aim<'lab>(&self, conversation: &mut Conversation<'lab>, cast: Cast<'lab>) {
+        match self {
+            Self::Nat { way, .. } => nat::aim(conversation, *way, cast),
+            Self::SpoofedSource => spoofed_source::aim(conversation, cast),
+            Self::SnatExhausted => snat_exhausted::aim(conversation),
+            Self::SameNode { .. } => same_node::aim(conversation, cast),
+            Self::HostEnds { way, .. } => host_ends::aim(conversation, cast, *way),
+            Self::Hairpin { .. } => hairpin::aim(conversation, cast),
+            Self::SecondOverlay { .. } => second_overlay::aim(conversation, cast),
+            _ => {}
+        }
+    }
+
+    /// Ends of the conversations that it takes beside the usual two.
+    pub fn others<'lab>(&self, cast: Cast<'lab>) -> Vec<[End<'lab>; 2]> {
+        let Cast { sender, receiver, bystander, family, .. } = cast;
+        let pod = |node: &'lab Node| End { netns: &node.pod, address: node.plan.pod_in(family) };
+        match self {
+            Self::AllPairs => {
+                let others = [(receiver, sender), (sender, bystander), (bystander, sender)];
+                let others = others.into_iter().chain([(receiver, bystander), (bystander, receiver)]);
+                others.map(|(from, to)| [pod(from), pod(to)]).collect()
+            }
+            Self::TwoUnderlays { .. } => vec![[pod(sender), pod(receiver)]; two_underlays::CONVERSATIONS],
+            Self::DuplicateAddress => duplicate_address::others(cast),
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many further tuples the points of the sender's node see of the stream into it.
+    pub fn translations(&self) -> usize {
+        match self {
+            Self::Nat { way, .. } => way.translations(),
+            Self::Hairpin { .. } => 1,
+            _ => 0,
+        }
+    }
+
     /// Source address with which packets of the sender's pod arrive at the receiver's node.
     pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
         match self {
             Self::Nat { way: nat::Way::ServiceMasqueraded, .. } => cast.sender.plan.pods.into(),
+            Self::SpoofedSource => spoofed_source::source(cast),
+            Self::HostEnds { way, .. } => host_ends::ends(cast, *way)[0].address,
+            Self::Hairpin { .. } => cast.sender.plan.gateway().into(),
+            Self::SecondOverlay { .. } => cast.sender.plan.neighbor.apart.into(),
             _ => cast.sender.plan.pod_in(cast.family),
+        }
+    }
+
+    /// Destination address with which they arrive.
+    pub fn destination_beyond(&self, cast: Cast<'_>) -> IpAddr {
+        match self {
+            Self::SameNode { .. } => cast.sender.plan.neighbor.address.into(),
+            Self::HostEnds { way, .. } => host_ends::ends(cast, *way)[1].address,
+            Self::Hairpin { .. } => cast.sender.plan.pod.into(),
+            Self::SecondOverlay { .. } => cast.receiver.plan.neighbor.apart.into(),
+            _ => cast.receiver.plan.pod_in(cast.family),
         }
     }
 
@@ -307,6 +448,7 @@ impl Fault {
         !matches!(
             self,
             Self::None
+                | Self::AllPairs
                 | Self::AgentKilled { .. }
                 | Self::AgentPaused { .. }
                 | Self::AgentLate { .. }
@@ -320,6 +462,7 @@ impl Fault {
     pub fn inject<'lab>(&self, cast: Cast<'lab>) -> Result<Injected<'lab>> {
         match self {
             Self::None
+            | Self::AllPairs
             | Self::AgentKilled { .. }
             | Self::ControlDelayed { .. }
             | Self::ClockOff { .. }
@@ -354,6 +497,18 @@ impl Fault {
             Self::Cable { mischief } => cable::inject(cast, *mischief),
             Self::AckDrop { percent } => ack_drop::inject(cast, *percent),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
+            Self::ConntrackInvalid => conntrack_invalid::inject(cast),
+            Self::SpoofedSource => spoofed_source::inject(cast),
+            Self::SnatExhausted => snat_exhausted::inject(cast),
+            Self::SameNode { lost_percent } => same_node::inject(cast, *lost_percent),
+            Self::HostEnds { way, lost_percent } => host_ends::inject(cast, *way, *lost_percent),
+            Self::Hairpin { lost_percent } => hairpin::inject(cast, *lost_percent),
+            Self::SecondOverlay { lost_percent } => second_overlay::inject(cast, *lost_percent),
+            Self::Asymmetric { lost_percent } => asymmetric::inject(cast, *lost_percent),
+            Self::TwoUnderlays { lost_percent } => two_underlays::inject(cast, *lost_percent),
+            Self::DuplicateAddress => duplicate_address::inject(cast),
+            Self::RedirectPeer => redirect_peer::inject(cast),
+            Self::XdpDrop { at, percent } => xdp_drop::inject(cast, *at, *percent),
         }
     }
 }

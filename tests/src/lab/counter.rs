@@ -28,6 +28,17 @@ pub fn ipv4(netns: &Netns, counter: &str) -> Result<u64> {
     value.with_context(|| format!("the kernel has no counter {counter} in {}", netns.name()))
 }
 
+/// A counter of the namespace's connection tracking, such as `insert_failed`, summed over processors.
+pub fn conntrack(netns: &Netns, counter: &str) -> Result<u64> {
+    let path = "/proc/thread-self/net/stat/nf_conntrack";
+    let text = netns.enter(|| fs::read_to_string(path).with_context(|| format!("read {path}")))?;
+    let mut lines = text.lines().map(|line| line.split_whitespace());
+    let column = lines.next().and_then(|mut names| names.position(|name| name == counter));
+    let column = column.with_context(|| format!("the kernel has no counter {counter} in {path}"))?;
+    let values = lines.map(|mut line| u64::from_str_radix(line.nth(column).unwrap_or_default(), 16));
+    values.sum::<Result<u64, _>>().with_context(|| format!("read {counter} in {path}"))
+}
+
 /// `stats64.<direction>.<counter>` of an interface, such as `rx`, `packets`.
 pub fn interface(netns: &Netns, interface: &str, direction: &str, counter: &str) -> Result<u64> {
     let text = netns.run("ip", &["-s", "-j", "link", "show", "dev", interface])?;

@@ -5,14 +5,17 @@
 //!                                  mgmt0 ──── management bridge (coordinator, ctl) ──── mgmt0
 //! ```
 
+pub mod bpf;
 pub mod cleanup;
 pub mod command;
 pub mod counter;
+mod neighbor;
 pub mod netns;
 pub mod node;
 pub mod overlay;
 pub mod packet_socket;
 pub mod plan;
+mod second_underlay;
 
 use std::net::Ipv4Addr;
 

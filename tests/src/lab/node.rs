@@ -12,6 +12,12 @@ pub const BRIDGE: &str = "cni0";
 pub const OVERLAY: &str = "flannel.1";
 /// The underlay interface.
 pub const NIC: &str = "eth0";
+/// The second underlay interface, in scenarios that have one.
+pub const SECOND_NIC: &str = "eth1";
+/// The bridge of the second overlay, in scenarios that have one.
+pub const SECOND_BRIDGE: &str = "cni1";
+/// Its VXLAN device.
+pub const SECOND_OVERLAY: &str = "flannel.2";
 /// The management interface, used by the agent only.
 pub const MANAGEMENT: &str = "mgmt0";
 
@@ -25,6 +31,8 @@ pub struct Node {
     pub plan: NodePlan,
     /// The pod's network namespace. Removed before the node's.
     pub pod: Netns,
+    /// The second pod's, empty unless a scenario plugs it in.
+    pub neighbor: Netns,
     /// The node's network namespace.
     pub netns: Netns,
 }
@@ -34,9 +42,10 @@ impl Node {
     pub fn create(prefix: &str, plan: NodePlan) -> Result<Self> {
         let netns = Netns::create(&format!("{prefix}{}", plan.name))?;
         let pod = Netns::create(&format!("{prefix}{}", plan.pod_name))?;
+        let neighbor = Netns::create(&format!("{prefix}{}", plan.neighbor.name))?;
         netns.sysctl("net/ipv4/ip_forward", "1")?;
         netns.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        let node = Self { plan, pod, netns };
+        let node = Self { plan, pod, neighbor, netns };
         node.add_pod()?;
         Ok(node)
     }

@@ -13,20 +13,23 @@ pub struct Tunnel {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
+    /// The interface that carries it; absent: whichever the routes say.
+    pub device: Option<&'static str>,
 }
 
 impl Default for Tunnel {
     fn default() -> Self {
-        Self { vni: VNI, port: VXLAN_PORT }
+        Self { vni: VNI, port: VXLAN_PORT, device: Some(NIC) }
     }
 }
 
 /// Makes `flannel.1` on `local` and programs the way to every peer.
 pub fn join(netns: &Netns, local: &NodePlan, peers: &[&NodePlan], tunnel: Tunnel) -> Result<()> {
-    let Tunnel { vni, port } = tunnel;
+    let Tunnel { vni, port, device } = tunnel;
+    let bound = device.map(|device| format!("dev {device}")).unwrap_or_default();
     netns.ip(&format!(
         "link add {OVERLAY} address {} mtu {OVERLAY_MTU} type vxlan id {vni} dstport {port} \
-         local {} dev {NIC} nolearning\n\
+         local {} {bound} nolearning\n\
          link set {OVERLAY} up\n\
          addr add {}/32 dev {OVERLAY}\n\
          addr add {}/128 dev {OVERLAY} nodad\n",

@@ -51,6 +51,8 @@ pub struct NodePlan {
     pub name: String,
     /// Address of `eth0` on the underlay (a /24).
     pub underlay: Ipv4Addr,
+    /// Address of `eth1`, where a scenario plugs it in, on the second underlay (a /24).
+    pub second_underlay: Ipv4Addr,
     /// Address of `mgmt0` on the management network (a /24).
     pub management: Ipv4Addr,
     /// Network of the node's pods (a /24): also the address of `flannel.1`, as flannel does it.
@@ -67,6 +69,23 @@ pub struct NodePlan {
     pub pod6: Ipv6Addr,
     /// Name of the host side of the pod's veth pair.
     pub veth: String,
+    /// The second pod, which scenarios plug in where they need it.
+    pub neighbor: PodPlan,
+}
+
+/// Name and addresses of a further pod.
+#[derive(Debug, Clone)]
+pub struct PodPlan {
+    /// Its name.
+    pub name: String,
+    /// Its address beside the node's first pod (in the same /24).
+    pub address: Ipv4Addr,
+    /// Its address in a network of its own (a /24).
+    pub apart: Ipv4Addr,
+    /// Its hardware address: pods that knew it before still do when it is plugged in again.
+    pub mac: String,
+    /// Name of the host side of its veth pair.
+    pub veth: String,
 }
 
 impl NodePlan {
@@ -76,6 +95,11 @@ impl NodePlan {
             Family::V4 => self.pod.into(),
             Family::V6 => self.pod6.into(),
         }
+    }
+
+    /// Address of the node itself, where a scenario makes it the tunnel's end.
+    pub fn loopback(&self) -> Ipv4Addr {
+        host(Ipv4Addr::new(203, 0, 113, 0), self.underlay.octets()[3])
     }
 
     /// Address of `cni0`, the pods' gateway.
@@ -106,18 +130,31 @@ impl Plan {
         let nodes = (0..NODES)
             .map(|index| {
                 let pods = Ipv4Addr::new(10, cluster, subnets[index], 0);
+                let [pod, other] = two_hosts(&mut random);
                 let pods6 = Ipv6Addr::new(0xfd00, 0x10, cluster.into(), subnets[index].into(), 0, 0, 0, 0);
                 NodePlan {
                     name: format!("{}-{}", node_names[index], random.random_range(1..100)),
                     underlay: host(underlay, hosts[index]),
+                    second_underlay: Ipv4Addr::new(198, 18, underlay.octets()[2], hosts[index]),
                     management: host(management, hosts[index]),
                     pods,
                     overlay_mac: mac(&mut random),
                     pod_name: format!("{}-{:05x}", pod_names[index], random.random_range(0..0x10_0000)),
-                    pod: host(pods, random.random_range(2..250)),
+                    pod: host(pods, pod),
                     pods6,
                     pod6: host6(pods6, random.random_range(2..u16::MAX)),
                     veth: format!("veth{:08x}", random.random::<u32>()),
+                    neighbor: PodPlan {
+                        name: format!(
+                            "{}-{:05x}",
+                            pod_names[NODES + index],
+                            random.random_range(0..0x10_0000)
+                        ),
+                        address: host(pods, other),
+                        apart: Ipv4Addr::new(100, 64, subnets[index], other),
+                        mac: mac(&mut random),
+                        veth: format!("veth{:08x}", random.random::<u32>()),
+                    },
                 }
             })
             .collect();
@@ -140,6 +177,12 @@ fn host6(network: Ipv6Addr, number: u16) -> Ipv6Addr {
 fn mac(random: &mut StdRng) -> String {
     let octets = random.random::<[u8; 5]>().map(|octet| format!("{octet:02x}"));
     format!("02:{}", octets.join(":"))
+}
+
+/// Two different pods of one network.
+fn two_hosts(random: &mut StdRng) -> [u8; 2] {
+    let numbers = distinct(random, 2..250);
+    [numbers[0], numbers[1]]
 }
 
 fn distinct(random: &mut StdRng, range: std::ops::Range<u8>) -> Vec<u8> {
@@ -167,6 +210,12 @@ mod tests {
             let mut all = vec![plan.coordinator];
             for node in &plan.nodes {
                 all.extend([node.underlay, node.management, node.pods, node.gateway(), node.pod]);
+                all.extend([
+                    node.neighbor.address,
+                    node.neighbor.apart,
+                    node.second_underlay,
+                    node.loopback(),
+                ]);
             }
             let count = all.len();
             all.sort_unstable();

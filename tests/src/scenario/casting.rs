@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::file::{Scenario, Span, Traffic};
-use crate::fault::{Cast, Fault, Side, nat};
+use crate::fault::{Cast, Side};
 use crate::lab::Lab;
 use crate::lab::node::Node;
 use crate::lab::plan::Family;
@@ -21,6 +21,10 @@ const CLEAN_UDP_BYTES: [usize; 2] = [40, 1400];
 const CLEAN_UDP_PER_SECOND: [u32; 2] = [100, 400];
 const CLEAN_TCP_BYTES: [u32; 2] = [200_000, 1_000_000];
 
+/// First port of the other conversations' listeners and senders, which none of the others is given by chance.
+const OTHERS_PORT: u16 = 30_100;
+const OTHERS_SOURCE_PORT: u16 = 60_100;
+
 /// Cast and traffic of one scenario.
 #[derive(Debug)]
 pub struct Staging<'lab> {
@@ -30,6 +34,8 @@ pub struct Staging<'lab> {
     pub faulty: Conversation<'lab>,
     /// Between the third node's pod and one of the two.
     pub clean: Conversation<'lab>,
+    /// What else goes on.
+    pub others: Vec<Conversation<'lab>>,
 }
 
 impl<'lab> Staging<'lab> {
@@ -43,14 +49,25 @@ impl<'lab> Staging<'lab> {
         let bystander_meets_sender = scenario.fault.spares().map_or(by_chance, |side| side == Side::Sender);
         let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender, family: scenario.family };
         let mut faulty =
-            converse(&mut random, [sender, receiver], scenario.family, &scenario.traffic, seconds);
-        if let Fault::Nat { way, .. } = scenario.fault {
-            nat::aim(&mut faulty, way, cast);
-        }
+            converse(&mut random, pods([sender, receiver], cast.family), &scenario.traffic, seconds);
+        scenario.fault.aim(&mut faulty, cast);
         let partner = if bystander_meets_sender { sender } else { receiver };
         let (from, to) = if random.random() { (bystander, partner) } else { (partner, bystander) };
-        let clean = converse(&mut random, [from, to], scenario.family, &clean_traffic(), seconds);
-        Self { cast, faulty, clean }
+        let clean = converse(&mut random, pods([from, to], cast.family), &clean_traffic(), seconds);
+        let others = scenario.fault.others(cast).into_iter();
+        let mut others: Vec<_> =
+            others.map(|ends| converse(&mut random, ends, &light_traffic(), seconds)).collect();
+        for (other, nth) in others.iter_mut().zip(0..) {
+            other.take_ports(OTHERS_PORT + nth, OTHERS_SOURCE_PORT + nth);
+        }
+        Self { cast, faulty, clean, others }
+    }
+}
+
+impl Staging<'_> {
+    /// Everything that is said: the faulty conversation, the clean one, the others.
+    pub fn conversations(&self) -> Vec<&Conversation<'_>> {
+        [&self.faulty, &self.clean].into_iter().chain(&self.others).collect()
     }
 }
 
@@ -82,10 +99,13 @@ fn clean_traffic() -> Traffic {
     }
 }
 
+fn light_traffic() -> Traffic {
+    Traffic { udp_per_second: [30, 60], tcp_bulk_bytes: None, tcp_requests: 5, ..clean_traffic() }
+}
+
 fn converse<'lab>(
     random: &mut StdRng,
-    [from, to]: [&'lab Node; 2],
-    family: Family,
+    [from, to]: [End<'lab>; 2],
     traffic: &Traffic,
     seconds: f64,
 ) -> Conversation<'lab> {
@@ -102,12 +122,11 @@ fn converse<'lab>(
         segments: traffic.udp_segments.unwrap_or(0),
     };
     let (tcp, reader) = (connections(random, traffic), traffic.reader);
-    let (from, to) = (end(from, family), end(to, family));
     Conversation { from, to, dialled: None, port, udp: Some(udp), tcp, reader }
 }
 
-fn end(node: &Node, family: Family) -> End<'_> {
-    End { netns: &node.pod, address: node.plan.pod_in(family) }
+fn pods(nodes: [&Node; 2], family: Family) -> [End<'_>; 2] {
+    nodes.map(|node| End { netns: &node.pod, address: node.plan.pod_in(family) })
 }
 
 /// The two bounds and a few sizes between them, in random order.

@@ -7,6 +7,7 @@ use lastseen_correlate::Ablation;
 use super::file::Verdict;
 use super::packets::{LostPacket, Score};
 use super::report::{Loss, NodeReport, Path, PointName, Report, Totals};
+use super::route;
 use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
@@ -55,8 +56,12 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
         check_flows(truth, report, &mut finding);
     }
     check_stream(&truth.clean, truth, report, &mut finding);
+    for other in &truth.others {
+        check_stream(other, truth, report, &mut finding);
+    }
     check_translations(truth, report, &mut finding);
     check_unseen(truth, report, &mut finding);
+    finding.differences.extend(route::check(truth, report));
     finding
 }
 
@@ -321,6 +326,8 @@ mod tests {
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
             oracles: Vec::new(),
             roles: Roles::default(),
+            others: Vec::new(),
+            routes: [None, None],
         }
     }
 

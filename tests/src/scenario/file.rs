@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::fault::{Fault, Side};
-use crate::lab::node::{BRIDGE, NIC, OVERLAY};
-use crate::lab::plan::Family;
+use crate::lab::node::{BRIDGE, NIC, OVERLAY, SECOND_BRIDGE, SECOND_NIC, SECOND_OVERLAY};
+use crate::lab::plan::{Family, NodePlan};
 use crate::traffic::sink::Reader;
 use crate::traffic::udp::{Identity, SMALLEST};
 
@@ -122,6 +122,13 @@ pub struct Expect {
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,
+    /// What the fault strikes vanishes before the first point there is.
+    #[serde(default)]
+    pub out_of_sight: bool,
+    /// The points that see what arrives of the stream into the fault, in order; absent: not asked.
+    pub route: Option<Vec<Point>>,
+    /// The same of the answers to the TCP connections beside it.
+    pub return_route: Option<Vec<Point>>,
 }
 
 /// Verdict on a capture, spelt as in the report.
@@ -187,16 +194,40 @@ pub enum Place {
     Overlay,
     /// The underlay interface.
     Nic,
+    /// Host side of the second pod's veth pair.
+    Neighbor,
+    /// The second overlay's bridge.
+    SecondBridge,
+    /// The second VXLAN device.
+    SecondOverlay,
+    /// The second underlay interface.
+    SecondNic,
 }
 
 impl Place {
-    /// The interface's name, given that of the pod's veth.
-    pub fn interface(self, veth: &str) -> &str {
+    /// All of them, as scenario files spell them.
+    pub const WORDS: [(Self, &'static str); 8] = [
+        (Self::Veth, "veth"),
+        (Self::Bridge, "bridge"),
+        (Self::Overlay, "overlay"),
+        (Self::Nic, "nic"),
+        (Self::Neighbor, "neighbor"),
+        (Self::SecondBridge, "bridge2"),
+        (Self::SecondOverlay, "overlay2"),
+        (Self::SecondNic, "nic2"),
+    ];
+
+    /// The interface's name on a node.
+    pub fn interface(self, node: &NodePlan) -> &str {
         match self {
-            Self::Veth => veth,
+            Self::Veth => &node.veth,
+            Self::Neighbor => &node.neighbor.veth,
             Self::Bridge => BRIDGE,
             Self::Overlay => OVERLAY,
             Self::Nic => NIC,
+            Self::SecondBridge => SECOND_BRIDGE,
+            Self::SecondOverlay => SECOND_OVERLAY,
+            Self::SecondNic => SECOND_NIC,
         }
     }
 }
@@ -205,20 +236,17 @@ impl TryFrom<String> for Point {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let unknown = || format!("{text:?} is not sender|receiver.veth|bridge|overlay|nic");
+        let unknown = || {
+            format!("{text:?} is not sender|receiver.veth|bridge|overlay|nic|neighbor|bridge2|overlay2|nic2")
+        };
         let (side, place) = text.split_once('.').ok_or_else(unknown)?;
         let side = match side {
             "sender" => Side::Sender,
             "receiver" => Side::Receiver,
             _ => return Err(unknown()),
         };
-        let place = match place {
-            "veth" => Place::Veth,
-            "bridge" => Place::Bridge,
-            "overlay" => Place::Overlay,
-            "nic" => Place::Nic,
-            _ => return Err(unknown()),
-        };
+        let known = Place::WORDS.iter().find(|(_, word)| *word == place);
+        let place = known.map(|(place, _)| *place).ok_or_else(unknown)?;
         Ok(Self { side, place })
     }
 }

@@ -9,13 +9,10 @@ use super::check::Finding;
 use super::file::Place;
 use super::report::PointName;
 use super::truth::Truth;
+use crate::lab::node::Node;
 
 /// Where nothing is lost.
 const NOWHERE: &str = "nowhere";
-
-/// Places in the words of scenario files.
-const PLACES: [(Place, &str); 4] =
-    [(Place::Veth, "veth"), (Place::Bridge, "bridge"), (Place::Overlay, "overlay"), (Place::Nic, "nic")];
 
 /// Names of a lab, which the seed chooses, and the part each plays.
 #[derive(Debug, Clone, Default)]
@@ -29,10 +26,11 @@ impl Roles {
     pub fn new(staging: &Staging<'_>) -> Self {
         let cast = &staging.cast;
         let nodes = [(cast.sender, "sender"), (cast.receiver, "receiver"), (cast.bystander, "third")];
-        let places = |veth: &str| PLACES.map(|(place, word)| (place.interface(veth).to_owned(), word));
+        let places =
+            |node: &Node| Place::WORDS.map(|(place, word)| (place.interface(&node.plan).to_owned(), word));
         Self {
             nodes: nodes.iter().map(|(node, role)| (node.plan.name.clone(), *role)).collect(),
-            interfaces: nodes.iter().flat_map(|(node, _)| places(&node.plan.veth)).collect(),
+            interfaces: nodes.iter().flat_map(|(node, _)| places(node)).collect(),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod legs;
 pub mod packets;
 pub mod report;
 pub mod results;
+pub mod route;
 pub mod run;
 pub mod summary;
 pub mod truth;

@@ -74,8 +74,8 @@ pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
 }
 
 impl Oracle {
-    /// Absent where nothing was sent, or ids do not tell datagrams apart. `arrives` says that what the log misses had
-    /// passed the last point there is.
+    /// Absent where nothing was sent, or ids do not tell datagrams apart. `arrives` says that what the log misses was
+    /// lost where no point is: behind the last or before the first.
     pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
         let (udp, plan) = (log.udp.as_ref()?, plan.filter(|plan| plan.flows <= 1)?);
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();

@@ -97,7 +97,7 @@ pub struct Path {
     /// States of its segments.
     pub totals: Totals,
     /// Points in path order.
-    pub hops: Vec<PointName>,
+    pub hops: Vec<Hop>,
     /// Losses by leg.
     pub losses: Vec<Loss>,
 }
@@ -129,6 +129,18 @@ pub struct PointName {
     pub node: String,
     /// Interface name.
     pub interface: String,
+}
+
+/// A point of a path.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hop {
+    /// Which.
+    #[serde(flatten)]
+    pub point: PointName,
+    /// Segments it saw.
+    #[serde(deserialize_with = "count")]
+    pub seen: u64,
 }
 
 /// Segments lost on one leg.

@@ -184,7 +184,7 @@ pub fn observe(
     let witnesses = watch(scenario, staging)?;
     sleep_until(first);
     let deadline = Instant::now() + left(last);
-    let conversations = [&staging.faulty, &staging.clean];
+    let conversations = staging.conversations();
     let (logs, disturbed) = thread::scope(|scope| {
         let traffic = scope.spawn(|| traffic::run(&conversations, deadline));
         let disturbed = disturb(fleet, scenario, staging.cast, options);

@@ -12,10 +12,10 @@ use super::legs::Roles;
 use super::packets::Oracle;
 use super::report::{Path, PointName, Report};
 use crate::fault::{Fault, Side};
-use crate::traffic::ConversationLog;
 use crate::traffic::log::UdpLog;
 use crate::traffic::udp::UdpPlan;
 use crate::traffic::witness::Passed;
+use crate::traffic::{Conversation, ConversationLog};
 
 /// Ground truth of one scenario run.
 #[derive(Debug, Clone)]
@@ -41,6 +41,10 @@ pub struct Truth {
     pub oracles: Vec<Oracle>,
     /// Who plays which part.
     pub roles: Roles,
+    /// The UDP streams of the other conversations.
+    pub others: Vec<Stream>,
+    /// Points that see what arrives of the faulty stream, and of the answers beside it.
+    pub routes: [Option<Vec<PointName>>; 2],
 }
 
 /// Ground truth of one leg.
@@ -74,7 +78,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(log: &ConversationLog, source_port: u16) -> Result<Self> {
+    fn new(log: &ConversationLog, conversation: &Conversation<'_>) -> Result<Self> {
+        let source_port = conversation.udp.as_ref().map_or(0, |plan| plan.source_port);
         let udp = log.udp.as_ref().context("the conversation sent no UDP")?;
         Ok(Self {
             source: SocketAddr::new(log.source, source_port),
@@ -109,9 +114,8 @@ impl Truth {
         struck: &[u64],
         logs: &[ConversationLog],
     ) -> Result<Self> {
-        let [faulty, clean] = logs else { bail!("two conversations must have two logs") };
-        let port = |plan: &Option<UdpPlan>| plan.as_ref().map_or(0, |plan| plan.source_port);
-        let mut faulty_stream = Stream::new(faulty, port(&staging.faulty.udp))?;
+        let [faulty, clean, others @ ..] = logs else { bail!("two conversations must have two logs") };
+        let mut faulty_stream = Stream::new(faulty, &staging.faulty)?;
         if scenario.expect.lost_in_pod {
             if faulty_stream.lost == 0 {
                 bail!("the pod lost nothing: there is nothing to find");
@@ -121,7 +125,12 @@ impl Truth {
         if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
             faulty_stream.flows = flows(plan, faulty);
         }
-        let clean_stream = Stream::new(clean, port(&staging.clean.udp))?;
+        if scenario.expect.out_of_sight {
+            let unseen = struck.first().copied().unwrap_or(0);
+            (faulty_stream.sent, faulty_stream.lost) =
+                (faulty_stream.sent - unseen, faulty_stream.lost - unseen);
+        }
+        let clean_stream = Stream::new(clean, &staging.clean)?;
         // A counter counts super-frames.
         let segments = u64::from(scenario.traffic.udp_segments.unwrap_or(1));
         let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
@@ -129,7 +138,7 @@ impl Truth {
         let mut losses: Vec<_> =
             lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
-        let translations = if let Fault::Nat { way, .. } = scenario.fault { way.translations() } else { 0 };
+        let translations = scenario.fault.translations();
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
@@ -141,6 +150,9 @@ impl Truth {
             clean: clean_stream,
             oracles: oracles(scenario, staging, [faulty, clean]),
             roles: Roles::new(staging),
+            others: streams(&staging.others, others)?,
+            routes: [&scenario.expect.route, &scenario.expect.return_route]
+                .map(|route| Some(route.as_ref()?.iter().map(|&point| name(staging, point)).collect())),
         };
         for (fault, count) in scenario.faults().zip(struck) {
             if fault.strikes_packets() && *count == 0 {
@@ -190,12 +202,9 @@ impl Truth {
         if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
             bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
         }
-        if self.faulty.lost > self.lost() {
-            bail!(
-                "the generators miss {} datagrams, the fault counts only {}",
-                self.faulty.lost,
-                self.lost()
-            );
+        let missed = [&self.faulty].into_iter().chain(&self.others).map(|stream| stream.lost).sum::<u64>();
+        if missed > self.lost() {
+            bail!("the generators miss {missed} datagrams, the fault counts only {}", self.lost());
         }
         Ok(())
     }
@@ -206,7 +215,8 @@ fn oracles(
     staging: &Staging<'_>,
     [faulty, clean]: [&ConversationLog; 2],
 ) -> Vec<Oracle> {
-    let of_faulty = Oracle::new(faulty, staging.faulty.udp.as_ref(), scenario.expect.lost_in_pod);
+    let is_unnamed = scenario.expect.lost_in_pod || scenario.expect.out_of_sight;
+    let of_faulty = Oracle::new(faulty, staging.faulty.udp.as_ref(), is_unnamed);
     of_faulty.into_iter().chain(Oracle::new(clean, staging.clean.udp.as_ref(), false)).collect()
 }
 
@@ -217,6 +227,13 @@ fn flows(plan: &UdpPlan, log: &ConversationLog) -> Vec<(u16, u64)> {
         flows[usize::from(plan.flow_of(id))].1 += 1;
     }
     flows
+}
+
+fn streams(conversations: &[Conversation<'_>], logs: &[ConversationLog]) -> Result<Vec<Stream>> {
+    if conversations.len() != logs.len() {
+        bail!("{} conversations have {} logs", conversations.len(), logs.len());
+    }
+    logs.iter().zip(conversations).map(|(log, conversation)| Stream::new(log, conversation)).collect()
 }
 
 fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
@@ -239,7 +256,7 @@ fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
         Side::Receiver => &staging.cast.receiver.plan,
     };
     let place: Place = point.place;
-    PointName { node: node.name.clone(), interface: place.interface(&node.veth).to_owned() }
+    PointName { node: node.name.clone(), interface: place.interface(node).to_owned() }
 }
 
 impl fmt::Display for Truth {

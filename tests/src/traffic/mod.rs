@@ -64,6 +64,14 @@ pub struct ConversationLog {
 }
 
 impl Conversation<'_> {
+    /// Uses these ports.
+    pub fn take_ports(&mut self, listening: u16, sending: u16) {
+        self.port = listening;
+        if let Some(udp) = &mut self.udp {
+            udp.source_port = sending;
+        }
+    }
+
     fn destination(&self) -> SocketAddr {
         SocketAddr::new(self.dialled.unwrap_or(self.to.address), self.port)
     }
