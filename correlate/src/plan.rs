@@ -143,40 +143,19 @@ impl Plans {
         let counts = counts(flows);
         let mut plans = Self::default();
         let mut interned = BTreeMap::new();
-        let mut intern = |path: Path| {
+        let intern = |path: Path| {
             let next = plans.plans.len() as u32;
             *interned.entry(path).or_insert_with_key(|path| {
                 plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
                 next
             })
         };
-        let mut by_ends = BTreeMap::new();
-        let mut divided = BTreeSet::new();
-        for (ends, seen) in seen_by_ends(flows) {
-            let (domain, source, destination) = ends;
-            if inference.is_none() && network.divides(&seen.points) {
-                divided.insert(ends);
-            }
-            by_ends.insert(
-                ends,
-                intern(match inference {
-                    Some(inference) => inference.path(ends),
-                    None => path::find(network, domain, source, destination, &seen),
-                }),
-            );
-        }
-        let mut own = HashMap::new();
-        for (conversation, seen) in seen_by_conversation(flows, |ends| divided.contains(ends)) {
-            let (domain, source, destination) = ends_of(&flows.conversations[conversation as usize]);
-            own.insert(conversation, intern(path::find(network, domain, source, destination, &seen)));
-        }
-        for (conversation, domain, tuples) in seen_by_tuple(flows).into_iter().filter(|_| inference.is_none())
-        {
-            own.insert(conversation, intern(way::find(network, domain, &tuples)));
-        }
+        let of_conversation: Vec<u32> = match inference {
+            Some(inference) => inferred(flows, inference, intern),
+            None => expected(network, flows, intern),
+        };
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let plan = own.get(&flows.head(index as u32)).copied();
-            let plan = plan.unwrap_or_else(|| by_ends[&ends_of(conversation)]);
+            let plan = of_conversation[index];
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
             let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
             let is_doubtful = flows.doubtful.contains(&(index as u32));
@@ -193,6 +172,39 @@ impl Plans {
             self.courses[conversation as usize].is_coarse = false;
         }
     }
+}
+
+/// By conversation, from what was seen alone.
+fn inferred(flows: &Flows, inference: &Inference<'_>, mut intern: impl FnMut(Path) -> u32) -> Vec<u32> {
+    let by_way: Vec<u32> = inference.paths().map(&mut intern).collect();
+    let plan = |conversation| by_way[inference.way_of(flows.head(conversation)) as usize];
+    (0..flows.conversations.len() as u32).map(plan).collect()
+}
+
+/// By conversation, from the topology.
+fn expected(network: &Network<'_>, flows: &Flows, mut intern: impl FnMut(Path) -> u32) -> Vec<u32> {
+    let mut by_ends = BTreeMap::new();
+    let mut divided = BTreeSet::new();
+    for (ends, seen) in seen_by_ends(flows) {
+        let (domain, source, destination) = ends;
+        if network.divides(&seen.points) {
+            divided.insert(ends);
+        }
+        by_ends.insert(ends, intern(path::find(network, domain, source, destination, &seen)));
+    }
+    let mut own = HashMap::new();
+    for (conversation, seen) in seen_by_conversation(flows, |ends| divided.contains(ends)) {
+        let (domain, source, destination) = ends_of(&flows.conversations[conversation as usize]);
+        own.insert(conversation, intern(path::find(network, domain, source, destination, &seen)));
+    }
+    for (conversation, domain, tuples) in seen_by_tuple(flows) {
+        own.insert(conversation, intern(way::find(network, domain, &tuples)));
+    }
+    let plan = |(conversation, index)| {
+        let own = own.get(&flows.head(index)).copied();
+        own.unwrap_or_else(|| by_ends[&ends_of(conversation)])
+    };
+    flows.conversations.iter().zip(0..).map(plan).collect()
 }
 
 /// Points that saw each conversation.
