@@ -40,6 +40,8 @@ pub(crate) struct Assembler<'r, 'a> {
     pub(crate) plans: &'r Plans,
     pub(crate) clocks: &'r Clocks,
     pub(crate) timeline: &'r Timeline,
+    /// Packets that did not come with all of their fragments, by point.
+    pub(crate) incomplete: &'r [u64],
     pub(crate) settler: Settler<'r>,
 }
 

@@ -16,6 +16,7 @@ use crate::judge::{Court, Proofs};
 use crate::losses::Settler;
 use crate::network::Network;
 use crate::pattern::Timeline;
+use crate::pieces::Pieces;
 use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
@@ -36,6 +37,7 @@ pub struct Correlator {
     sightings: Vec<Vec<Sighting>>,
     /// Flow and identification of fragments.
     fragments: Vec<(u32, u16)>,
+    pieces: Pieces,
     acks: AckLogs,
     drops: Vec<DropEvent>,
     count: usize,
@@ -53,6 +55,7 @@ impl Correlator {
             coverage: vec![Coverage::default(); points],
             sightings: vec![Vec::new(); points],
             fragments: Vec::new(),
+            pieces: Pieces::default(),
             acks: AckLogs::default(),
             drops: Vec::new(),
             count: 0,
@@ -108,6 +111,7 @@ impl Correlator {
         if key.protocol == protocol::TCP {
             self.acks.note(flow, row, shift);
         }
+        let first = self.sightings[point].len();
         for segment in segments(key, row, &self.job.key) {
             if !is_matched(&segment) {
                 continue;
@@ -117,6 +121,10 @@ impl Correlator {
                 self.fragments.push((flow, segment.ip_id));
             }
             self.sightings[point].push(Sighting::new(&segment, shift, flow, point as u16));
+            self.count += 1;
+        }
+        if row.is_fragment() || row.outer_fragment_length != 0 {
+            self.pieces.note(flow, row, shift, (first, self.sightings[point].len()));
             self.count += 1;
         }
     }
@@ -144,7 +152,8 @@ impl Correlator {
 
     /// Judges everything that was added.
     pub fn finish(self) -> Outcome {
-        let Self { job, mut flows, mut coverage, mut sightings, fragments, acks, drops, .. } = self;
+        let Self { job, mut flows, mut coverage, mut sightings, fragments, pieces, acks, drops, .. } = self;
+        let incomplete = pieces.settle(&job, &flows, &mut sightings);
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
         flows.join(translation::find(&job, &network, &flows, &sightings));
@@ -203,6 +212,7 @@ impl Correlator {
             plans: &plans,
             clocks: &clocks,
             timeline: &timeline,
+            incomplete: &incomplete,
             settler: Settler { job: &job, rates: &rates, drops: &drops },
         }
         .outcome(findings)
@@ -240,5 +250,10 @@ fn segments_at_most(columns: &Columns) -> usize {
         }
         _ => 1,
     });
-    of_row.map(|count| count as usize).sum()
+    // Besides, a fragment is kept to be put together with its others.
+    let fragments = columns.outer_fragment_length.iter().zip(&columns.fragment_offset).zip(&columns.marks);
+    let fragments = fragments.filter(|((outer, offset), marks)| {
+        **outer != 0 || **offset != 0 || **marks & marks::MORE_FRAGMENTS != 0
+    });
+    of_row.map(|count| count as usize).sum::<usize>() + fragments.count()
 }

@@ -35,6 +35,7 @@ mod notes;
 pub mod offsets;
 mod path;
 mod pattern;
+mod pieces;
 mod plan;
 mod prefix_table;
 pub mod report;

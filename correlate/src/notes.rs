@@ -28,6 +28,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     if more > 0 {
         notes.push(format!("{} more points were blind at times", grouped(more as u64)));
     }
+    notes.extend(incomplete(found));
     notes.extend(cut_short(found));
     notes.extend(unknown_tenants(found));
     notes.extend(not_captured(found));
@@ -112,16 +113,34 @@ fn blind_points(found: &Assembler<'_, '_>) -> Vec<String> {
     notes
 }
 
-fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
+/// Where first fragments came without the rest, which whoever puts them together drops in silence.
+fn incomplete(found: &Assembler<'_, '_>) -> Vec<String> {
+    let counts = found.incomplete.iter().enumerate().filter(|(_, count)| **count > 0);
+    let note = |(point, count): (usize, &u64)| {
+        let name = point_name(found, point);
+        format!("{name}: {} packets did not come with all of their fragments and count as not seen", grouped(*count))
+    };
+    let mut notes: Vec<_> = counts.map(note).collect();
+    notes.sort();
+    notes.truncate(POINT_NOTES);
+    notes
+}
+
+/// `a eth0 in`.
+fn point_name(found: &Assembler<'_, '_>, index: usize) -> String {
     let point = &found.job.points[index];
-    let window = found.job.window;
-    let coverage = &found.coverage[index];
     let direction = match point.direction {
         Some(crate::topology::Direction::In) => " in",
         Some(crate::topology::Direction::Out) => " out",
         None => "",
     };
-    let name = format!("{} {}{direction}", found.job.nodes[point.node].name, point.interface);
+    format!("{} {}{direction}", found.job.nodes[point.node].name, point.interface)
+}
+
+fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
+    let window = found.job.window;
+    let coverage = &found.coverage[index];
+    let name = point_name(found, index);
     let mut notes = Vec::new();
     let gap = coverage.uncovered(window.start_nanos, window.end_nanos);
     if gap > 0 {

@@ -484,10 +484,11 @@ fn fragments_on_some_hops_are_no_loss() {
         (first.row.payload_length, first.row.ip_length) = (1392, 1420);
         first.row.marks |= marks::MORE_FRAGMENTS;
         lab.send((0, 1), &first, time, if arrives { 0b1011_1101 } else { 0b1101 });
-        for offset in [1400, 2800] {
+        for (offset, length, more) in [(1400, 1400, marks::MORE_FRAGMENTS), (2800, 208, 0)] {
             let mut rest = first;
             rest.ports = (0, 0);
-            rest.row.fragment_offset = offset;
+            (rest.row.fragment_offset, rest.row.payload_length) = (offset, length);
+            rest.row.marks = marks::IPV4 | more;
             lab.send((0, 1), &rest, time, 0b1011_1101);
         }
     }

@@ -59,7 +59,7 @@ pub fn datagram_key(key: &IdentityKey, protocol: u8, ip_id: u16) -> u64 {
 /// True for every fragment of a datagram, the first included.
 #[inline]
 pub fn is_fragment(row: &Observation) -> bool {
-    row.fragment_offset != 0 || row.marks & marks::MORE_FRAGMENTS != 0
+    row.is_fragment()
 }
 
 /// The key of a packet that is no fragment. TCP is told apart by its header; FIN, PSH and CWR are left out because

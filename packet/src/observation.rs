@@ -178,7 +178,8 @@ pub mod marks {
     /// IPv4 do-not-fragment.
     pub const DONT_FRAGMENT: u8 = 0x20;
     /// A fragment of a tunnel's carrier that is not the first: the inner packet is not in it. The flow's
-    /// addresses are the carrier's and the row joins others by `outer_ip_id`.
+    /// addresses are the carrier's, `fragment_offset` and `payload_length` are the carrier's, and the row joins the
+    /// first fragment by [`Observation::outer_id`].
     pub const OUTER_FRAGMENT: u8 = 0x40;
 }
 
@@ -198,8 +199,13 @@ pub struct Observation {
     pub fragment_offset: u16,
     /// Inner IPv4 identification, RFC 791; for an IPv6 fragment the low half of its identification.
     pub ip_id: u16,
-    /// IPv4 identification of the innermost tunnel's carrier.
+    /// Identification of the innermost tunnel's carrier: of IPv4, or the low half of an IPv6 fragment's.
     pub outer_ip_id: u16,
+    /// The upper half of the identification of an IPv6 carrier in fragments, RFC 8200 §4.5.
+    pub outer_ip_id_high: u16,
+    /// Bytes of the carrier's payload in this frame, where it is the first fragment of the carrier of the packet's only
+    /// tunnel; 0 where the carrier is whole. The others are rows of [`marks::OUTER_FRAGMENT`].
+    pub outer_fragment_length: u16,
     /// Bytes of payload per segment of a super-packet, 0 if it is none.
     pub gso_size: u16,
     /// One of [`gso`].
@@ -229,6 +235,20 @@ pub struct Observation {
     /// Identity hash of what is not TCP: of the payload (UDP, SCTP), of type, sequence and payload (ICMP echo), of the
     /// embedded packet (ICMP errors). Keyed per capture, so it does not reveal payload.
     pub transport_hash: u64,
+}
+
+impl Observation {
+    /// The identification of the carrier: 16 bits in IPv4, 32 in an IPv6 fragment, else 0.
+    #[inline]
+    pub fn outer_id(&self) -> u32 {
+        u32::from(self.outer_ip_id_high) << 16 | u32::from(self.outer_ip_id)
+    }
+
+    /// True for every fragment of a datagram, the first included; of a carrier only for those that are not the first.
+    #[inline]
+    pub fn is_fragment(&self) -> bool {
+        self.fragment_offset != 0 || self.marks & marks::MORE_FRAGMENTS != 0
+    }
 }
 
 macro_rules! columns {
@@ -292,6 +312,10 @@ columns! {
     ip_id: u16,
     /// See [`Observation::outer_ip_id`].
     outer_ip_id: u16,
+    /// See [`Observation::outer_ip_id_high`].
+    outer_ip_id_high: u16,
+    /// See [`Observation::outer_fragment_length`].
+    outer_fragment_length: u16,
     /// See [`Observation::gso_size`].
     gso_size: u16,
     /// See [`Observation::gso_type`].

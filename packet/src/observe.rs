@@ -154,6 +154,10 @@ fn base_row(decoded: &Decoded, network: &Network, capture: Capture) -> Observati
     };
     if let Some(tunnel) = decoded.innermost_encapsulation() {
         mark_carrier(&mut row, &tunnel.carrier);
+        // Of nested carriers the outermost is the one whose later fragments show nothing of the others.
+        if tunnel.carrier.is_fragment() && decoded.encapsulations().len() == 1 {
+            row.outer_fragment_length = bytes_of_datagram(&tunnel.carrier);
+        }
     } else if decoded.may_be_carrier_fragment() {
         mark_carrier(&mut row, network);
         row.marks |= marks::OUTER_FRAGMENT;
@@ -179,13 +183,25 @@ fn network_marks(network: &Network) -> u8 {
 
 #[inline]
 fn mark_carrier(row: &mut Observation, carrier: &Network) {
-    // Labels straight on a link have no carrier and leave its addresses unspecified.
-    if let IpAddr::V4(source) = carrier.source
-        && !source.is_unspecified()
-    {
-        row.outer_ip_id = carrier.identification as u16;
-        row.marks |= marks::OUTER_IPV4;
+    match carrier.source {
+        IpAddr::V4(source) if !source.is_unspecified() => {
+            row.outer_ip_id = carrier.identification as u16;
+            row.marks |= marks::OUTER_IPV4;
+        }
+        // Labels straight on a link have no carrier and leave its addresses unspecified.
+        IpAddr::V4(_) => {}
+        IpAddr::V6(_) => {
+            row.outer_ip_id = carrier.identification as u16;
+            row.outer_ip_id_high = (carrier.identification >> 16) as u16;
+        }
     }
+}
+
+/// Bytes of its datagram that a fragment carries.
+#[cold]
+fn bytes_of_datagram(fragment: &Network) -> u16 {
+    let length = fragment.total_length.saturating_sub(u32::from(fragment.header_length));
+    u16::try_from(length).unwrap_or(u16::MAX)
 }
 
 #[inline]

@@ -16,4 +16,4 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 
 /// Version of the protocol, major * 1000 + minor. Agents and coordinators with the same major work together; a new format
 /// of batches needs a new major, because each end reads only its own.
-pub const PROTOCOL_VERSION: u32 = 2000;
+pub const PROTOCOL_VERSION: u32 = 3000;

@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use lastseen_packet::observation::{FlowKey, OverlayKind, marks};
+use lastseen_packet::observation::{FlowKey, Observation, OverlayKind, marks};
 use lastseen_packet::{Gso, datagram_key, k0, segments};
 
 use crate::frames::{self, Bytes, KEY, MORE, NODE_A, POD_A, Row, TCP, TcpFields, V4, row_of, rows_of};
 
 const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
 
 fn pod_frame(packet: &[u8]) -> Bytes {
     frames::ethernet(IPV4, packet)
@@ -218,9 +219,38 @@ fn outer_fragmentation_leaves_the_inner_identity_alone() {
     let rest = V4 { fragment: 600 / 8, ..NODE_A };
     let (_, whole) = row_of(&pod_frame(&NODE_A.packet(17, &datagram)));
     let (_, head) = row_of(&pod_frame(&first.packet(17, &datagram[..600])));
-    assert_eq!(head, whole);
+    assert_eq!(head, Observation { outer_fragment_length: 600, ..whole });
     let (flow, tail) = row_of(&pod_frame(&rest.packet(17, &datagram[600..])));
     assert_eq!((flow.overlay, flow.source), (None, IpAddr::from(NODE_A.source)));
     assert_ne!(tail.marks & marks::OUTER_FRAGMENT, 0);
     assert_eq!(tail.outer_ip_id, whole.outer_ip_id);
+    assert_eq!((tail.fragment_offset, tail.payload_length as usize), (600, datagram.len() - 600));
+}
+
+#[test]
+fn outer_fragments_over_ipv6_join_by_the_whole_identification() {
+    let inner = pod_frame(&POD_A.packet(6, &TCP.segment(&[7; 1400])));
+    let datagram = frames::udp(40000, 8472, &frames::vxlan(1, &inner));
+    let fragment = |offset: u16, more: u16, part: &[u8]| {
+        row_of(&frames::ethernet(IPV6, &frames::v6(44, &frames::v6_fragment(17, offset | more, 0xdead_beef, part))))
+    };
+    let (flow, head) = fragment(0, 1, &datagram[..1_000]);
+    assert_eq!((head.outer_id(), head.outer_fragment_length), (0xdead_beef, 1_000));
+    assert_eq!((head.marks & (marks::OUTER_IPV4 | marks::MORE_FRAGMENTS), head.ip_length), (0, 1_452));
+    let (tail_flow, tail) = fragment(1_000, 0, &datagram[1_000..]);
+    assert_eq!((tail.outer_id(), tail.outer_fragment_length), (0xdead_beef, 0));
+    assert_ne!(tail.marks & marks::OUTER_FRAGMENT, 0);
+    let carrier = flow.overlay.expect("a tunnel");
+    assert_eq!((tail_flow.source, tail_flow.destination), (carrier.source, carrier.destination));
+    assert_eq!((tail.fragment_offset, tail.payload_length as usize), (1_000, datagram.len() - 1_000));
+}
+
+#[test]
+fn a_fragment_of_an_outer_tunnel_around_another_says_nothing_of_the_inner_carrier() {
+    let inner = pod_frame(&POD_A.packet(6, &TCP.segment(&[7; 100])));
+    let middle = pod_frame(&POD_A.packet(17, &frames::udp(1, 4789, &frames::vxlan(2, &inner))));
+    let datagram = frames::udp(40000, 8472, &frames::vxlan(1, &middle));
+    let first = V4 { fragment: MORE, ..NODE_A };
+    let (_, head) = row_of(&pod_frame(&first.packet(17, &datagram)));
+    assert_eq!(head.outer_fragment_length, 0);
 }

@@ -14,6 +14,8 @@ macro_rules! per_flow_columns {
     ($each:ident) => {
         $each!(fragment_offset, "fragment_offset");
         $each!(ip_id, "ip_id");
+        $each!(outer_ip_id_high, "outer_ip_id_high");
+        $each!(outer_fragment_length, "outer_fragment_length");
         $each!(gso_size, "gso_size");
         $each!(gso_type, "gso_type");
         $each!(ttl, "ttl");

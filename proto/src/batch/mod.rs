@@ -1,7 +1,7 @@
 //! The `columns` field of an observation batch.
 //!
 //! ```text
-//! version u8 = 2 │ rows u32 │ flows u32 │ raw length u32 │ CRC-32 u32 │ zstd( dictionary, column, column, … )
+//! version u8 = 3 │ rows u32 │ flows u32 │ raw length u32 │ CRC-32 u32 │ zstd( dictionary, column, column, … )
 //! ```
 //! Integers are little-endian. The checksum covers everything but itself. A column is its rows' differences from what
 //! was to be expected, in byte planes. Encoded once, in the agent; stored and forwarded as it is.
@@ -20,7 +20,7 @@ use planes::{Columnar, Planes};
 use wire::Reader;
 
 /// The format this module writes and the only one it reads.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 17;
 const CHECKSUM_AT: usize = 13;
 

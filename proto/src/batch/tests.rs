@@ -27,13 +27,13 @@ fn flow_keys() -> impl Strategy<Value = FlowKey> {
 
 prop_compose! {
     fn observations()(
-        time_nanos: i64, flow: u32, lengths: [u32; 2], wide: [u32; 6], narrow: [u16; 5],
+        time_nanos: i64, flow: u32, lengths: [u32; 2], wide: [u32; 6], narrow: [u16; 7],
         bytes: [u8; 5], transport_hash in prop_oneof![Just(0), any::<u64>()], plain: bool,
     ) -> Observation {
         let all = Observation {
             time_nanos, flow, ip_length: lengths[0], payload_length: lengths[1], fragment_offset: narrow[0], ip_id: narrow[1],
             outer_ip_id: narrow[2], gso_size: narrow[3], gso_type: bytes[0], ttl: bytes[1],
-            traffic_class: bytes[2], marks: bytes[3], tcp_flags: bytes[4], tcp_window: narrow[4],
+            outer_ip_id_high: narrow[5], outer_fragment_length: narrow[6], traffic_class: bytes[2], marks: bytes[3], tcp_flags: bytes[4], tcp_window: narrow[4],
             tcp_seq: wide[0], tcp_ack: wide[1], ts_value: wide[2], ts_echo: wide[3], sack_left: wide[4],
             sack_right: wide[5], transport_hash,
         };
@@ -135,12 +135,12 @@ fn limits_and_versions_are_named() {
     let mut bytes = encode(&columns);
     let error = decode(&bytes, &Limits { rows: 2, ..Limits::default() }).unwrap_err();
     assert_eq!(error.to_string(), "3 rows, above the limit of 2");
-    bytes[0] = 1;
+    bytes[0] = 2;
     let error = decode(&bytes, &Limits::default()).unwrap_err();
-    assert_eq!(error, BatchError::Version(1));
+    assert_eq!(error, BatchError::Version(2));
     assert_eq!(
         error.to_string(),
-        "batch format 1, but this program reads format 2: use agents and a coordinator of one version"
+        "batch format 2, but this program reads format 3: use agents and a coordinator of one version"
     );
 }
 

@@ -1,0 +1,327 @@
+//! Datagrams of which a point saw only a part.
+//!
+//! A fragment that is not the first names no flow: it is joined to its first fragment by addresses, protocol and
+//! identification (RFC 791 §3.2, RFC 8200 §4.5), of the tunnel's carrier or of the packet itself. Whoever puts the
+//! datagram together again needs all of it, so a point saw it only if it saw every byte: a first fragment whose others
+//! did not come is no sighting, and what is missing of it was lost before the point.
+//!
+//! Identifications wrap and packets are doubled, so several datagrams of one name may be under way: each fragment goes
+//! to the nearest first fragment in time that lacks it.
+
+use std::collections::HashMap;
+
+use lastseen_packet::observation::{FlowKey, Observation, Overlay, OverlayKind, SipKey, marks};
+
+use crate::flows::Flows;
+use crate::input::Job;
+use crate::sighting::Sighting;
+
+/// IP headers of fixed length, in bytes: IPv4, and IPv6 with its fragment header. Options only make a first fragment
+/// seem longer than it is.
+const HEADERS: (u32, u32) = (20, 48);
+/// Fragments of one datagram are no further apart than this, nanoseconds, where a job does not wait longer.
+const LEAST_BOUND_NANOS: i64 = 1_000_000_000;
+
+/// A row that is a fragment, or whose carrier is.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    time: i64,
+    /// Index of its flow, which names the point.
+    flow: u32,
+    outer_id: u32,
+    ip_length: u32,
+    payload_length: u32,
+    /// Its sightings among those of its point.
+    sightings: (u32, u32),
+    ip_id: u16,
+    fragment_offset: u16,
+    outer_fragment_length: u16,
+    marks: u8,
+}
+
+/// The fragments of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces(Vec<Piece>);
+
+/// A fragment as part of one of the datagrams it may belong to.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Point, addresses and protocol.
+    name: u32,
+    id: u32,
+    time: i64,
+    start: u32,
+    end: u32,
+    is_last: bool,
+    piece: u32,
+}
+
+impl Pieces {
+    /// Takes in a row that is a fragment or whose carrier is one, with the range of sightings that were made of it.
+    #[cold]
+    pub(crate) fn note(&mut self, flow: u32, row: &Observation, shift_nanos: i64, sightings: (usize, usize)) {
+        self.0.push(Piece {
+            time: row.time_nanos.saturating_add(shift_nanos),
+            flow,
+            outer_id: row.outer_id(),
+            ip_length: row.ip_length,
+            payload_length: row.payload_length,
+            sightings: (sightings.0 as u32, sightings.1 as u32),
+            ip_id: row.ip_id,
+            fragment_offset: row.fragment_offset,
+            outer_fragment_length: row.outer_fragment_length,
+            marks: row.marks,
+        });
+    }
+
+    /// Takes away the sightings of datagrams that are not whole, and has the others happen when the last of their
+    /// fragments came. Returns how many were taken away, by point.
+    pub(crate) fn settle(mut self, job: &Job, flows: &Flows, sightings: &mut [Vec<Sighting>]) -> Vec<u64> {
+        let mut incomplete = vec![0; sightings.len()];
+        if self.0.is_empty() {
+            return incomplete;
+        }
+        let bound = job.guard_nanos.max(LEAST_BOUND_NANOS);
+        let mut removed = vec![false; self.0.len()];
+        for level in [Piece::outer, Piece::inner] {
+            let parts = self.parts(flows, job.key.0, &removed, level);
+            Joiner { job, flows, bound, pieces: &mut self.0, removed: &mut removed }.join(parts);
+        }
+        for (piece, is_removed) in self.0.iter().zip(removed) {
+            let point = usize::from(flows.all[piece.flow as usize].point);
+            let (from, to) = piece.sightings;
+            for sighting in &mut sightings[point][from as usize..to as usize] {
+                sighting.time = if is_removed { GONE } else { piece.time };
+                incomplete[point] += u64::from(is_removed);
+            }
+        }
+        for (of_point, _) in sightings.iter_mut().zip(&incomplete).filter(|(_, count)| **count > 0) {
+            of_point.retain(|sighting| sighting.time != GONE);
+        }
+        incomplete
+    }
+
+    /// The parts of one level, by datagram name and identification: first fragments in order of time, then the others
+    /// by their bytes and then time.
+    fn parts(
+        &self,
+        flows: &Flows,
+        key: [u8; 16],
+        removed: &[bool],
+        level: impl Fn(&Piece, &FlowKey) -> Option<(FlowKey, Part)>,
+    ) -> Vec<Part> {
+        let mut names: HashMap<(u16, FlowKey), u32, SipKey> = HashMap::with_hasher(SipKey(key));
+        let mut parts = Vec::new();
+        for (index, piece) in self.0.iter().enumerate().filter(|(index, _)| !removed[*index]) {
+            let flow = &flows.all[piece.flow as usize];
+            let Some((name, part)) = level(piece, &flow.key) else { continue };
+            let next = names.len() as u32;
+            let name = *names.entry((flow.point, name)).or_insert(next);
+            parts.push(Part { name, piece: index as u32, ..part });
+        }
+        parts.sort_unstable_by_key(|part| {
+            let bytes = if part.start == 0 { (0, 0) } else { (part.start, part.end) };
+            (part.name, part.id, bytes, part.time, part.piece)
+        });
+        parts
+    }
+}
+
+/// The time of a sighting that is about to be taken away.
+const GONE: i64 = i64::MIN;
+
+impl Piece {
+    /// As part of a tunnel's carrier.
+    fn outer(&self, flow: &FlowKey) -> Option<(FlowKey, Part)> {
+        let is_later = self.marks & marks::OUTER_FRAGMENT != 0;
+        if self.outer_fragment_length == 0 && !is_later {
+            return None;
+        }
+        let name = match flow.overlay {
+            Some(overlay) => carrier(&overlay, flow),
+            None => without_ports(flow),
+        };
+        let (start, length) = match is_later {
+            true => (u32::from(self.fragment_offset), self.payload_length),
+            false => (0, u32::from(self.outer_fragment_length)),
+        };
+        let is_last = is_later && self.marks & marks::MORE_FRAGMENTS == 0;
+        Some((name, self.part(self.outer_id, start, length, is_last)))
+    }
+
+    /// As part of the packet itself.
+    fn inner(&self, flow: &FlowKey) -> Option<(FlowKey, Part)> {
+        let has_more = self.marks & marks::MORE_FRAGMENTS != 0;
+        let start = u32::from(self.fragment_offset);
+        if start == 0 && !has_more {
+            return None;
+        }
+        let headers = if self.marks & marks::IPV4 != 0 { HEADERS.0 } else { HEADERS.1 };
+        let length = if start == 0 { self.ip_length.saturating_sub(headers) } else { self.payload_length };
+        Some((without_ports(flow), self.part(self.ip_id.into(), start, length, !has_more)))
+    }
+
+    fn part(&self, id: u32, start: u32, length: u32, is_last: bool) -> Part {
+        let end = start.saturating_add(length);
+        Part { name: 0, id, time: self.time, start, end, is_last, piece: 0 }
+    }
+}
+
+/// What the fragments of a flow's packets have in common. The later ones do not show a tunnel that has no addresses of
+/// its own.
+fn without_ports(flow: &FlowKey) -> FlowKey {
+    let is_own =
+        |overlay: &Overlay| (overlay.source, overlay.destination) == (flow.source, flow.destination);
+    let overlay = flow.overlay.filter(|overlay| !is_own(overlay));
+    FlowKey { overlay, source_port: 0, destination_port: 0, ..*flow }
+}
+
+/// The flow of a tunnel's carrier, as its later fragments show it.
+fn carrier(overlay: &Overlay, flow: &FlowKey) -> FlowKey {
+    let protocol = match overlay.kind {
+        _ if overlay.port != 0 => 17,
+        OverlayKind::Gre => 47,
+        OverlayKind::IpInIp if flow.source.is_ipv4() => 4,
+        OverlayKind::IpInIp => 41,
+        OverlayKind::Mpls => 137,
+        OverlayKind::Esp => 50,
+        OverlayKind::Ah => 51,
+        _ => 17,
+    };
+    let Overlay { source, destination, .. } = *overlay;
+    FlowKey { overlay: None, source, destination, protocol, source_port: 0, destination_port: 0 }
+}
+
+struct Joiner<'a> {
+    job: &'a Job,
+    flows: &'a Flows,
+    bound: i64,
+    pieces: &'a mut [Piece],
+    removed: &'a mut [bool],
+}
+
+impl Joiner<'_> {
+    /// Puts the datagrams together that one point may have seen under each name.
+    fn join(&mut self, parts: Vec<Part>) {
+        let mut given = Vec::new();
+        for named in parts.chunk_by(|a, b| a.name == b.name) {
+            if !self.tells(named) {
+                continue;
+            }
+            for of_id in named.chunk_by(|a, b| a.id == b.id) {
+                let (firsts, others) = of_id.split_at(of_id.partition_point(|part| part.start == 0));
+                given.clear();
+                for alike in others.chunk_by(|a, b| (a.start, a.end) == (b.start, b.end)) {
+                    give(firsts, alike, self.bound, &mut given);
+                }
+                given.sort_unstable_by_key(|(first, part)| (*first, part.start, part.end));
+                self.judge(firsts, &given);
+            }
+        }
+    }
+
+    /// A file may have been captured with a filter on ports, which leaves every fragment out but the first: where it
+    /// shows no other, it says nothing about them.
+    fn tells(&self, named: &[Part]) -> bool {
+        let flow = self.pieces[named[0].piece as usize].flow;
+        let point = usize::from(self.flows.all[flow as usize].point);
+        self.job.points[point].gso_known || named.iter().any(|part| part.start != 0)
+    }
+
+    fn judge(&mut self, firsts: &[Part], given: &[(usize, Part)]) {
+        let mut given = given;
+        for (index, first) in firsts.iter().enumerate() {
+            let (own, rest) = given.split_at(given.partition_point(|(of, _)| *of <= index));
+            given = rest;
+            let piece = first.piece as usize;
+            match completed(first, own) {
+                Some(time) => self.pieces[piece].time = time,
+                None => self.removed[piece] = true,
+            }
+        }
+    }
+}
+
+/// Gives each of some fragments with the same bytes to the nearest first fragment that has none of them yet. Both are
+/// in order of time.
+fn give(firsts: &[Part], alike: &[Part], bound: i64, given: &mut Vec<(usize, Part)>) {
+    let mut before: Vec<usize> = Vec::new();
+    let mut next = 0;
+    for part in alike {
+        while next < firsts.len() && firsts[next].time <= part.time {
+            before.push(next);
+            next += 1;
+        }
+        let apart = |first: usize| firsts[first].time.saturating_sub(part.time).saturating_abs();
+        let last = before.last().copied().filter(|first| apart(*first) <= bound);
+        let coming = (next < firsts.len() && apart(next) <= bound).then_some(next);
+        match (last, coming) {
+            (Some(last), coming) if coming.is_none_or(|coming| apart(last) <= apart(coming)) => {
+                before.pop();
+                given.push((last, *part));
+            }
+            (_, Some(coming)) => {
+                next += 1;
+                given.push((coming, *part));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// When the last fragment came, if `others`, by their first byte, follow `first` without a gap to the last of them.
+fn completed(first: &Part, others: &[(usize, Part)]) -> Option<i64> {
+    let (mut covered, mut last) = (first.end, first.time);
+    for (_, part) in others {
+        if part.start > covered {
+            return None;
+        }
+        covered = covered.max(part.end);
+        last = last.max(part.time);
+    }
+    others.iter().any(|(_, part)| part.is_last && part.end == covered).then_some(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(time: i64, start: u32, end: u32, is_last: bool) -> Part {
+        Part { name: 0, id: 7, time, start, end, is_last, piece: 0 }
+    }
+
+    /// For each first fragment when its datagram was whole.
+    fn whole(firsts: &[i64], others: &[Part]) -> Vec<Option<i64>> {
+        let firsts: Vec<_> = firsts.iter().map(|time| part(*time, 0, 1000, false)).collect();
+        let mut others = others.to_vec();
+        others.sort_by_key(|other| (other.start, other.end, other.time));
+        let mut given = Vec::new();
+        for alike in others.chunk_by(|a, b| (a.start, a.end) == (b.start, b.end)) {
+            give(&firsts, alike, 100, &mut given);
+        }
+        given.sort_by_key(|(first, part)| (*first, part.start, part.end));
+        let own = |index| given.iter().filter(move |(of, _)| *of == index).copied().collect::<Vec<_>>();
+        firsts.iter().enumerate().map(|(index, first)| completed(first, &own(index))).collect()
+    }
+
+    #[test]
+    fn every_byte_must_have_come() {
+        let (middle, end) = (part(3, 1000, 2000, false), part(2, 2000, 2100, true));
+        assert_eq!(whole(&[0], &[middle, end]), [Some(3)]);
+        assert_eq!(whole(&[0], &[middle]), [None], "the last is missing");
+        assert_eq!(whole(&[0], &[end]), [None], "one in the middle is missing");
+        assert_eq!(whole(&[0], &[]), [None]);
+        assert_eq!(whole(&[0], &[part(1, 992, 2100, true)]), [Some(1)], "they may overlap");
+    }
+
+    #[test]
+    fn a_fragment_goes_to_the_nearest_first_one_that_lacks_it() {
+        let end = |time| part(time, 1000, 1100, true);
+        assert_eq!(whole(&[0, 50], &[end(51)]), [None, Some(51)], "identifications wrap");
+        assert_eq!(whole(&[0, 50], &[end(1)]), [Some(1), None]);
+        assert_eq!(whole(&[0, 1], &[end(2), end(3)]), [Some(3), Some(2)], "the network doubled both");
+        assert_eq!(whole(&[0, 50], &[end(51), end(90)]), [Some(90), Some(51)], "one was delayed");
+        assert_eq!(whole(&[5, 50], &[end(4), end(49)]), [Some(5), Some(50)], "the last may come first");
+        assert_eq!(whole(&[0, 500], &[end(200)]), [None, None], "too far from either");
+    }
+}
