@@ -118,7 +118,10 @@ fn incomplete(found: &Assembler<'_, '_>) -> Vec<String> {
     let counts = found.incomplete.iter().enumerate().filter(|(_, count)| **count > 0);
     let note = |(point, count): (usize, &u64)| {
         let name = point_name(found, point);
-        format!("{name}: {} packets did not come with all of their fragments and count as not seen", grouped(*count))
+        format!(
+            "{name}: {} packets did not come with all of their fragments and count as not seen",
+            grouped(*count)
+        )
     };
     let mut notes: Vec<_> = counts.map(note).collect();
     notes.sort();

@@ -170,8 +170,7 @@ impl Piece {
 /// What the fragments of a flow's packets have in common. The later ones do not show a tunnel that has no addresses of
 /// its own.
 fn without_ports(flow: &FlowKey) -> FlowKey {
-    let is_own =
-        |overlay: &Overlay| (overlay.source, overlay.destination) == (flow.source, flow.destination);
+    let is_own = |overlay: &Overlay| (overlay.source, overlay.destination) == (flow.source, flow.destination);
     let overlay = flow.overlay.filter(|overlay| !is_own(overlay));
     FlowKey { overlay, source_port: 0, destination_port: 0, ..*flow }
 }

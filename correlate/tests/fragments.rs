@@ -174,7 +174,8 @@ fn a_late_fragment_delays_its_packet_and_loses_nothing() {
     }
     let outcome = lab.run();
     assert_eq!((outcome.report.totals.delivered, outcome.report.verdict), (50, Verdict::Delivered));
-    let delays: Vec<_> = outcome.report.paths[0].hops.iter().map(|hop| hop.delay_p50_nanos.unwrap_or(0)).collect();
+    let delays: Vec<_> =
+        outcome.report.paths[0].hops.iter().map(|hop| hop.delay_p50_nanos.unwrap_or(0)).collect();
     assert!(delays[RECEIVER] > 700 * MILLI && delays[RECEIVER + 1] < MILLI, "{delays:?}");
 }
 
@@ -206,7 +207,8 @@ fn over_ipv6_the_whole_identification_counts() {
     let cut = Cut { is_v6: true, ..CUT };
     for index in 0..40 {
         // The low halves are all alike, and packets overlap in time.
-        let (packet, id, time) = (Packet::udp(index, 1372), index << 16 | 9, T0 + i64::from(index) * 10 * MICRO);
+        let (packet, id, time) =
+            (Packet::udp(index, 1372), index << 16 | 9, T0 + i64::from(index) * 10 * MICRO);
         let arrives = index % 4 != 0;
         bare(&mut lab, &packet, time, arrives);
         for at in [SENDER, RECEIVER] {

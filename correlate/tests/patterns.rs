@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use lab::*;
 use lastseen_correlate::report::{Outcome, Pattern};
-use lastseen_packet::observation::marks;
+use lastseen_packet::observation::{FlowKey, Observation, marks};
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
@@ -46,7 +46,13 @@ fn send(lab: &mut Lab, one: &Sent) {
         let mut flow = one.packet.flow((from, to), hop == 3 || hop == 4);
         flow.source = Ipv4Addr::new(10, 244, from as u8, one.ends.0).into();
         flow.destination = Ipv4Addr::new(10, 244, to as u8, one.ends.1).into();
-        lab.see(point, flow, one.packet.row, T0 + one.millis * MILLI + hop as i64 * 20 * MICRO);
+        let time = T0 + one.millis * MILLI + hop as i64 * 20 * MICRO;
+        lab.see(point, flow, one.packet.row, time);
+        if one.packet.row.marks & marks::MORE_FRAGMENTS != 0 {
+            let offset = one.packet.row.payload_length as u16 + 8;
+            let rest = Observation { fragment_offset: offset, marks: marks::IPV4, ..one.packet.row };
+            lab.see(point, FlowKey { source_port: 0, destination_port: 0, ..flow }, rest, time + MICRO);
+        }
     }
 }
 

@@ -232,7 +232,10 @@ fn outer_fragments_over_ipv6_join_by_the_whole_identification() {
     let inner = pod_frame(&POD_A.packet(6, &TCP.segment(&[7; 1400])));
     let datagram = frames::udp(40000, 8472, &frames::vxlan(1, &inner));
     let fragment = |offset: u16, more: u16, part: &[u8]| {
-        row_of(&frames::ethernet(IPV6, &frames::v6(44, &frames::v6_fragment(17, offset | more, 0xdead_beef, part))))
+        row_of(&frames::ethernet(
+            IPV6,
+            &frames::v6(44, &frames::v6_fragment(17, offset | more, 0xdead_beef, part)),
+        ))
     };
     let (flow, head) = fragment(0, 1, &datagram[..1_000]);
     assert_eq!((head.outer_id(), head.outer_fragment_length), (0xdead_beef, 1_000));

@@ -62,6 +62,16 @@ pub enum Side {
     Receiver,
 }
 
+/// Which of two IP headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// That of the overlay's carrier.
+    Outer,
+    /// That of the pods.
+    Inner,
+}
+
 /// A kind of fault, as a scenario file names it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -134,6 +144,13 @@ pub enum Fault {
     Duplication,
     /// The underlay carries less than an overlay packet of full size, so that these are fragmented.
     OuterFragmentation,
+    /// The underlay switch drops a share of the fragments from sender to receiver that are not the first.
+    LaterFragmentLoss {
+        /// Whose fragments.
+        layer: Layer,
+        /// Share to drop, 1 to 100.
+        percent: u8,
+    },
     /// Every node tracks connections, so fragments are put together and cut again on the way.
     Conntrack,
     /// The underlay carries less than both nodes believe: large frames vanish in silence.
@@ -279,6 +296,7 @@ impl Fault {
             Self::QueueOverflow => queue_overflow::inject(cast),
             Self::Duplication => duplication::inject(cast),
             Self::OuterFragmentation => fragmentation::outer(cast),
+            Self::LaterFragmentLoss { layer, percent } => fragmentation::loss(cast, *layer, *percent),
             Self::Conntrack => fragmentation::conntrack(cast),
             Self::MtuBlackHole => mtu_black_hole::inject(cast),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
