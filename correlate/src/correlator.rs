@@ -1,7 +1,7 @@
 //! Takes batches, then runs the whole analysis.
 
 use lastseen_packet::observation::{Columns, Observation, gso, marks, protocol};
-use lastseen_packet::segments;
+use lastseen_packet::{Segment, segments};
 
 use crate::acks::{AckLogs, Acks};
 use crate::assemble::Assembler;
@@ -20,13 +20,13 @@ use crate::pieces::Pieces;
 use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
-use crate::sighting::Sighting;
+use crate::sighting::{LONGEST_PAYLOAD, Sighting};
 use crate::{hidden, translation};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
 /// Most segments of a run. At 32 bytes each, and as much again while they are grouped, 2 GiB.
-const SEGMENT_LIMIT: usize = 1 << 25;
+pub(crate) const SEGMENT_LIMIT: usize = 1 << 25;
 
 /// A correlation run: batches in, an outcome out.
 #[derive(Debug)]
@@ -116,6 +116,14 @@ impl Correlator {
             if !is_matched(&segment) {
                 continue;
             }
+            if is_long(&segment, row.gso_type) && key.protocol == protocol::TCP {
+                let of_point = &mut self.sightings[point];
+                let known = of_point.len();
+                of_point.extend(Sighting::parts(segment, shift, flow, point as u16));
+                self.count += of_point.len() - known;
+                self.flows.all[flow as usize].segments += (of_point.len() - known) as u64;
+                continue;
+            }
             self.flows.all[flow as usize].segments += 1;
             if segment.is_fragment() {
                 self.fragments.push((flow, segment.ip_id));
@@ -185,6 +193,8 @@ impl Correlator {
             }
         }
         plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
+        let by_bytes = partitions.match_bytes(&job, &plans);
+        plans.are_told_apart(&by_bytes);
         let acks = Acks::new(&job, &clocks, &flows, &plans, &acks, repeats);
         let drops = Drops::new(&job, &clocks, &drops);
         let proofs = Proofs { acks: &acks, drops: &drops };
@@ -200,6 +210,7 @@ impl Correlator {
                 coverage[burst.point].blind(burst.start, burst.end, burst.rate);
             }
             plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
+            plans.are_told_apart(&by_bytes);
             findings = judged(&plans, &coverage);
         }
         drop(partitions);
@@ -241,6 +252,11 @@ fn is_cut(row_marks: u8) -> bool {
     row_marks & marks::HASH_TRUNCATED != 0
 }
 
+/// A TCP super-packet of unknown segment size that one sighting cannot hold.
+fn is_long(segment: &Segment, gso_type: u8) -> bool {
+    gso_type == gso::UNKNOWN && segment.payload_length > LONGEST_PAYLOAD && !segment.is_fragment()
+}
+
 /// A row of a few bytes can claim thousands of segments: what a batch comes to must be known before it is expanded.
 fn segments_at_most(columns: &Columns) -> usize {
     let rows = columns.gso_type.iter().zip(&columns.gso_size).zip(&columns.payload_length);
@@ -248,6 +264,7 @@ fn segments_at_most(columns: &Columns) -> usize {
         (gso::TCPV4 | gso::TCPV6, 1..) => {
             payload.div_ceil(u32::from(size)).clamp(1, lastseen_packet::MAX_SEGMENTS)
         }
+        (gso::UNKNOWN, _) => payload.div_ceil(LONGEST_PAYLOAD).max(1),
         _ => 1,
     });
     // Besides, a fragment is kept to be put together with its others.

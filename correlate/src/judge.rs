@@ -26,7 +26,7 @@ use crate::trajectory::{Assigner, Trajectory};
 /// How long a segment may take to the points after it and still be asked for there, nanoseconds.
 const PASSING_NANOS: i64 = 100_000_000;
 /// A segment last seen this close to the end of recording may still be on its way, nanoseconds.
-const SETTLE_NANOS: i64 = 1_000_000_000;
+pub(crate) const SETTLE_NANOS: i64 = 1_000_000_000;
 /// Copies that arrived within this time of each other cannot be told apart by delay, nanoseconds.
 const AMBIGUITY_NANOS: i64 = 50_000_000;
 

@@ -27,6 +27,7 @@ mod fragments;
 mod hidden;
 mod infer;
 pub mod input;
+mod intervals;
 mod judge;
 mod locate;
 mod losses;

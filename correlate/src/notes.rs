@@ -266,7 +266,7 @@ fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
         notes.push("some packets belong to addresses no node knows and were seen at several points: their order is not known, only one point is shown".to_owned());
     }
     if found.plans.courses.iter().any(|course| course.is_coarse) && report.totals.segments > 0 {
-        notes.push("some points cannot tell the segments of TCP super-packets apart: what they may hide is not called lost".to_owned());
+        notes.push("some TCP was captured without segment sizes and cut in too many places to be compared by its bytes: what super-packets may hide of it is not called lost".to_owned());
     }
     notes
 }

@@ -85,7 +85,7 @@ impl Pieces {
         let mut removed = vec![false; self.0.len()];
         for level in [Piece::outer, Piece::inner] {
             let parts = self.parts(flows, job.key.0, &removed, level);
-            Joiner { job, flows, bound, pieces: &mut self.0, removed: &mut removed }.join(parts);
+            Joiner { job, flows, bound, pieces: &mut self.0, removed: &mut removed }.join(&parts);
         }
         for (piece, is_removed) in self.0.iter().zip(removed) {
             let point = usize::from(flows.all[piece.flow as usize].point);
@@ -141,9 +141,10 @@ impl Piece {
             Some(overlay) => carrier(&overlay, flow),
             None => without_ports(flow),
         };
-        let (start, length) = match is_later {
-            true => (u32::from(self.fragment_offset), self.payload_length),
-            false => (0, u32::from(self.outer_fragment_length)),
+        let (start, length) = if is_later {
+            (u32::from(self.fragment_offset), self.payload_length)
+        } else {
+            (0, u32::from(self.outer_fragment_length))
         };
         let is_last = is_later && self.marks & marks::MORE_FRAGMENTS == 0;
         Some((name, self.part(self.outer_id, start, length, is_last)))
@@ -201,7 +202,7 @@ struct Joiner<'a> {
 
 impl Joiner<'_> {
     /// Puts the datagrams together that one point may have seen under each name.
-    fn join(&mut self, parts: Vec<Part>) {
+    fn join(&mut self, parts: &[Part]) {
         let mut given = Vec::new();
         for named in parts.chunk_by(|a, b| a.name == b.name) {
             if !self.tells(named) {

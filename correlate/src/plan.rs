@@ -1,7 +1,7 @@
 //! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
 //! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lastseen_packet::observation::protocol;
 
@@ -159,6 +159,15 @@ impl Plans {
             plans.courses.push(if is_doubtful { course.up_to_last_seen() } else { course });
         }
         plans
+    }
+}
+
+impl Plans {
+    /// What super-packets may hide of these conversations is known by its bytes.
+    pub(crate) fn are_told_apart(&mut self, conversations: &HashSet<u32>) {
+        for &conversation in conversations {
+            self.courses[conversation as usize].is_coarse = false;
+        }
     }
 }
 

@@ -3,14 +3,15 @@
 //! Sightings are spread over partitions by identity, which is a keyed hash: even one elephant flow spreads evenly.
 //! Each partition is sorted in place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::thread;
 
 use crate::LOST_LIMIT;
 use crate::clock::{Clocks, Crossings, Differences};
 use crate::input::Job;
-use crate::judge::{Court, Ledger};
+use crate::intervals;
+use crate::judge::{Court, Ledger, SETTLE_NANOS};
 use crate::plan::Plans;
 use crate::sandwich::Sandwich;
 use crate::sighting::Sighting;
@@ -77,6 +78,17 @@ impl Partitions {
             }
         });
     }
+
+    /// Has TCP whose segments some point cannot tell apart matched by its bytes. Returns the conversations that are.
+    pub(crate) fn match_bytes(&mut self, job: &Job, plans: &Plans) -> HashSet<u32> {
+        if !plans.courses.iter().any(|course| course.is_coarse) {
+            return HashSet::new();
+        }
+        let slack = plans.plans.iter().map(|plan| plan.slack).max().unwrap_or(0);
+        let bound = job.guard_nanos.max(SETTLE_NANOS).saturating_add(slack);
+        let count = self.0.len();
+        intervals::recut(&mut self.0, plans, job.key, bound, |sighting| slot(sighting, count))
+    }
 }
 
 fn order(s: &Sighting) -> impl Ord + use<> {
@@ -106,7 +118,7 @@ pub(crate) fn run(court: &Court<'_>, partitions: &Partitions) -> Findings {
 }
 
 /// Has every core take items until none is left.
-fn on_all_cores<T: Send, R: Send>(
+pub(crate) fn on_all_cores<T: Send, R: Send>(
     items: impl Iterator<Item = T> + Send,
     work: impl Fn(&mut dyn FnMut() -> Option<T>) -> R + Sync,
 ) -> Vec<R> {
@@ -124,10 +136,15 @@ fn on_all_cores<T: Send, R: Send>(
     })
 }
 
+/// The partition of an identity, of `count`.
+fn slot(sighting: &Sighting, count: usize) -> usize {
+    (sighting.k0 >> 32) as usize % count
+}
+
 fn partition(sightings: Vec<Vec<Sighting>>) -> Vec<Vec<Sighting>> {
     let total: usize = sightings.iter().map(Vec::len).sum();
     let count = if total < SMALL { 1 } else { PARTITIONS };
-    let slot = |sighting: &Sighting| (sighting.k0 >> 32) as usize % count;
+    let slot = |sighting: &Sighting| slot(sighting, count);
     let mut sizes = vec![0; count];
     sightings.iter().flatten().for_each(|sighting| sizes[slot(sighting)] += 1);
     let mut partitions: Vec<Vec<Sighting>> = sizes.into_iter().map(Vec::with_capacity).collect();

@@ -2,6 +2,9 @@
 
 use lastseen_packet::Segment;
 
+/// Most payload of one sighting: a packet that may be longer than an IP length can say is taken in as several.
+pub(crate) const LONGEST_PAYLOAD: u32 = 1 << 15;
+
 /// One segment as one point saw it. 32 bytes, because tens of millions are held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sighting {
@@ -40,9 +43,35 @@ impl Sighting {
         }
     }
 
+    /// A super-packet of unknown segment size in parts that a sighting can hold, each with an identity of its own.
+    pub(crate) fn parts(
+        segment: Segment,
+        shift_nanos: i64,
+        owner: u32,
+        point: u16,
+    ) -> impl Iterator<Item = Self> {
+        let headers = segment.ip_length.saturating_sub(segment.payload_length);
+        (0..segment.payload_length).step_by(LONGEST_PAYLOAD as usize).zip(0..).map(move |(start, index)| {
+            let payload_length = LONGEST_PAYLOAD.min(segment.payload_length - start);
+            let part = Segment {
+                k0: segment.k0.wrapping_add(2 * index),
+                tcp_seq: segment.tcp_seq.wrapping_add(start),
+                payload_length,
+                ip_length: headers.saturating_add(payload_length),
+                ..segment
+            };
+            Self::new(&part, shift_nanos, owner, point)
+        })
+    }
+
     /// Gives a whole packet the identity of its datagram, because some hop saw it in fragments.
     pub(crate) fn become_datagram(&mut self, datagram_key: u64) {
         self.k0 = datagram_key | DATAGRAM_BIT;
+    }
+
+    /// Gives a part of a packet the identity of its bytes.
+    pub(crate) fn become_interval(&mut self, interval_key: u64) {
+        self.k0 = interval_key & !DATAGRAM_BIT;
     }
 
     /// True for a datagram that some hop saw in fragments: several sightings at one point are one.

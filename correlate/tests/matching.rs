@@ -175,7 +175,7 @@ fn a_tunnel_over_ipv6_is_followed_like_one_over_ipv4() {
             let reach = if n % 10 == 0 { end } else { HOPS };
             for (hop, point) in Lab::path(0, 1).into_iter().enumerate().take(reach) {
                 let mut flow = packet.flow((0, 1), hop == 3 || hop == 4);
-                for overlay in &mut flow.overlay {
+                if let Some(overlay) = &mut flow.overlay {
                     (overlay.source, overlay.destination) = (underlay_v6(0), underlay_v6(1));
                 }
                 lab.see(point, flow, packet.row, T0 + i64::from(n) * MILLI + hop as i64 * 10 * MICRO);

@@ -444,34 +444,6 @@ fn super_packets_match_the_segments_they_become() {
 }
 
 #[test]
-fn super_packets_of_unknown_segment_size_are_never_loss() {
-    let mut lab = Lab::new(2);
-    for point in 0..8 {
-        lab.job.points[point].gso_known = false;
-    }
-    for burst in 0..10_u32 {
-        let base = burst * 14_000;
-        let mut big = Packet::tcp((burst * 20) as u16, base, 14_000);
-        big.row.gso_type = gso::UNKNOWN;
-        let time = T0 + i64::from(burst) * MILLI;
-        lab.send((0, 1), &big, time, up_to(3));
-        for at in 0..10 {
-            lab.send(
-                (0, 1),
-                &Packet::tcp((burst * 20 + at) as u16, base + at * 1400, 1400),
-                time,
-                ALL & !up_to(3),
-            );
-        }
-    }
-    let outcome = lab.run();
-    assert_sums(&outcome);
-    assert_eq!(outcome.report.totals.lost, 0);
-    assert_eq!(outcome.report.totals.not_observable, 10);
-    assert!(outcome.report.notes.iter().any(|note| note.contains("super-packets")));
-}
-
-#[test]
 fn fragments_on_some_hops_are_no_loss() {
     let mut lab = Lab::new(2);
     for id in 0..50_u32 {
