@@ -73,7 +73,9 @@ pub(crate) fn recut(
     let mut told: HashSet<u32> =
         (0..).zip(&plans.courses).filter(|(_, c)| c.is_coarse).map(|(at, _)| at).collect();
     for (cut, left) in found {
-        cut.iter().for_each(|sighting| partitions[slot(sighting)].push(*sighting));
+        for sighting in &cut {
+            partitions[slot(sighting)].push(*sighting);
+        }
         told.retain(|conversation| !left.contains(conversation));
     }
     on_all_cores(partitions.iter_mut(), |next| {
