@@ -24,7 +24,7 @@ struct Cut {
 const CUT: Cut = Cut { first: 1376, whole: 1450, is_v6: false };
 
 impl Cut {
-    fn carrier(self, flow: FlowKey) -> FlowKey {
+    fn carrier(flow: FlowKey) -> FlowKey {
         let overlay = flow.overlay.expect("a tunnel");
         let (source, destination) = (overlay.source, overlay.destination);
         FlowKey { overlay: None, source, destination, source_port: 0, destination_port: 0, protocol: 17 }
@@ -66,7 +66,7 @@ impl Cut {
             marks: marks::OUTER_FRAGMENT | more | version,
             ..Observation::default()
         };
-        lab.see(Lab::path(0, 1)[at], self.carrier(self.flow(packet)), row, time);
+        lab.see(Lab::path(0, 1)[at], Self::carrier(self.flow(packet)), row, time);
     }
 
     fn rest(self, lab: &mut Lab, packet: &Packet, id: u32, at: usize, time: i64) {

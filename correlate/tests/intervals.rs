@@ -251,7 +251,9 @@ proptest! {
     #[test]
     fn segments_are_the_unit_where_one_hop_shows_them(mut bursts in vec(burst(), 1..12), gap in 2..500_i64) {
         // What was lost before that hop was never seen by itself.
-        bursts.iter_mut().for_each(|burst| burst.reach.iter_mut().for_each(|reach| *reach = (*reach).max(CUT + 1)));
+        for reach in bursts.iter_mut().flat_map(|burst| &mut burst.reach) {
+            *reach = (*reach).max(CUT + 1);
+        }
         let outcome = seen_everywhere(lab_of(&bursts, gap, true)).run();
         let expected = truth(&bursts).into_iter().map(|(hop, (segments, _))| (hop, segments)).collect();
         prop_assert_eq!(lost_segments(&outcome), named(expected));

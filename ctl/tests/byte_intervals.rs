@@ -17,8 +17,11 @@ const CHUNKS: u32 = 300;
 const CHUNK: u32 = 6_000;
 const LOST: (u32, u32) = (1_000, 3_000);
 
-/// Points in the order packets meet them, how much later each stamps, and what it makes packets of.
-const HOPS: [(&str, &str, i64, &[(u32, u32)]); 6] = [
+/// Node, interface, how much later it stamps, and what it makes packets of.
+type Hop = (&'static str, &'static str, i64, &'static [(u32, u32)]);
+
+/// In the order packets meet them.
+const HOPS: [Hop; 6] = [
     ("a", "veth", 0, &[(0, 6_000)]),
     ("a", "flannel.1", 12_000, &[(0, 6_000)]),
     ("a", "eth0", 25_000, &[(0, 1_000), (1_000, 3_000), (3_000, 6_000)]),
