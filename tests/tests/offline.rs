@@ -22,12 +22,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const SEED: u64 = 73;
-/// A loss on a node, a total black hole, a loss between nodes behind segmentation, and segments merged on the way.
-const SCENARIOS: [&str; 4] = [
+/// A loss on a node, a total black hole, a loss between nodes behind segmentation, segments merged on the way, and lost
+/// fragments of carriers.
+const SCENARIOS: [&str; 5] = [
     "03-forward-drop-on-receiver.toml",
     "06-fdb-entry-missing.toml",
     "07-switch-loss.toml",
     "33-receiver-merges.toml",
+    "70-later-outer-fragments-lost.toml",
 ];
 
 /// `tcpdump` writing what passes one interface.
