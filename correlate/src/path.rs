@@ -84,6 +84,11 @@ pub(crate) fn find(
 ) -> Path {
     let Seen { points, carriers } = seen;
     let ends = (source, destination);
+    if source.is_unspecified() {
+        // Whoever has no address yet sends from this one, so that these are the packets of many.
+        let points = points.first().copied().into_iter().collect();
+        return Path { points, is_unordered: true, ..Path::default() };
+    }
     let mut builder = Builder { network, domain, ends, seen: points, carriers, path: Path::default() };
     let from = builder.end(source, Role::is_sending).or_else(|| builder.encapsulator());
     let to = builder.end(destination, |role| !role.is_sending());
@@ -301,8 +306,8 @@ impl<'a> Builder<'_, 'a> {
     }
 
     /// Where nobody owns either address, or none of the expected points saw a packet that others saw, the order is that
-    /// of the roles, if every role was seen once. What leaves a node and what enters it by its underlay are not one
-    /// packet: every node sends the same to a group.
+    /// of the roles, if every role was seen once. What leaves by an interface and what comes in by it are not one packet:
+    /// every node sends the same to a group.
     fn ensure_seen(&mut self) {
         if self.path.points.iter().any(|point| self.seen.contains(point)) {
             return;
@@ -312,7 +317,7 @@ impl<'a> Builder<'_, 'a> {
         points.sort_by_key(role);
         let is_return = |pair: &[usize]| {
             let [before, after] = [pair[0], pair[1]].map(|point| self.network.stations[point]);
-            before.node == after.node && before.role.is_underlay() && after.role.is_underlay()
+            (before.node, before.slot) == (after.node, after.slot)
         };
         self.path.is_unordered =
             points.windows(2).any(|pair| role(&pair[0]) == role(&pair[1]) || is_return(pair));

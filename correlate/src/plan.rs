@@ -66,6 +66,11 @@ impl Course {
         if self.seen == 0 { 0 } else { self.active & !((2_u32 << self.last()).wrapping_sub(1)) }
     }
 
+    /// True if one of `points` saw it.
+    pub(crate) fn saw(self, points: u32) -> bool {
+        self.seen & points != 0
+    }
+
     /// Takes points off its path.
     pub(crate) fn bypass(&mut self, points: u32) {
         self.active &= !points;

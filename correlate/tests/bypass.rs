@@ -49,11 +49,33 @@ fn acknowledged_segments_that_the_end_never_saw_show_that_packets_go_past_it() {
 }
 
 #[test]
+fn who_else_sends_to_the_pod_goes_past_the_same_points() {
+    let mut lab = Lab::new(3);
+    connect(&mut lab, 20, PAST);
+    for id in 0..100 {
+        lab.send((2, 1), &Packet::udp(id, 100), T0 + i64::from(id) * MILLI, PAST);
+        lab.send((2, 0), &Packet::udp(1000 + id, 100), T0 + i64::from(id) * MILLI, PAST);
+    }
+    let outcome = lab.run();
+    assert_eq!(states(&outcome), (20 + 20 + 100, 100, 0));
+    assert_eq!(leg(&outcome), ("a flannel.1 → a cni0".to_owned(), 100));
+}
+
+#[test]
 fn a_black_hole_is_no_bypass_whatever_takes_another_way() {
     let mut lab = Lab::new(2);
     connect(&mut lab, 20, ALL);
     datagrams(&mut lab, PAST);
     assert_eq!(states(&lab.run()), (20 + 20, 100, 0));
+    let mut further = Lab::new(2);
+    connect(&mut further, 20, PAST);
+    for id in 0..100 {
+        let hops = if id % 10 == 0 { up_to(7) } else { ALL };
+        further.send((0, 1), &Packet::udp(id, 100), T0 + i64::from(id) * MILLI, hops);
+    }
+    let outcome = further.run();
+    let path = outcome.report.paths.iter().find(|path| path.protocol == "udp").expect("a path");
+    assert_eq!((path.totals.delivered, path.hops[7].bypassed), (90, false));
     let mut alone = Lab::new(2);
     datagrams(&mut alone, PAST);
     let outcome = alone.run();

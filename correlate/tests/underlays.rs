@@ -107,20 +107,22 @@ fn flows_between_two_pods_may_take_different_underlays() {
 
 #[test]
 fn what_every_node_sends_to_a_group_does_not_come_back_to_it() {
-    let mut lab = Lab::new(2);
-    let report = Packet { protocol: 58, ..Packet::udp(0, 100) };
-    let flow = FlowKey {
-        source: "::".parse().expect("an address"),
-        destination: "ff02::16".parse().expect("an address"),
-        source_port: 0,
-        destination_port: 0,
-        ..report.flow((0, 1), false)
-    };
-    for time in [T0 + SECOND, T0 + 3 * SECOND] {
-        lab.see(7, flow, report.row, time);
+    for (source, [leaving, arriving]) in [("fe80::1", [7, 6]), ("fe80::1", [3, 2]), ("::", [2, 1])] {
+        let mut lab = Lab::new(2);
+        let report = Packet { protocol: 58, ..Packet::udp(0, 100) };
+        let flow = FlowKey {
+            source: source.parse().expect("an address"),
+            destination: "ff02::16".parse().expect("an address"),
+            source_port: 0,
+            destination_port: 0,
+            ..report.flow((0, 1), false)
+        };
+        for time in [T0 + SECOND, T0 + 3 * SECOND] {
+            lab.see(leaving, flow, report.row, time);
+        }
+        lab.see(arriving, flow, report.row, T0 + 2 * SECOND);
+        let outcome = lab.run();
+        assert_eq!(states(&outcome), (0, 0, 0), "{source} at {leaving} and {arriving}");
+        assert_ne!(outcome.report.verdict, Verdict::Lost);
     }
-    lab.see(6, flow, report.row, T0 + 2 * SECOND);
-    let outcome = lab.run();
-    assert_eq!(states(&outcome), (0, 0, 0));
-    assert_ne!(outcome.report.verdict, Verdict::Lost);
 }

@@ -7,8 +7,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lastseen_tests::fault::{Cast, Fault, Side};
+use lastseen_tests::fault::{Cast, Fault, Side, nat};
 use lastseen_tests::lab::node::NIC;
+use lastseen_tests::lab::plan::VXLAN_PORT;
 use lastseen_tests::lab::{Lab, counter};
 use lastseen_tests::scenario::casting::Staging;
 use lastseen_tests::scenario::file::{self, Leg, Place, Point, Scenario, Segmentation};
@@ -33,18 +34,10 @@ struct Tap {
 }
 
 impl Tap {
-    fn open(cast: Cast<'_>, fault: &Fault, point: Point) -> Self {
+    /// At the start or the end of a leg.
+    fn open(cast: Cast<'_>, fault: &Fault, point: Point, is_start: bool) -> Self {
         let node = if point.side == Side::Sender { cast.sender } else { cast.receiver };
-        let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
-        let (from, to) = if fault.strikes_answers() { (to, from) } else { (from, to) };
-        let filter = match point.place {
-            Place::Nic => format!("src {} and dst {} and udp", from.underlay, to.underlay),
-            Place::SecondNic => "udp port 8472".to_owned(),
-            _ if fault.strikes_answers() => {
-                format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family))
-            }
-            _ => format!("src {} and dst {}", fault.source_beyond(cast), fault.destination_beyond(cast)),
-        };
+        let filter = filter(cast, fault, point, is_start);
         let interface = point.place.interface(&node.plan);
         let mut command = Command::new("tcpdump");
         command.args(["-n", "-s", "96", "-B", "16384", "-w", "/dev/null", "-i", interface, &filter]);
@@ -73,6 +66,29 @@ impl Tap {
     }
 }
 
+/// What a tap at one end of a leg counts: the packets from sender to receiver, as they are there.
+fn filter(cast: Cast<'_>, fault: &Fault, point: Point, is_start: bool) -> String {
+    let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
+    let (from, to) = if fault.strikes_answers() { (to, from) } else { (from, to) };
+    match (point.place, fault) {
+        (_, Fault::Hairpin { .. }) if is_start => format!("src {} and dst {}", from.pod, nat::SERVICE),
+        (Place::Nic, fault) if !matches!(fault, Fault::HostEnds { .. }) => {
+            format!("src {} and dst {} and udp", from.underlay, to.underlay)
+        }
+        (Place::SecondNic, _) => format!(
+            "udp port {VXLAN_PORT} and (src {} or src {}) and (dst {} or dst {})",
+            from.underlay,
+            from.loopback(),
+            to.second_underlay,
+            to.loopback()
+        ),
+        _ if fault.strikes_answers() => {
+            format!("src {} and dst {}", from.pod_in(cast.family), to.pod_in(cast.family))
+        }
+        _ => format!("src {} and dst {}", fault.source_beyond(cast), fault.destination_beyond(cast)),
+    }
+}
+
 /// Packets that arrived at the receiver's `eth0`, before any are merged.
 fn arrived(cast: Cast<'_>) -> u64 {
     counter::interface(&cast.receiver.netns, NIC, "rx", "packets").expect("counter")
@@ -84,10 +100,13 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     let staging = Staging::new(lab, scenario, SEED, SECONDS);
     let injected = run::inject(scenario, staging.cast).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let fault = &scenario.fault;
-    let open = |leg: &Leg| [leg.from, leg.to].map(|point| Tap::open(staging.cast, fault, point));
+    let open = |leg: &Leg| {
+        [(leg.from, true), (leg.to, false)]
+            .map(|(point, is_start)| Tap::open(staging.cast, fault, point, is_start))
+    };
     let taps: Vec<_> = scenario.legs().map(|leg| leg.map(open)).collect();
     let merging = (scenario.segmentation == Segmentation::Merged)
-        .then(|| (Tap::open(staging.cast, fault, RECEIVER_NIC), arrived(staging.cast)));
+        .then(|| (Tap::open(staging.cast, fault, RECEIVER_NIC, false), arrived(staging.cast)));
     let deadline = Instant::now() + DEADLINE;
     let logs = traffic::run(&staging.conversations(), deadline).expect("traffic");
     let struck: Vec<_> = injected.iter().map(|fault| fault.struck().expect("counter")).collect();
@@ -100,7 +119,10 @@ fn verify(lab: &Lab, scenario: &Scenario) {
     for (nth, (taps, struck)) in taps.into_iter().zip(struck).enumerate() {
         let Some([before, after]) = taps.map(|taps| taps.map(Tap::count)) else { continue };
         assert!(
-            nth > 0 || fault.strikes_answers() || before >= truth.faulty.sent,
+            nth > 0
+                || fault.strikes_answers()
+                || before >= truth.faulty.sent
+                || matches!(fault, Fault::TwoUnderlays { .. }),
             "{name}: every datagram reaches the start of the leg"
         );
         assert_eq!(before - after, struck, "{name}: what is lost is lost on this leg");

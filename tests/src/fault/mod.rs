@@ -5,6 +5,7 @@
 
 mod ack_drop;
 mod asymmetric;
+mod bridged_overlay;
 pub mod cable;
 mod conntrack_invalid;
 mod duplicate_address;
@@ -28,7 +29,7 @@ mod prerouting_drop;
 mod queue_backlog;
 mod queue_overflow;
 mod receiver_routing;
-mod redirect_peer;
+mod redirect;
 mod same_node;
 mod second_overlay;
 mod second_underlay;
@@ -277,6 +278,15 @@ pub enum Fault {
     AllPairs,
     /// A program on the receiver's tunnel device hands packets straight into the pod.
     RedirectPeer,
+    /// A program on the sending pod's veth puts packets for the receiver's pod straight into the tunnel device.
+    RedirectNeighbor,
+    /// Both nodes have a second overlay that is one Ethernet segment, with pods at the addresses of the first overlay's,
+    /// which talk. Datagrams may be lost behind the receiver's tunnel device.
+    BridgedOverlay {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
     /// A program in front of an interface drops a share of the UDP packets between the two pods that it receives.
     XdpDrop {
         /// Whose: the sender's veth, the receiver's NIC or tunnel device.
@@ -391,6 +401,7 @@ impl Fault {
             Self::HostEnds { way, .. } => host_ends::aim(conversation, cast, *way),
             Self::Hairpin { .. } => hairpin::aim(conversation, cast),
             Self::SecondOverlay { .. } => second_overlay::aim(conversation, cast),
+            Self::BridgedOverlay { .. } => bridged_overlay::aim(conversation, cast),
             _ => {}
         }
     }
@@ -407,6 +418,7 @@ impl Fault {
             }
             Self::TwoUnderlays { .. } => vec![[pod(sender), pod(receiver)]; two_underlays::CONVERSATIONS],
             Self::DuplicateAddress => duplicate_address::others(cast),
+            Self::BridgedOverlay { .. } => bridged_overlay::others(cast),
             _ => Vec::new(),
         }
     }
@@ -507,7 +519,9 @@ impl Fault {
             Self::Asymmetric { lost_percent } => asymmetric::inject(cast, *lost_percent),
             Self::TwoUnderlays { lost_percent } => two_underlays::inject(cast, *lost_percent),
             Self::DuplicateAddress => duplicate_address::inject(cast),
-            Self::RedirectPeer => redirect_peer::inject(cast),
+            Self::RedirectPeer => redirect::into_pod(cast),
+            Self::RedirectNeighbor => redirect::into_tunnel(cast),
+            Self::BridgedOverlay { lost_percent } => bridged_overlay::inject(cast, *lost_percent),
             Self::XdpDrop { at, percent } => xdp_drop::inject(cast, *at, *percent),
         }
     }

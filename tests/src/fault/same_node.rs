@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::nft::Rule;
 use super::{Cast, Injected};
+use crate::lab::neighbor::reach;
 use crate::lab::node::BRIDGE;
 use crate::traffic::{Conversation, End};
 
@@ -17,7 +18,7 @@ pub(super) fn inject(cast: Cast<'_>, lost_percent: u8) -> Result<Injected<'_>> {
     let node = cast.sender;
     let (from, to) = (node.plan.pod, node.plan.neighbor.address);
     node.plug_neighbor(BRIDGE, to)?;
-    node.pod.run("ping", &["-n", "-q", "-c", "1", "-W", "5", &to.to_string()])?;
+    reach(&node.pod, to)?;
     node.netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
     let hook = "hook forward priority 0";
     let datagrams = format!("ip saddr {from} ip daddr {to} meta l4proto udp");

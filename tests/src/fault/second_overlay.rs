@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::nft::Rule;
 use super::{Cast, Injected};
+use crate::lab::neighbor::reach;
 use crate::lab::node::{NIC, Node, OVERLAY_MTU, SECOND_BRIDGE, SECOND_OVERLAY};
 use crate::traffic::{Conversation, End};
 
@@ -25,7 +26,7 @@ pub(super) fn inject(cast: Cast<'_>, lost_percent: u8) -> Result<Injected<'_>> {
     let [from, to] = nodes.map(|node| node.plan.neighbor.apart);
     join(nodes[0], nodes[1])?;
     join(nodes[1], nodes[0])?;
-    nodes[0].neighbor.run("ping", &["-n", "-q", "-c", "1", "-W", "5", &to.to_string()])?;
+    reach(&nodes[0].neighbor, to)?;
     let datagrams = format!("ip saddr {from} ip daddr {to} meta l4proto udp");
     let share = format!("{datagrams} numgen random mod 100 < {lost_percent}");
     let hook = "hook forward priority 0";

@@ -9,7 +9,7 @@ pub mod bpf;
 pub mod cleanup;
 pub mod command;
 pub mod counter;
-mod neighbor;
+pub mod neighbor;
 pub mod netns;
 pub mod node;
 pub mod overlay;

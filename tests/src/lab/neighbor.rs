@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
+use super::netns::Netns;
 use super::node::{Node, OVERLAY_MTU};
 use super::plan::PodPlan;
 
@@ -28,4 +29,9 @@ impl Node {
     pub fn unplug_neighbor(&self) -> Result<()> {
         self.netns.ip(&format!("link del {}\n", self.plan.neighbor.veth))
     }
+}
+
+/// Sends echoes until one is answered: an interface that was just plugged in takes a moment to carry anything.
+pub fn reach(from: &Netns, to: Ipv4Addr) -> Result<()> {
+    from.run("ping", &["-n", "-q", "-c", "1", "-i", "0.2", "-w", "5", &to.to_string()]).map(drop)
 }

@@ -28,13 +28,18 @@ pub enum Strike {
         /// Index of that end.
         index: u32,
     },
+    /// It leaves by an interface, to the next hop that the routes name there, past the stack between.
+    OutOf {
+        /// Index of that interface.
+        index: u32,
+    },
 }
 
 impl Strike {
     pub(super) fn kind(self) -> Kind {
         match self {
             Self::Drop { .. } => Kind::Xdp,
-            Self::ToPeerOf { .. } => Kind::Ingress,
+            Self::ToPeerOf { .. } | Self::OutOf { .. } => Kind::Ingress,
         }
     }
 }
@@ -60,6 +65,7 @@ const FRAME: Register = 10;
 const MAP_LOOKUP: i32 = 1;
 const RANDOM: i32 = 7;
 const LOAD_BYTES: i32 = 26;
+const REDIRECT_NEIGHBOR: i32 = 152;
 const REDIRECT_PEER: i32 = 155;
 
 // `enum xdp_action` and `enum tcx_action_base`.
@@ -163,6 +169,15 @@ impl Program {
         }
     }
 
+    /// Calls a helper whose result is what becomes of the packet.
+    fn redirect(&mut self, helper: i32, arguments: [i32; 4]) {
+        for (register, argument) in (1..).zip(arguments) {
+            self.add(MOVE_IMMEDIATE, register, 0, 0, argument);
+        }
+        self.call(helper);
+        self.add(EXIT, 0, 0, 0, 0);
+    }
+
     fn compare(&mut self, field: Field, base: Register, offset: i16) {
         let (_, width, value) = field.parts();
         let load = match width {
@@ -193,10 +208,13 @@ pub(super) fn assemble(fields: &[Field], strike: Strike, counter: &OwnedFd) -> V
         Strike::ToPeerOf { index } => {
             program.compare_copies(fields);
             program.count(counter);
-            program.add(MOVE_IMMEDIATE, 1, 0, 0, index as i32);
-            program.add(MOVE_IMMEDIATE, 2, 0, 0, 0);
-            program.call(REDIRECT_PEER);
-            program.add(EXIT, 0, 0, 0, 0);
+            program.redirect(REDIRECT_PEER, [index as i32, 0, 0, 0]);
+            program.finish(TCX_NEXT)
+        }
+        Strike::OutOf { index } => {
+            program.compare_copies(fields);
+            program.count(counter);
+            program.redirect(REDIRECT_NEIGHBOR, [index as i32, 0, 0, 0]);
             program.finish(TCX_NEXT)
         }
     }
