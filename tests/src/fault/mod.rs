@@ -197,7 +197,14 @@ pub enum Fault {
         at: Side,
         /// For how long, in milliseconds.
         millis: u64,
+        /// How often; between two times it works for as long as it stood still.
+        #[serde(default = "once")]
+        times: u32,
     },
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// Matches packets from the sender's pod to the receiver's, behind `condition`.
@@ -272,6 +279,11 @@ impl Fault {
     /// Whether it strikes what the receiver's pod sends back.
     pub fn strikes_answers(&self) -> bool {
         matches!(self, Self::AckDrop { .. })
+    }
+
+    /// Whether it counts packets of which it sends a copy.
+    pub fn doubles(&self) -> bool {
+        matches!(self, Self::Cable { mischief: cable::Mischief::Double { .. } })
     }
 
     /// Source address with which packets of the sender's pod arrive at the receiver's node.

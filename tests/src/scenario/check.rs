@@ -34,7 +34,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
         legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
     });
     check_verdict(truth, report, exit_code, &mut finding);
-    check_losses(truth, report, &mut finding);
+    check_losses(truth, &mut finding);
     check_clocks(truth, report, &mut finding);
     check_sums(report, &mut finding);
     if truth.faulty.flows.is_empty() {
@@ -111,13 +111,10 @@ fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut F
     }
 }
 
-/// A loss that no point could see is `not_observable`.
-fn check_losses(truth: &Truth, report: &Report, finding: &mut Finding) {
-    let unseen = truth.faulty.path(report).map_or(0, |path| path.totals.not_observable);
-    let hidden = if truth.unseen_percent.is_some() { unseen } else { 0 };
+fn check_losses(truth: &Truth, finding: &mut Finding) {
     for (at, LegLoss { from, to, count, .. }) in truth.losses.iter().enumerate() {
         let found = finding.by_leg[at];
-        if found > *count || *count - found > hidden {
+        if found != *count {
             finding.differ(format!("lost {found} on {from} → {to}, ground truth {count}"));
         }
     }
@@ -290,7 +287,7 @@ mod tests {
             killed: None,
             clock_ahead: None,
             unseen_percent: None,
-            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false }],
+            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
@@ -369,5 +366,61 @@ mod tests {
         let finding = judge(report, 1);
         assert_eq!((finding.correct(&truth()), finding.false_losses(&truth())), (6, 2));
         assert!(finding.differences.iter().any(|difference| difference.starts_with("false loss")));
+    }
+
+    #[test]
+    fn losses_on_the_way_back_are_looked_for_there() {
+        let mut truth = truth();
+        truth.faulty.lost = 0;
+        truth.losses[0] = LegLoss { count: 2, is_answer: true, ..truth.losses[0].clone() };
+        let mut report = right_report();
+        report["paths"][0] = translated(path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 0));
+        report["paths"][1] = path("tcp", ["10.0.2.2:6", "10.0.1.2:9"], 8, 2);
+        report["totals"] = json!({"segments": "38", "delivered": "36", "lost": "2"});
+        let judge =
+            |report: &Value| check(&truth, &serde_json::from_value(report.clone()).expect("report"), 1);
+        assert_eq!(judge(&report).differences, Vec::<String>::new());
+        report["paths"][1]["source"] = json!("10.0.1.2:9");
+        report["paths"][1]["destination"] = json!("10.0.2.2:6");
+        assert_eq!(judge(&report).false_losses(&truth), 2);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_off_must_be_found_off() {
+        let truth = Truth { clock_ahead: Some(("a".to_owned(), 500_000_000)), ..truth() };
+        let judge = |offset: &str| {
+            let mut report = right_report();
+            report["nodes"][0]["clockOffsetNanos"] = json!(offset);
+            check(&truth, &serde_json::from_value(report).expect("report"), 1)
+        };
+        let finding = judge("500000008");
+        assert_eq!((finding.clock_error_nanos, finding.differences), (8, Vec::new()));
+        assert!(!judge("-7").differences.is_empty());
+    }
+
+    #[test]
+    fn what_no_point_could_miss_is_not_observable_and_no_more_than_said() {
+        let mut truth = Truth { unseen_percent: Some([10.0, 30.0]), ..truth() };
+        let report = |unseen: u64, lost: u64| {
+            let mut report = right_report();
+            report["paths"][0] = translated(path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, lost));
+            let delivered = 20 - lost - unseen;
+            report["paths"][0]["totals"] = json!({"segments": "20", "lost": lost.to_string(),
+                "delivered": delivered.to_string(), "notObservable": unseen.to_string()});
+            report["paths"][1] = path("tcp", ["10.0.1.2:9", "10.0.2.2:6"], 8, 0);
+            report["totals"] = json!({"segments": "38", "delivered": (delivered + 18).to_string(),
+                "lost": lost.to_string(), "notObservable": unseen.to_string()});
+            serde_json::from_value(report).expect("report")
+        };
+        truth.losses[0].count = 5;
+        let judge = |unseen, lost| {
+            let (mut truth, report) = (truth.clone(), report(unseen, lost));
+            truth.cut(&report);
+            (truth.unseen(), check(&truth, &report, 1).differences)
+        };
+        assert_eq!([judge(2, 5), judge(4, 2)], [(0, vec![]), (3, vec![])]);
+        assert!(!judge(2, 6).1.is_empty(), "a false loss");
+        assert!(!judge(2, 2).1.is_empty(), "one loss is neither seen nor unseen");
+        assert!(!judge(1, 5).1.is_empty() && !judge(8, 5).1.is_empty(), "the share");
     }
 }

@@ -23,6 +23,8 @@ pub struct ScenarioResult {
     pub found: String,
     /// Segments truly lost.
     pub lost_expected: u64,
+    /// Segments truly lost beside these that no point was there to miss: they must be `not_observable`.
+    pub lost_unseen: u64,
     /// Segments the report calls lost on the right leg.
     pub lost_found: u64,
     /// Segments the report rightly calls lost.
@@ -50,6 +52,7 @@ impl ScenarioResult {
                 expected: truth.to_string(),
                 found: finding.found.clone(),
                 lost_expected: truth.lost(),
+                lost_unseen: truth.unseen(),
                 lost_found: finding.lost_right(),
                 lost_correct: finding.correct(truth),
                 false_losses: finding.false_losses(truth),
@@ -84,6 +87,9 @@ impl fmt::Display for ScenarioResult {
             "{}  {name}  expected {expected}  found {found}  lost {lost_found} of {lost_expected}",
             self.mark()
         )?;
+        if self.lost_unseen > 0 {
+            write!(f, ", {} out of sight", self.lost_unseen)?;
+        }
         self.differences.iter().try_for_each(|difference| write!(f, "\n      {difference}"))
     }
 }
