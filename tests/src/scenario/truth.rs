@@ -90,9 +90,9 @@ impl Stream {
     }
 
     /// Leaves only what is judged.
-    fn cut(&mut self, report: &Report) {
+    fn cut(&mut self, report: &Report, ahead: Option<&(String, i64)>) {
         if let Some(crossing) = &self.crossing {
-            (self.sent, self.lost) = crossing.judged(report, self);
+            (self.sent, self.lost) = crossing.judged(report, self, ahead);
         }
     }
 }
@@ -173,8 +173,9 @@ impl Truth {
             leg.unseen = leg.count.saturating_sub(lost).min(unseen);
             leg.count -= leg.unseen;
         }
-        self.faulty.cut(report);
-        self.clean.cut(report);
+        let ahead = self.clock_ahead.as_ref();
+        self.faulty.cut(report, ahead);
+        self.clean.cut(report, ahead);
         if let ([leg], true) = (&mut self.losses[..], self.faulty.crossing.is_some()) {
             leg.count = self.faulty.lost;
         }
