@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::file::Verdict;
-use super::report::{Loss, NodeReport, Path, Report, Totals};
+use super::report::{Loss, NodeReport, Path, PointName, Report, Totals};
 use super::truth::{LegLoss, Stream, Truth};
 
 /// What came of a comparison.
@@ -79,7 +79,9 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
             path.addresses() == Some(if leg.is_answer { (receiver, sender) } else { (sender, receiver) })
         };
         for loss in &path.losses {
-            let leg = truth.losses.iter().position(|leg| is_of(leg) && is_on(loss, leg));
+            let leg = truth.losses.iter().position(|leg| {
+                is_of(leg) && (is_on(loss, leg) || truth.unseen_percent.is_some() && spans(path, loss, leg))
+            });
             if let Some(leg) = leg {
                 finding.by_leg[leg] += loss.count;
             } else {
@@ -92,6 +94,14 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
 
 fn is_on(loss: &Loss, leg: &LegLoss) -> bool {
     loss.from == leg.from && loss.to.as_ref() == Some(&leg.to)
+}
+
+/// Whether a loss is told between points that have the leg between them: those that are nearer were not there to see.
+fn spans(path: &Path, loss: &Loss, leg: &LegLoss) -> bool {
+    let at = |point: &PointName| path.hops.iter().position(|hop| hop == point);
+    let ends =
+        [Some(&loss.from), Some(&leg.from), Some(&leg.to), loss.to.as_ref()].map(|end| end.and_then(at));
+    ends.iter().all(Option::is_some) && ends.is_sorted()
 }
 
 fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut Finding) {
@@ -259,9 +269,9 @@ fn name(path: &Path) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Finding, check};
+    use super::{Finding, check, spans};
     use crate::scenario::file::Verdict;
-    use crate::scenario::report::PointName;
+    use crate::scenario::report::{Path, PointName};
     use crate::scenario::truth::{LegLoss, Stream, Truth};
 
     fn stream(source: &str, destination: &str, sent: u64, lost: u64) -> Stream {
@@ -420,6 +430,22 @@ mod tests {
         };
         assert_eq!([judge(2, 5), judge(4, 2)], [(0, vec![]), (3, vec![])]);
         assert!(!judge(2, 6).1.is_empty(), "a false loss");
+        let hops = ["a", "b", "c", "d"].map(|node| json!({"node": node, "interface": "eth0"}));
+        let make = path;
+        let spanning = |from: &str, to: &str| {
+            let mut path = make("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5);
+            path["hops"] = json!(hops);
+            path["losses"][0]["from"]["node"] = json!(from);
+            path["losses"][0]["to"]["node"] = json!(to);
+            let path: Path = serde_json::from_value(path).expect("path");
+            spans(
+                &path,
+                &path.losses[0],
+                &LegLoss { from: point("b"), to: point("c"), ..truth.losses[0].clone() },
+            )
+        };
+        assert!(spanning("a", "c") && spanning("b", "d") && spanning("b", "c"));
+        assert!(!spanning("c", "d") && !spanning("a", "b") && !spanning("b", "?"));
         assert!(!judge(2, 2).1.is_empty(), "one loss is neither seen nor unseen");
         assert!(!judge(1, 5).1.is_empty() && !judge(8, 5).1.is_empty(), "the share");
     }

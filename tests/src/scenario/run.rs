@@ -191,6 +191,9 @@ pub fn observe(
     sleep_until(end);
     let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
     let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
+    if scenario.traffic.udp_count.is_some_and(|count| truth.faulty.sent < count) {
+        bail!("only {} datagrams were sent in time: this machine is too busy to judge", truth.faulty.sent);
+    }
     if let Some(witnesses) = witnesses {
         let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
         truth.cross(nanos((start, end))?, staging, &logs, &passed.concat())?;
