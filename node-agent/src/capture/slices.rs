@@ -71,8 +71,11 @@ impl<S: Sink> Slicer<S> {
         !(0..TICK_NANOS).contains(&(now_nanos - self.ticked_nanos)) || self.rows.len() >= ROWS
     }
 
-    /// Notes `drops`, which happened since the last tick, and ends the slice if it is full, old or had drops.
-    pub fn tick(&mut self, now_nanos: i64, offset: i64, drops: u64) {
+    /// Notes `drops`, which happened since the last tick, and ends the slice if it is full, old or had drops. The time
+    /// was `asked` before and after the kernel was asked for them. The thread may have stood still in between, so drops
+    /// belong to the time from before the last question until after this one.
+    pub fn tick(&mut self, asked: [i64; 2], offset: i64, drops: u64) {
+        let now_nanos = asked[usize::from(drops > 0)];
         if drops > 0 && self.start_nanos < self.ticked_nanos {
             let since = self.counters - self.at_tick;
             self.counters = self.at_tick;
@@ -84,19 +87,19 @@ impl<S: Sink> Slicer<S> {
         if drops > 0 || self.rows.len() >= ROWS || !(0..longest).contains(&(now_nanos - self.start_nanos)) {
             let _ = self.end(now_nanos, offset, false);
         }
-        self.ticked_nanos = now_nanos;
+        self.ticked_nanos = asked[0];
         self.at_tick = self.counters;
     }
 
     /// Ends the slice at `at_nanos`: what follows until the next [`Self::begin`] belongs to none.
     pub fn pause(&mut self, at_nanos: i64, offset: i64, drops: u64) {
-        self.tick(at_nanos, offset, drops);
+        self.tick([at_nanos; 2], offset, drops);
         let _ = self.end(at_nanos, offset, false);
     }
 
     /// The last slice ends.
     pub fn finish(&mut self, now_nanos: i64, offset: i64, drops: u64) {
-        self.tick(now_nanos, offset, drops);
+        self.tick([now_nanos; 2], offset, drops);
         // Refused with its rows, it goes without them: the next attempt is always taken.
         let _ = self.end(now_nanos, offset, true) || self.end(now_nanos, offset, true);
     }
@@ -168,9 +171,9 @@ mod tests {
     fn a_tick_with_drops_is_a_slice_of_its_own() {
         let (mut slicer, sink) = started();
         see(&mut slicer, 3);
-        slicer.tick(1050 * MS, 0, 0);
+        slicer.tick([1050 * MS; 2], 0, 0);
         see(&mut slicer, 2);
-        slicer.tick(1100 * MS, 0, 7);
+        slicer.tick([1100 * MS; 2], 0, 7);
         slicer.finish(1120 * MS, 0, 0);
         let slices = sink.0.lock().unwrap().0.clone();
         let times: Vec<_> = slices.iter().map(|s| (s.0 / MS, s.1 / MS)).collect();
@@ -181,10 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn drops_belong_to_the_time_between_the_two_questions_even_if_the_thread_stood_still() {
+        let (mut slicer, sink) = started();
+        slicer.tick([1050 * MS, 1250 * MS], 0, 0);
+        slicer.tick([1300 * MS, 1500 * MS], 0, 7);
+        slicer.tick([1510 * MS, 1520 * MS], 0, 3);
+        slicer.finish(1600 * MS, 0, 0);
+        let slices = sink.0.lock().unwrap().0.clone();
+        let slices: Vec<_> = slices.iter().map(|s| (s.0 / MS, s.1 / MS, s.2.kernel_drops)).collect();
+        assert_eq!(slices, [(1000, 1050, 0), (1050, 1500, 7), (1500, 1520, 3), (1520, 1600, 0)]);
+    }
+
+    #[test]
     fn idle_slices_are_long_and_meet_without_gaps() {
         let (mut slicer, sink) = started();
         for tick in 1..=50 {
-            slicer.tick((1000 + tick * 50) * MS, 0, 0);
+            slicer.tick([(1000 + tick * 50) * MS; 2], 0, 0);
         }
         slicer.finish(3510 * MS, 0, 0);
         let times: Vec<_> = sink.0.lock().unwrap().0.iter().map(|s| (s.0 / MS, s.1 / MS)).collect();
@@ -196,7 +211,7 @@ mod tests {
         let (mut slicer, sink) = started();
         sink.0.lock().unwrap().1 = true;
         see(&mut slicer, 5);
-        slicer.tick(1300 * MS, 0, 0);
+        slicer.tick([1300 * MS; 2], 0, 0);
         see(&mut slicer, 2);
         slicer.finish(1400 * MS, 0, 0);
         let slices = sink.0.lock().unwrap().0.clone();
@@ -224,7 +239,7 @@ mod tests {
         let (mut slicer, sink) = started();
         see(&mut slicer, ROWS as u64);
         assert!(slicer.is_due(1001 * MS));
-        slicer.tick(1001 * MS, 0, 0);
+        slicer.tick([1001 * MS; 2], 0, 0);
         assert_eq!(sink.0.lock().unwrap().0.len(), 1);
         assert!(!slicer.is_due(1002 * MS));
     }

@@ -163,10 +163,12 @@ impl<S: Sink> Point<S> {
         } else if self.outage.is_some() {
             self.cut_outage(now, end, offset, news);
         } else if self.slicer.is_due(now) {
+            let on_wall = || clock::monotonic_nanos().saturating_add(offset).min(end);
+            let before = on_wall();
             let drops = self.drops(news);
             // Asking may have shown that the handle is dead: then the slice ends with the outage, not here.
             match self.outage {
-                None => self.slicer.tick(now.min(end), offset, drops),
+                None => self.slicer.tick([before, on_wall()], offset, drops),
                 Some(_) => self.slicer.counters.kernel_drops += drops,
             }
         }

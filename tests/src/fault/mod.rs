@@ -300,7 +300,14 @@ pub enum Fault {
         at: Side,
         /// For how long, in milliseconds.
         millis: u64,
+        /// How often; between two times it works for as long as it stood still.
+        #[serde(default = "once")]
+        times: u32,
     },
+}
+
+fn once() -> u32 {
+    1
 }
 
 /// Matches packets from the sender's pod to the receiver's, behind `condition`.
@@ -430,6 +437,11 @@ impl Fault {
             Self::Hairpin { .. } => 1,
             _ => 0,
         }
+    }
+
+    /// Whether it counts packets of which it sends a copy.
+    pub fn doubles(&self) -> bool {
+        matches!(self, Self::Cable { mischief: cable::Mischief::Double { .. } })
     }
 
     /// Source address with which packets of the sender's pod arrive at the receiver's node.

@@ -47,7 +47,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
         legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
     });
     check_verdict(truth, report, exit_code, &mut finding);
-    check_losses(truth, report, &mut finding);
+    check_losses(truth, &mut finding);
     check_clocks(truth, report, &mut finding);
     check_sums(report, &mut finding);
     if truth.faulty.flows.is_empty() {
@@ -88,7 +88,7 @@ impl Finding {
         self.packets = Score::sum(truth.oracles.iter().map(|oracle| oracle.score(named)));
         let Score { lost, named, right } = self.packets;
         // What a point was too busy to see may be lost without being named.
-        let is_all = lost == right || truth.unseen_percent.is_some();
+        let is_all = lost <= right + truth.unseen();
         if named != right || !is_all {
             self.differ(format!("of {lost} lost datagrams {right} are named, and {} others", named - right));
         }
@@ -107,7 +107,9 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
             path.addresses() == Some(if leg.is_answer { (receiver, sender) } else { (sender, receiver) })
         };
         for loss in &path.losses {
-            let leg = truth.losses.iter().position(|leg| is_of(leg) && is_on(loss, leg));
+            let leg = truth.losses.iter().position(|leg| {
+                is_of(leg) && (is_on(loss, leg) || truth.unseen_percent.is_some() && spans(path, loss, leg))
+            });
             if let Some(leg) = leg {
                 finding.by_leg[leg] += loss.count;
             } else {
@@ -121,6 +123,14 @@ fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
 
 fn is_on(loss: &Loss, leg: &LegLoss) -> bool {
     loss.from == leg.from && loss.to.as_ref() == Some(&leg.to)
+}
+
+/// Whether a loss is told between points that have the leg between them: those that are nearer were not there to see.
+fn spans(path: &Path, loss: &Loss, leg: &LegLoss) -> bool {
+    let at = |point: &PointName| path.hops.iter().position(|hop| hop.point == *point);
+    let ends =
+        [Some(&loss.from), Some(&leg.from), Some(&leg.to), loss.to.as_ref()].map(|end| end.and_then(at));
+    ends.iter().all(Option::is_some) && ends.is_sorted()
 }
 
 fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut Finding) {
@@ -140,13 +150,10 @@ fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut F
     }
 }
 
-/// A loss that no point could see is `not_observable`.
-fn check_losses(truth: &Truth, report: &Report, finding: &mut Finding) {
-    let unseen = truth.faulty.path(report).map_or(0, |path| path.totals.not_observable);
-    let hidden = if truth.unseen_percent.is_some() { unseen } else { 0 };
+fn check_losses(truth: &Truth, finding: &mut Finding) {
     for (at, LegLoss { from, to, count, .. }) in truth.losses.iter().enumerate() {
         let found = finding.by_leg[at];
-        if found > *count || *count - found > hidden {
+        if found != *count {
             finding.differ(format!("lost {found} on {from} → {to}, ground truth {count}"));
         }
     }
@@ -291,10 +298,10 @@ fn name(path: &Path) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Finding, check};
+    use super::{Finding, check, spans};
     use crate::scenario::file::Verdict;
     use crate::scenario::legs::Roles;
-    use crate::scenario::report::PointName;
+    use crate::scenario::report::{Path, PointName};
     use crate::scenario::truth::{LegLoss, Stream, Truth};
 
     fn stream(source: &str, destination: &str, sent: u64, lost: u64) -> Stream {
@@ -320,7 +327,7 @@ mod tests {
             killed: None,
             clock_ahead: None,
             unseen_percent: None,
-            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false }],
+            losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
@@ -403,5 +410,77 @@ mod tests {
         let finding = judge(report, 1);
         assert_eq!((finding.correct(&truth()), finding.false_losses(&truth())), (6, 2));
         assert!(finding.differences.iter().any(|difference| difference.starts_with("false loss")));
+    }
+
+    #[test]
+    fn losses_on_the_way_back_are_looked_for_there() {
+        let mut truth = truth();
+        truth.faulty.lost = 0;
+        truth.losses[0] = LegLoss { count: 2, is_answer: true, ..truth.losses[0].clone() };
+        let mut report = right_report();
+        report["paths"][0] = translated(path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 0));
+        report["paths"][1] = path("tcp", ["10.0.2.2:6", "10.0.1.2:9"], 8, 2);
+        report["totals"] = json!({"segments": "38", "delivered": "36", "lost": "2"});
+        let judge =
+            |report: &Value| check(&truth, &serde_json::from_value(report.clone()).expect("report"), 1);
+        assert_eq!(judge(&report).differences, Vec::<String>::new());
+        report["paths"][1]["source"] = json!("10.0.1.2:9");
+        report["paths"][1]["destination"] = json!("10.0.2.2:6");
+        assert_eq!(judge(&report).false_losses(&truth), 2);
+    }
+
+    #[test]
+    fn a_clock_that_was_put_off_must_be_found_off() {
+        let truth = Truth { clock_ahead: Some(("a".to_owned(), 500_000_000)), ..truth() };
+        let judge = |offset: &str| {
+            let mut report = right_report();
+            report["nodes"][0]["clockOffsetNanos"] = json!(offset);
+            check(&truth, &serde_json::from_value(report).expect("report"), 1)
+        };
+        let finding = judge("500000008");
+        assert_eq!((finding.clock_error_nanos, finding.differences), (8, Vec::new()));
+        assert!(!judge("-7").differences.is_empty());
+    }
+
+    #[test]
+    fn what_no_point_could_miss_is_not_observable_and_no_more_than_said() {
+        let mut truth = Truth { unseen_percent: Some([10.0, 30.0]), ..truth() };
+        let report = |unseen: u64, lost: u64| {
+            let mut report = right_report();
+            report["paths"][0] = translated(path("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, lost));
+            let delivered = 20 - lost - unseen;
+            report["paths"][0]["totals"] = json!({"segments": "20", "lost": lost.to_string(),
+                "delivered": delivered.to_string(), "notObservable": unseen.to_string()});
+            report["paths"][1] = path("tcp", ["10.0.1.2:9", "10.0.2.2:6"], 8, 0);
+            report["totals"] = json!({"segments": "38", "delivered": (delivered + 18).to_string(),
+                "lost": lost.to_string(), "notObservable": unseen.to_string()});
+            serde_json::from_value(report).expect("report")
+        };
+        truth.losses[0].count = 5;
+        let judge = |unseen, lost| {
+            let (mut truth, report) = (truth.clone(), report(unseen, lost));
+            truth.cut(&report);
+            (truth.unseen(), check(&truth, &report, 1).differences)
+        };
+        assert_eq!([judge(2, 5), judge(4, 2)], [(0, vec![]), (3, vec![])]);
+        assert!(!judge(2, 6).1.is_empty(), "a false loss");
+        let hops = ["a", "b", "c", "d"].map(|node| json!({"node": node, "interface": "eth0"}));
+        let make = path;
+        let spanning = |from: &str, to: &str| {
+            let mut path = make("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5);
+            path["hops"] = json!(hops);
+            path["losses"][0]["from"]["node"] = json!(from);
+            path["losses"][0]["to"]["node"] = json!(to);
+            let path: Path = serde_json::from_value(path).expect("path");
+            spans(
+                &path,
+                &path.losses[0],
+                &LegLoss { from: point("b"), to: point("c"), ..truth.losses[0].clone() },
+            )
+        };
+        assert!(spanning("a", "c") && spanning("b", "d") && spanning("b", "c"));
+        assert!(!spanning("c", "d") && !spanning("a", "b") && !spanning("b", "?"));
+        assert!(!judge(2, 2).1.is_empty(), "one loss is neither seen nor unseen");
+        assert!(!judge(1, 5).1.is_empty() && !judge(8, 5).1.is_empty(), "the share");
     }
 }

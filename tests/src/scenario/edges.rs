@@ -49,10 +49,13 @@ impl Crossing {
     }
 
     /// How many datagrams the report must judge, and how many of these must be lost: where one is as near to an edge as
-    /// the node's clock is wrong, the report decides.
-    pub fn judged(&self, report: &Report, stream: &Stream) -> (u64, u64) {
+    /// the report is wrong about the node's clock, the report decides. `ahead` is a node whose clock is ahead, and by how
+    /// much.
+    pub fn judged(&self, report: &Report, stream: &Stream, ahead: Option<&(String, i64)>) -> (u64, u64) {
         let node = report.nodes.iter().find(|node| node.node == self.node);
-        let error = node.and_then(|node| node.clock_offset_nanos).unwrap_or(0).saturating_abs();
+        let ahead = ahead.filter(|(node, _)| *node == self.node).map_or(0, |(_, nanos)| *nanos);
+        let offset = node.and_then(|node| node.clock_offset_nanos).unwrap_or(0);
+        let error = offset.saturating_sub(ahead).saturating_abs();
         let margin = error.saturating_add(MARGIN_NANOS);
         let found = stream.path(report).map_or((0, 0), |path| (path.totals.segments, path.totals.lost));
         let count = |margin: i64, only_lost: bool| {
@@ -93,14 +96,18 @@ mod tests {
         let received = (0..100).filter(|id| id % 10 != 0).collect();
         let log = UdpLog { sent, received, ..UdpLog::default() };
         let crossing = Crossing::new((20 * MS, 60 * MS - MS / 2), "a", &stream, &log, &passed).expect("both");
-        let judged = |segments: u64, lost: u64| {
+        let judge = |segments: u64, lost: u64, offset: &str, ahead: Option<&(String, i64)>| {
             let totals = json!({"segments": segments.to_string(), "lost": lost.to_string()});
             let path = json!({"source": "10.0.1.2:5", "destination": "10.0.2.2:6", "protocol": "udp", "totals": totals});
-            let report = json!({"nodes": [{"node": "a", "clockOffsetNanos": "-7"}], "paths": [path]});
-            crossing.judged(&serde_json::from_value(report).expect("report"), &stream)
+            let report = json!({"nodes": [{"node": "a", "clockOffsetNanos": offset}], "paths": [path]});
+            crossing.judged(&serde_json::from_value(report).expect("report"), &stream, ahead)
         };
+        let judged = |segments, lost| judge(segments, lost, "-7", None);
         assert_eq!([judged(40, 4), judged(39, 3)], [(40, 4), (39, 3)]);
         assert_eq!([judged(41, 5), judged(38, 2)], [(40, 4), (39, 3)]);
+        let ahead = ("a".to_owned(), 500 * MS);
+        assert_eq!(judge(41, 5, "500000007", Some(&ahead)), (40, 4));
+        assert_eq!(judge(41, 4, "1500000", None), (41, 4));
         assert!(Crossing::new((-MS, 60 * MS), "a", &stream, &log, &passed).is_err(), "it begins inside");
         assert!(
             Crossing::new((20 * MS, 60 * MS), "a", &stream, &log, &passed[1..]).is_err(),

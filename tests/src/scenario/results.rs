@@ -31,6 +31,8 @@ pub struct ScenarioResult {
     pub found: String,
     /// Segments truly lost.
     pub lost_expected: u64,
+    /// Segments truly lost beside these that no point was there to miss: they must be `not_observable`.
+    pub lost_unseen: u64,
     /// Segments the report calls lost on the right leg.
     pub lost_found: u64,
     /// Segments the report rightly calls lost: as many as were, on their leg, and of the datagrams no others.
@@ -77,14 +79,16 @@ impl ScenarioResult {
 
     fn judged(name: &str, seed: u64, truth: &Truth, finding: &Finding) -> Self {
         let (lost, packets) = (truth.lost(), finding.packets);
+        let unnamed = packets.missed().saturating_sub(truth.unseen());
         Self {
             name: name.to_owned(),
             seed,
             expected: truth.to_string(),
             found: finding.found.clone(),
             lost_expected: lost,
+            lost_unseen: truth.unseen(),
             lost_found: finding.lost_right(),
-            lost_correct: finding.correct(truth).min(lost.saturating_sub(packets.missed())),
+            lost_correct: finding.correct(truth).min(lost.saturating_sub(unnamed)),
             false_losses: finding.false_losses(truth).max(packets.wrong()),
             datagrams: packets,
             segments: finding.segments,
@@ -115,6 +119,9 @@ impl fmt::Display for ScenarioResult {
             "{}  {name}  expected {expected}  found {found}  lost {lost_found} of {lost_expected}",
             self.mark()
         )?;
+        if self.lost_unseen > 0 {
+            write!(f, ", {} out of sight", self.lost_unseen)?;
+        }
         self.differences.iter().try_for_each(|difference| write!(f, "\n      {difference}"))
     }
 }

@@ -198,6 +198,9 @@ pub fn observe(
     sleep_until(end);
     let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
     let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
+    if scenario.traffic.udp_count.is_some_and(|count| truth.faulty.sent < count) {
+        bail!("only {} datagrams were sent in time: this machine is too busy to judge", truth.faulty.sent);
+    }
     if let Some(witnesses) = witnesses {
         let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
         truth.cross(nanos((start, end))?, staging, &logs, &passed.concat())?;
@@ -219,11 +222,14 @@ fn watch(scenario: &Scenario, staging: &Staging<'_>) -> Result<Option<[Witness; 
 /// What goes wrong in the middle of the window beside the fault in the network.
 fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: Options) -> Result<()> {
     thread::sleep(Duration::from_millis(500));
-    if let Fault::AgentPaused { at, millis } = scenario.fault {
+    if let Fault::AgentPaused { at, millis, times } = scenario.fault {
         let agent = fleet.agent_of(cast.node(at))?;
-        agent.signal(Signal::SIGSTOP)?;
-        thread::sleep(Duration::from_millis(millis));
-        agent.signal(Signal::SIGCONT)?;
+        for _ in 0..times {
+            agent.signal(Signal::SIGSTOP)?;
+            thread::sleep(Duration::from_millis(millis));
+            agent.signal(Signal::SIGCONT)?;
+            thread::sleep(Duration::from_millis(millis));
+        }
     }
     if let Fault::AgentLate { at } = scenario.fault {
         fleet.agent_of(cast.node(at))?.signal(Signal::SIGCONT)?;

@@ -58,6 +58,8 @@ pub struct LegLoss {
     pub count: u64,
     /// Whether they were on their way back to the sender's pod.
     pub is_answer: bool,
+    /// How many of them no point was there to miss.
+    pub unseen: u64,
 }
 
 /// Ground truth of a UDP stream.
@@ -99,9 +101,9 @@ impl Stream {
     }
 
     /// Leaves only what is judged.
-    fn cut(&mut self, report: &Report) {
+    fn cut(&mut self, report: &Report, ahead: Option<&(String, i64)>) {
         if let Some(crossing) = &self.crossing {
-            (self.sent, self.lost) = crossing.judged(report, self);
+            (self.sent, self.lost) = crossing.judged(report, self, ahead);
         }
     }
 }
@@ -184,13 +186,26 @@ impl Truth {
         Ok(())
     }
 
-    /// Leaves of streams that go across the edges of the window what is judged.
+    /// Leaves what can be judged: of streams that go across the edges of the window what is inside, and of the losses
+    /// those that a point was there to miss.
     pub fn cut(&mut self, report: &Report) {
-        self.faulty.cut(report);
-        self.clean.cut(report);
+        if let ([leg], Some(_)) = (&mut self.losses[..], self.unseen_percent) {
+            let path = self.faulty.path(report);
+            let (lost, unseen) = path.map_or((0, 0), |path| (path.totals.lost, path.totals.not_observable));
+            leg.unseen = leg.count.saturating_sub(lost).min(unseen);
+            leg.count -= leg.unseen;
+        }
+        let ahead = self.clock_ahead.as_ref();
+        self.faulty.cut(report, ahead);
+        self.clean.cut(report, ahead);
         if let ([leg], true) = (&mut self.losses[..], self.faulty.crossing.is_some()) {
             leg.count = self.faulty.lost;
         }
+    }
+
+    /// Of the segments lost, those that no point was there to miss.
+    pub fn unseen(&self) -> u64 {
+        self.losses.iter().map(|loss| loss.unseen).sum()
     }
 
     /// Segments lost on all legs.
@@ -247,7 +262,7 @@ fn killed(scenario: &Scenario, staging: &Staging<'_>) -> Option<String> {
 
 fn leg_loss(staging: &Staging<'_>, fault: &Fault, leg: &Leg, count: u64) -> LegLoss {
     let (from, to) = (name(staging, leg.from), name(staging, leg.to));
-    LegLoss { from, to, count, is_answer: fault.strikes_answers() }
+    LegLoss { from, to, count, is_answer: fault.strikes_answers(), unseen: 0 }
 }
 
 fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {

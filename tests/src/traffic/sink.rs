@@ -17,8 +17,9 @@ use super::tcp::{HEADER, left, read_until, write_until};
 use super::udp::id_of;
 use crate::lab::netns::Netns;
 
-/// Room for a second of the fastest stream, so that the receiver itself never drops.
-const RECEIVE_BUFFER: usize = 32 << 20;
+/// Room for a second of the fastest stream, so that the receiver itself never drops. The kernel counts close to 1 KiB for
+/// a small datagram.
+const RECEIVE_BUFFER: usize = 256 << 20;
 /// Room for a few datagrams.
 const SMALL_BUFFER: usize = 8 << 10;
 /// How often a blocked reader looks whether it should stop.

@@ -65,7 +65,7 @@ impl UdpPlan {
         let mut open = None;
         for first in (0..self.count).step_by(step as usize) {
             let due = start + Duration::from_nanos(first * 1_000_000_000 / u64::from(self.per_second.max(1)));
-            if due >= deadline {
+            if due.max(Instant::now()) >= deadline {
                 break;
             }
             thread::sleep(due.saturating_duration_since(Instant::now()));

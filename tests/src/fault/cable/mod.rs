@@ -51,6 +51,7 @@ pub(super) fn inject(cast: Cast<'_>, mischief: Mischief) -> Result<Injected<'_>>
     ];
     // Where the receiver is must be learned anew.
     cast.lab.warm_up().context("through the box")?;
+    let before = shared.struck.load(Ordering::Relaxed);
     let count = Arc::clone(&shared);
     let undo = move || {
         shared.stop.store(true, Ordering::Relaxed);
@@ -59,7 +60,7 @@ pub(super) fn inject(cast: Cast<'_>, mischief: Mischief) -> Result<Injected<'_>>
         ended.into_iter().try_for_each(|ended| ended?)?;
         cast.lab.warm_up().context("without the box")
     };
-    Ok(Injected::new(move || Ok(count.struck.load(Ordering::Relaxed)), undo))
+    Ok(Injected::new(move || Ok(count.struck.load(Ordering::Relaxed) - before), undo))
 }
 
 fn start(
