@@ -2,7 +2,7 @@
 //!
 //! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by what both know:
 //! length and time, and the identification, which a connected socket counts up by one for each datagram. TCP has no ids
-//! here: what it loses is compared by leg and count only.
+//! here, and IPv6 no identification: what they lose is compared by leg and count only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -17,6 +17,9 @@ use crate::traffic::udp::UdpPlan;
 
 /// The generator takes its stamp when the kernel has the datagram, which may be busy until then, nanoseconds.
 const STAMP_NANOS: i64 = 500_000_000;
+
+/// Largest payload that pods send in one packet: the overlay's MTU less the headers of IPv4 and UDP.
+const LARGEST_WHOLE: u32 = 1_422;
 
 /// What the generators know of the datagrams of one stream.
 #[derive(Debug, Clone)]
@@ -74,12 +77,12 @@ pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
 }
 
 impl Oracle {
-    /// Absent where nothing was sent, or ids do not tell datagrams apart. `arrives` says that what the log misses was
+    /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none. `arrives` says that what the log misses was
     /// lost where no point is: behind the last or before the first.
     pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
         let (udp, plan) = (log.udp.as_ref()?, plan.filter(|plan| plan.flows <= 1)?);
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
-        if places.len() < udp.sent.len() {
+        if places.len() < udp.sent.len() || log.source.is_ipv6() {
             return None;
         }
         let lost = if arrives { Vec::new() } else { udp.lost() };
@@ -98,10 +101,7 @@ impl Oracle {
         let base = self.base(&own);
         let mut right = BTreeSet::new();
         for packet in &own {
-            let place = match packet.ip_id.zip(base) {
-                Some((ip_id, base)) => Some(usize::from(ip_id.wrapping_sub(base))),
-                None => self.nearest(packet, &right),
-            };
+            let place = packet.ip_id.zip(base).map(|(ip_id, base)| usize::from(ip_id.wrapping_sub(base)));
             right.extend(place.filter(|place| self.lost.contains(place) && self.is_like(*place, packet)));
         }
         Score { lost: self.lost.len() as u64, named: own.len() as u64, right: right.len() as u64 }
@@ -114,7 +114,7 @@ impl Oracle {
 
     fn is_like(&self, place: usize, packet: &LostPacket) -> bool {
         let sent = self.sent[place];
-        sent.payload == packet.payload_length
+        sent.is_as_long_as(packet)
             && packet.nanos().is_some_and(|at| at.abs_diff(sent.at) < STAMP_NANOS.unsigned_abs())
     }
 
@@ -122,22 +122,30 @@ impl Oracle {
     fn base(&self, named: &[&LostPacket]) -> Option<u16> {
         let mut votes: BTreeMap<u16, usize> = BTreeMap::new();
         for packet in named {
-            if let Some((ip_id, place)) = packet.ip_id.zip(self.nearest(packet, &BTreeSet::new())) {
+            if let Some((ip_id, place)) = packet.ip_id.zip(self.nearest(packet)) {
                 *votes.entry(ip_id.wrapping_sub(place as u16)).or_default() += 1;
             }
         }
         votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(base, _)| base)
     }
 
-    /// The datagram of the same length that was sent nearest in time, those that are taken aside.
-    fn nearest(&self, packet: &LostPacket, taken: &BTreeSet<usize>) -> Option<usize> {
+    /// The datagram of the same length that was sent nearest in time.
+    fn nearest(&self, packet: &LostPacket) -> Option<usize> {
         let at = packet.nanos()?;
         let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(STAMP_NANOS));
         let near = self.sent.iter().enumerate().skip(begin);
         near.take_while(|(_, sent)| sent.at <= at.saturating_add(STAMP_NANOS))
-            .filter(|(place, sent)| sent.payload == packet.payload_length && !taken.contains(place))
+            .filter(|(_, sent)| sent.is_as_long_as(packet))
             .min_by_key(|(_, sent)| sent.at.abs_diff(at))
             .map(|(place, _)| place)
+    }
+}
+
+impl Datagram {
+    /// A datagram in fragments is named by its first one.
+    fn is_as_long_as(self, packet: &LostPacket) -> bool {
+        let is_cut = self.payload > LARGEST_WHOLE && packet.payload_length < self.payload;
+        is_cut || self.payload == packet.payload_length
     }
 }
 
@@ -233,10 +241,9 @@ mod tests {
     }
 
     #[test]
-    fn without_identifications_length_and_time_decide() {
+    fn a_packet_without_identification_is_not_recognised() {
         let bare = |id| LostPacket { ip_id: None, ..packet(id) };
-        assert_eq!(oracle().score(&[bare(8), bare(3)]).right, 2);
-        assert_eq!(oracle().score(&[bare(8), bare(5)]).right, 1);
+        assert_eq!(oracle().score(&[bare(8), bare(3)]).right, 0);
     }
 
     #[test]
