@@ -127,32 +127,19 @@ impl Plans {
         let counts = counts(flows);
         let mut plans = Self::default();
         let mut interned = BTreeMap::new();
-        let mut intern = |path: Path| {
+        let intern = |path: Path| {
             let next = plans.plans.len() as u32;
             *interned.entry(path).or_insert_with_key(|path| {
                 plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
                 next
             })
         };
-        let mut by_ends = BTreeMap::new();
-        for (ends, seen) in seen_by_ends(flows) {
-            let (domain, source, destination) = ends;
-            by_ends.insert(
-                ends,
-                intern(match inference {
-                    Some(inference) => inference.path(ends),
-                    None => path::find(network, domain, source, destination, &seen),
-                }),
-            );
-        }
-        let mut translated = HashMap::new();
-        for (conversation, domain, tuples) in seen_by_tuple(flows).into_iter().filter(|_| inference.is_none())
-        {
-            translated.insert(conversation, intern(way::find(network, domain, &tuples)));
-        }
+        let of_conversation: Vec<u32> = match inference {
+            Some(inference) => inferred(flows, inference, intern),
+            None => expected(network, flows, intern),
+        };
         for (index, conversation) in flows.conversations.iter().enumerate() {
-            let plan = translated.get(&flows.head(index as u32)).copied();
-            let plan = plan.unwrap_or_else(|| by_ends[&ends_of(conversation)]);
+            let plan = of_conversation[index];
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
             let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
             let is_doubtful = flows.doubtful.contains(&(index as u32));
@@ -160,6 +147,31 @@ impl Plans {
         }
         plans
     }
+}
+
+/// By conversation, from what was seen alone.
+fn inferred(flows: &Flows, inference: &Inference<'_>, mut intern: impl FnMut(Path) -> u32) -> Vec<u32> {
+    let by_way: Vec<u32> = inference.paths().map(&mut intern).collect();
+    let plan = |conversation| by_way[inference.way_of(flows.head(conversation)) as usize];
+    (0..flows.conversations.len() as u32).map(plan).collect()
+}
+
+/// By conversation, from the topology.
+fn expected(network: &Network<'_>, flows: &Flows, mut intern: impl FnMut(Path) -> u32) -> Vec<u32> {
+    let mut by_ends = BTreeMap::new();
+    for (ends, seen) in seen_by_ends(flows) {
+        let (domain, source, destination) = ends;
+        by_ends.insert(ends, intern(path::find(network, domain, source, destination, &seen)));
+    }
+    let mut translated = HashMap::new();
+    for (conversation, domain, tuples) in seen_by_tuple(flows) {
+        translated.insert(conversation, intern(way::find(network, domain, &tuples)));
+    }
+    let plan = |(conversation, index)| {
+        let translated = translated.get(&flows.head(index)).copied();
+        translated.unwrap_or_else(|| by_ends[&ends_of(conversation)])
+    };
+    flows.conversations.iter().zip(0..).map(plan).collect()
 }
 
 /// Points that saw each conversation.

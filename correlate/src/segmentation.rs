@@ -3,7 +3,8 @@
 //! Over IPv4 the identification tells: a socket counts one up for each segment, so a packet and the next one of its
 //! flow say how many segments the packet stands for, and the largest quotient of length and number is the size. Packets
 //! lost or not captured in between only make a quotient smaller. Where there is no identification, the longest packet
-//! at the point that shows the shortest ones is one segment: some point lies behind segmentation.
+//! at the point that shows the shortest ones is one segment: some point lies behind segmentation. So it is where
+//! identifications say little less, because the packet behind the longest one was lost each time.
 //!
 //! A wrong size cannot make a loss: points still count as unable to tell segments apart.
 
@@ -92,7 +93,12 @@ impl Evidence {
 
     fn size(&self) -> Option<u16> {
         let shortest = self.longest.values().copied().min().unwrap_or(0);
-        let size = if self.by_identification > 0 { self.by_identification } else { shortest };
+        // The longest packet may have been followed by lost ones every time. A super-packet has at least two segments.
+        let size = match self.by_identification {
+            0 => shortest,
+            least if (least..2 * least).contains(&shortest) => shortest,
+            least => least,
+        };
         u16::try_from(size).ok().filter(|size| *size > 0)
     }
 }
@@ -126,6 +132,16 @@ mod tests {
         let mut seen = columns(&[(65_530, 14_000), (4, 9_000), (13, 1_400), (14, 0)], true);
         sizes(&[&seen]).restore(&mut seen);
         assert_eq!((seen.gso_size.as_slice(), seen.gso_type[0]), (&[1_400, 1_400, 0, 0][..], gso::TCPV4));
+    }
+
+    #[test]
+    fn a_packet_lost_behind_the_longest_one_makes_no_two_segments_of_it() {
+        let mut seen = columns(&[(1, 1_200), (2, 1_300), (4, 900), (5, 0)], true);
+        sizes(&[&seen]).restore(&mut seen);
+        assert_eq!(seen.gso_size, [0; 4]);
+        let mut whole = columns(&[(1, 2_600), (3, 1_300), (4, 0)], true);
+        sizes(&[&whole]).restore(&mut whole);
+        assert_eq!(whole.gso_size, [1_300, 0, 0], "two whole segments are a super-packet");
     }
 
     #[test]

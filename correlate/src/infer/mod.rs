@@ -20,6 +20,8 @@ pub(crate) use tenancy::Tenancy;
 
 use self::order::Relation;
 use self::times::Times;
+use lastseen_packet::observation::FlowKey;
+
 use crate::domain::Domain;
 use crate::flows::Flows;
 use crate::input::{Job, Point};
@@ -27,8 +29,9 @@ use crate::path::{MAX_HOPS, Path};
 use crate::sighting::Sighting;
 use crate::topology::Direction;
 
-/// Addresses within a domain, in the direction of the packets.
-type Ends = (Domain, IpAddr, IpAddr);
+/// Addresses within a domain, in the direction of the packets: as they are sent and as they arrive, which differs where
+/// they are translated on the way.
+type Ends = (Domain, [IpAddr; 2], [IpAddr; 2]);
 
 /// How packets looked at a point.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,8 @@ struct Look {
 pub(crate) struct Inference<'j> {
     job: &'j Job,
     numbers: BTreeMap<Ends, u32>,
+    /// By conversation.
+    way_of: Vec<u32>,
     looks: Vec<BTreeMap<usize, Look>>,
     times: Times,
 }
@@ -51,15 +56,11 @@ pub(crate) struct Inference<'j> {
 impl<'j> Inference<'j> {
     /// From flows that name their conversation and sightings that do too.
     pub(crate) fn new(job: &'j Job, flows: &Flows, sightings: &[Vec<Sighting>]) -> Self {
-        let ends = |of: usize| {
-            let conversation = &flows.conversations[of];
-            (conversation.domain, conversation.tuple.source, conversation.tuple.destination)
-        };
         let mut numbers = BTreeMap::new();
         let mut way_of = Vec::with_capacity(flows.conversations.len());
         for conversation in 0..flows.conversations.len() {
             let next = numbers.len() as u32;
-            way_of.push(*numbers.entry(ends(conversation)).or_insert(next));
+            way_of.push(*numbers.entry(ends(flows, conversation as u32)).or_insert(next));
         }
         let mut looks: Vec<BTreeMap<usize, Look>> = vec![BTreeMap::new(); numbers.len()];
         for flow in flows.all.iter().filter(|flow| flow.segments > 0) {
@@ -68,20 +69,29 @@ impl<'j> Inference<'j> {
             let look = Look { ttl: flow.ttl, is_tunnelled, is_bare: !is_tunnelled };
             of_way.entry(usize::from(flow.point)).and_modify(|known| known.join(look)).or_insert(look);
         }
-        Self { job, numbers, looks, times: Times::new(sightings, &way_of) }
+        Self { job, numbers, looks, times: Times::new(sightings, &way_of), way_of }
     }
 
-    /// The path of packets between two addresses, of which every point that saw them is a part.
-    pub(crate) fn path(&self, ends: Ends) -> Path {
-        let Some(way) = self.numbers.get(&ends).map(|&number| Way { inference: self, number, ends }) else {
-            return Path::default();
-        };
-        let seen: Vec<usize> = way.looks().keys().copied().collect();
-        let placed = way.ordered(&seen[..seen.len().min(MAX_HOPS)]);
-        let is_unordered = placed.len() < seen.len();
-        let is_cut_short = is_unordered && placed.len() < 2 || !way.is_whole();
-        Path { points: placed, is_unordered, is_cut_short, ..Path::default() }
+    /// The number of the way a conversation's packets take.
+    pub(crate) fn way_of(&self, conversation: u32) -> u32 {
+        self.way_of[conversation as usize]
     }
+
+    /// The path of every way, of which every point that saw packets between its ends is a part.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
+        let mut ways: Vec<_> = self.numbers.iter().map(|(&ends, &number)| (number, ends)).collect();
+        ways.sort_unstable();
+        ways.into_iter().map(|(number, ends)| Way { inference: self, number, ends }.path())
+    }
+}
+
+/// The ends of a conversation, under the first and under the last of its tuples.
+fn ends(flows: &Flows, conversation: u32) -> Ends {
+    let head = flows.head(conversation);
+    let first = &flows.conversations[head as usize];
+    let last = flows.later_tuples(head).last().unwrap_or(&first.tuple);
+    let of = |tuple: &FlowKey| [tuple.source, tuple.destination];
+    (first.domain, of(&first.tuple), of(last))
 }
 
 impl Look {
@@ -113,6 +123,14 @@ struct Way<'i, 'j> {
 }
 
 impl Way<'_, '_> {
+    fn path(&self) -> Path {
+        let seen: Vec<usize> = self.looks().keys().copied().collect();
+        let placed = self.ordered(&seen[..seen.len().min(MAX_HOPS)]);
+        let is_unordered = placed.len() < seen.len();
+        let is_cut_short = is_unordered && placed.len() < 2 || !self.is_whole();
+        Path { points: placed, is_unordered, is_cut_short, ..Path::default() }
+    }
+
     fn looks(&self) -> &BTreeMap<usize, Look> {
         &self.inference.looks[self.number as usize]
     }
@@ -123,8 +141,8 @@ impl Way<'_, '_> {
 
     /// The packets that come back.
     fn back(&self) -> Option<Self> {
-        let (domain, source, destination) = self.ends;
-        let ends = (domain, destination, source);
+        let (domain, [source, destination], [last_source, last_destination]) = self.ends;
+        let ends = (domain, [last_destination, last_source], [destination, source]);
         let number = *self.inference.numbers.get(&ends)?;
         Some(Way { inference: self.inference, number, ends })
     }
@@ -226,7 +244,7 @@ impl Way<'_, '_> {
     /// True if the packets that come back were seen nowhere else: then the last point is taken for the end. Packets to
     /// many have no end.
     fn is_whole(&self) -> bool {
-        let (.., destination) = self.ends;
+        let (.., [_, destination]) = self.ends;
         if destination.is_multicast() || destination == IpAddr::from([255; 4]) {
             return true;
         }

@@ -77,6 +77,8 @@ struct Roles {
     inside: bool,
     /// The first on the way from pod to pod; absent if nobody saw it.
     first: Option<Role>,
+    /// Highest and lowest hop limit.
+    hop_limits: Option<(u8, u8)>,
 }
 
 fn roles(network: &Network<'_>, flows: &Flows) -> Vec<Roles> {
@@ -88,15 +90,19 @@ fn roles(network: &Network<'_>, flows: &Flows) -> Vec<Roles> {
         roles.delivered |= matches!(role, Role::PodOut | Role::InsideIn);
         roles.inside |= role != Role::PhysicalIn;
         roles.first = Some(roles.first.map_or(role, |first| first.min(role)));
+        let (low, high) = flow.ttl;
+        let known = roles.hop_limits.unwrap_or((high, low));
+        roles.hop_limits = Some((known.0.max(high), known.1.min(low)));
     }
     all
 }
 
 impl Roles {
-    /// Earlier tuples first: what a pod sent, what came from outside, what is on its way, what reached a pod.
+    /// Earlier tuples first: what a pod sent, what came from outside, what is on its way, what reached a pod. Where
+    /// nothing tells what points are, hop limits do: they only fall.
     fn order(self) -> impl Ord + use<> {
         let stage = if self.sent { 0 } else { 1 + u8::from(self.delivered) };
-        (stage, self.inside, self.first)
+        (stage, self.inside, self.first, Reverse(self.hop_limits))
     }
 }
 
@@ -195,7 +201,8 @@ impl<'j, 'a> Joiner<'j, 'a> {
     /// What the tuples add, if they can be those of one packet.
     fn kinship(&self, before: u32, after: u32) -> Option<u32> {
         let (from, to) = (self.conversation(before), self.conversation(after));
-        let is_held = |address| self.network.holder(address).is_some();
+        // Without a topology any address may be a node's.
+        let is_held = |address| self.network.is_unmapped() || self.network.holder(address).is_some();
         let kinship = tuples::kinship(&from.tuple, &to.tuple, is_held)?;
         let is_apart = self.points.get(&before)?.is_disjoint(self.points.get(&after)?);
         (from.domain == to.domain && is_apart).then_some(if kinship.keeps_port { PORT_BITS } else { 0 })
