@@ -5,6 +5,7 @@
 //! * [`fault`] swallows packets at one known place and counts them itself.
 //! * [`product`] runs the real `coordinator`, `node-agent` and `ctl` inside the lab.
 //! * [`scenario`] joins the four and judges the report against the ground truth.
+//! * [`synthetic`] writes captures of what the lab cannot build, and judges the reports on them.
 //! * [`calibration`] holds the confidence of losses against synthetic packets whose fate is known.
 //! * [`bench`] measures the programs, in the lab and outside of it.
 
@@ -16,4 +17,5 @@ pub mod fault;
 pub mod lab;
 pub mod product;
 pub mod scenario;
+pub mod synthetic;
 pub mod traffic;

@@ -9,10 +9,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use lastseen_tests::calibration;
 use lastseen_tests::lab::{Lab, cleanup};
+use lastseen_tests::product::binaries::Binaries;
 use lastseen_tests::product::fleet::Fleet;
 use lastseen_tests::scenario::file::{self, Scenario};
 use lastseen_tests::scenario::results::{Results, ScenarioResult};
 use lastseen_tests::scenario::run::{self, Options, Outcome};
+use lastseen_tests::synthetic;
 
 /// Inject faults into an overlay lab and check that the report names the hop and the count
 #[derive(Debug, Parser)]
@@ -64,7 +66,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut results = Vec::new();
     for seed in (0..arguments.runs).map(|index| first.wrapping_add(index)) {
         println!("seed {seed}");
-        run_set(&scenarios, seed, arguments, &mut results)?;
+        if !scenarios.is_empty() {
+            run_set(&scenarios, seed, arguments, &mut results)?;
+        }
+        results.extend(run_synthetic(seed, arguments)?);
     }
     let mut results = Results::new(results);
     let confidence = calibration::sweep(first);
@@ -80,11 +85,20 @@ fn select(arguments: &Arguments) -> Result<Vec<Scenario>> {
     if let Some(wanted) = &arguments.only {
         let wanted = wanted.to_lowercase();
         scenarios.retain(|scenario| scenario.name.to_lowercase().contains(&wanted));
-        if scenarios.is_empty() {
+        if scenarios.is_empty() && !synthetic::is_any(&wanted) {
             bail!("--only {wanted:?} matches no scenario in {}", file::folder().display());
         }
     }
     Ok(scenarios)
+}
+
+/// Runs what the lab cannot build, from written files.
+fn run_synthetic(seed: u64, arguments: &Arguments) -> Result<Vec<ScenarioResult>> {
+    let results = synthetic::run(&Binaries::locate()?.ctl, seed, arguments.only.as_deref())?;
+    for result in &results {
+        println!("{result}");
+    }
+    Ok(results)
 }
 
 /// Runs all scenarios, in labs side by side. Results are in the order of the scenarios.

@@ -1,0 +1,49 @@
+//! Scenarios from written capture files, for what the lab's kernel cannot build: Geneve, IP in IP, `WireGuard`, tagged
+//! underlays and IPVS. Packets of a path between two nodes are written as every point on it would have captured them,
+//! some vanish, and `ctl diff-files` must say where and how many, with a topology and without.
+
+mod carriage;
+mod case;
+mod cast;
+mod fabric;
+mod files;
+mod judge;
+mod traffic;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use self::case::{Case, cases};
+use self::cast::Cast;
+use self::traffic::Traffic;
+use crate::scenario::results::ScenarioResult;
+
+/// Cases whose name contains `wanted`, letter case aside.
+fn chosen(wanted: &str) -> impl Iterator<Item = Case> + use<> {
+    let wanted = wanted.to_lowercase();
+    cases().into_iter().filter(move |case| case.name().to_lowercase().contains(&wanted))
+}
+
+/// Whether there is such a case.
+pub fn is_any(wanted: &str) -> bool {
+    chosen(wanted).next().is_some()
+}
+
+/// Runs every case whose name contains `only`, letter case aside, through the program `ctl`.
+pub fn run(ctl: &Path, seed: u64, only: Option<&str>) -> Result<Vec<ScenarioResult>> {
+    chosen(only.unwrap_or_default()).map(|case| play(ctl, &case, seed).with_context(|| case.name())).collect()
+}
+
+fn play(ctl: &Path, case: &Case, seed: u64) -> Result<ScenarioResult> {
+    let cast = Cast::new(seed);
+    let traffic = Traffic::new(case, &cast, seed);
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let mut arguments = files::write(case, &cast, &traffic, folder.path())?;
+    if case.has_topology {
+        let file = folder.path().join("fabric.json");
+        std::fs::write(&file, fabric::json(case, &cast).to_string()).context("write the topology")?;
+        arguments.extend(["--topology".to_owned(), file.display().to_string()]);
+    }
+    judge::judge(ctl, case, &cast, &traffic, &arguments, seed)
+}
