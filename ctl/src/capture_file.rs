@@ -135,7 +135,7 @@ fn begin(mut source: Source) -> Result<(Vec<u8>, Source), String> {
 }
 
 fn not_a_capture(error: &dyn std::error::Error) -> String {
-    format!("not a pcap or pcapng file ({})", innermost(error))
+    format!("not a pcap or pcapng file ({}); `editcap -F pcapng` converts other formats", innermost(error))
 }
 
 fn next_of_pcap(reader: &mut PcapReader<Prefixed>, data: &mut Vec<u8>) -> Option<Result<Found, String>> {
