@@ -13,7 +13,7 @@ use crate::lab::plan::VXLAN_PORT;
 use crate::traffic::{Conversation, End};
 
 /// Address of the service, in a network that no node routes.
-const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 /// Which addresses the sender's node replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

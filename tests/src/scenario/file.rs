@@ -25,6 +25,8 @@ pub struct Scenario {
     pub fault: Fault,
     /// What goes wrong beside it, on another leg.
     pub second: Option<Second>,
+    /// What is captured; absent: everything.
+    pub filter: Option<Watched>,
     /// What the pods speak.
     #[serde(default)]
     pub family: Family,
@@ -34,6 +36,16 @@ pub struct Scenario {
     pub ring_bytes: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
+}
+
+/// The addresses that a capture's filter names, beside that of the third node's pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Watched {
+    /// The sender's pod.
+    Sender,
+    /// The service.
+    Service,
 }
 
 /// A further fault and the leg on which it loses.
@@ -90,6 +102,9 @@ pub struct Expect {
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,
+    /// The filter hides the packets from points beyond a translation.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 /// Verdict on a capture, spelt as in the report.

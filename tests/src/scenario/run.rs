@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::casting::Staging;
 use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation};
+use super::file::{Scenario, Segmentation, Watched};
 use super::report::Report;
 use super::truth::Truth;
-use crate::fault::{Cast, Fault, Injected, offload};
+use crate::fault::{Cast, Fault, Injected, nat, offload};
 use crate::product::fleet::Fleet;
 use crate::traffic;
 
@@ -95,7 +95,8 @@ fn judge(
     if let Fault::ControlDelayed { at, millis } = scenario.fault {
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
-    let capture = start_capture(fleet, &scenario.name)?;
+    let filter = scenario.filter.map(|watched| filter(watched, staging.cast));
+    let capture = start_filtered(fleet, &scenario.name, filter.as_deref())?;
     let truth = observe(fleet, &capture, scenario, staging, injected, options)?;
     let (report, text, exit_code) = report(fleet, &capture)?;
     if scenario.ring_bytes.is_some() {
@@ -156,11 +157,25 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
     Ok(())
 }
 
+fn filter(watched: Watched, cast: Cast<'_>) -> String {
+    let watched = match watched {
+        Watched::Sender => cast.sender.plan.pod,
+        Watched::Service => nat::SERVICE,
+    };
+    format!("host {watched} or host {}", cast.bystander.plan.pod)
+}
+
 /// Starts a capture on all nodes and returns its id.
 pub fn start_capture(fleet: &Fleet<'_>, name: &str) -> Result<String> {
+    start_filtered(fleet, name, None)
+}
+
+fn start_filtered(fleet: &Fleet<'_>, name: &str, filter: Option<&str>) -> Result<String> {
     let name: String = name.chars().take(40).collect();
-    let arguments = ["start-capture", "--all-nodes", "--duration", WINDOW, "--name", &name, "--no-wait"];
-    let printed = fleet.ctl.ok(&[&arguments[..], &["-o", "name"]].concat())?;
+    let mut arguments = vec!["start-capture", "--all-nodes", "--duration", WINDOW, "--name", &name];
+    arguments.extend(filter.iter().flat_map(|filter| ["--filter", *filter]));
+    arguments.extend(["--no-wait", "-o", "name"]);
+    let printed = fleet.ctl.ok(&arguments)?;
     Ok(printed.trim().to_owned())
 }
 

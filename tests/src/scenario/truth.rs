@@ -18,6 +18,8 @@ pub struct Truth {
     pub verdict: Verdict,
     /// The node whose agent was killed.
     pub killed: Option<String>,
+    /// The filter hides the stream into the fault from some point on.
+    pub is_hidden: bool,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -90,6 +92,7 @@ impl Truth {
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
+            is_hidden: scenario.expect.hidden,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
