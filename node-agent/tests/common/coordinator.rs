@@ -173,7 +173,7 @@ impl Coordinator {
     async fn with(state: Arc<State>, pki_dir: &Path, port: u16) -> Self {
         let listener = bind(port).await;
         let port = listener.local_addr().unwrap().port();
-        let connections = incoming(listener, Pki::open(pki_dir).unwrap());
+        let connections = incoming(listener, Pki::open(pki_dir).unwrap(), |_| ());
         let (sender, up) = mpsc::channel(4096);
         let service = AgentServiceServer::new(Service { state: state.clone(), up: sender });
         let down_with_it = CancellationToken::new();
