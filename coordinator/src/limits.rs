@@ -4,7 +4,7 @@ use std::time::Duration;
 
 pub use lastseen_proto::limits::{
     BATCH_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS, FILTER_BYTES, MESSAGE_BYTES,
-    SNAP_LENGTH, TAIL_NANOS,
+    SNAP_LENGTH, TAIL_NANOS, TRANSLATIONS,
 };
 
 use crate::model::{MILLISECOND, SECOND};

@@ -104,11 +104,14 @@ async fn captures_come_back_as_they_were_after_a_restart() {
     first.parts[0].state = State::Completed;
     store.save_capture(&first).await.unwrap();
     store.save_topology("c-1", "node-a", &Bytes::from_static(b"net")).await.unwrap();
+    store.save_translations("c-1", "node-a", &Bytes::from_static(b"nat")).await.unwrap();
     store.close().await;
     let store = SqliteStore::open(None, home.path()).await.unwrap();
     assert_eq!(store.capture("c-1").await.unwrap().unwrap(), first);
     assert_eq!(store.unfinished().await.unwrap(), [first]);
     assert_eq!(store.topologies("c-1").await.unwrap(), [("node-a".to_owned(), Bytes::from_static(b"net"))]);
+    let nat = [("node-a".to_owned(), Bytes::from_static(b"nat"))];
+    assert_eq!(store.translations("c-1").await.unwrap(), nat);
     assert!(store.capture("c-2").await.unwrap().is_none());
 }
 

@@ -11,7 +11,6 @@ use lastseen_packet::observation::SipKey;
 use crate::flows::{Conversation, Flows};
 use crate::input::Job;
 use crate::network::{Network, Role};
-use crate::translation::reversed;
 
 /// Words of a filter that are the same on both sides of a translation.
 const INVARIANT: [&str; 18] = [
@@ -28,7 +27,7 @@ pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
     let mut known = HashMap::with_hasher(SipKey(job.key.0));
     known.extend(flows.conversations.iter().zip(0..).map(|(one, at)| (*one, at)));
     let is_translated_back = |conversation: &Conversation| {
-        let tuple = reversed(&conversation.tuple)?;
+        let tuple = conversation.tuple.reversed()?;
         known.get(&Conversation { tuple, ..*conversation }).filter(|answer| appearing.contains(answer))
     };
     let doubtful: Vec<u32> = flows

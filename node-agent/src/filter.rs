@@ -72,6 +72,17 @@ impl Filter {
         }
     }
 
+    /// Whether there is an expression at all.
+    pub fn is_empty(&self) -> bool {
+        self.program.is_none()
+    }
+
+    /// Whether a packet that starts with its IP header and is no fragment matches, as far as it goes.
+    #[inline]
+    pub fn matches_packet(&self, packet: &[u8]) -> bool {
+        self.program.as_ref().is_none_or(|program| program.filter(packet))
+    }
+
     /// Whether the innermost packet of a decoded `frame` matches; `None` if the frame cannot tell. Fragments but the
     /// first always do: they carry no ports, and leaving them out would show as a loss.
     #[inline]

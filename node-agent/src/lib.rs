@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod clock;
 pub mod config;
+pub mod conntrack;
 pub mod control;
 pub mod filter;
 pub mod interfaces;

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 
+use lastseen_proto::convert::translated_connection;
 use lastseen_proto::limits::{DEFAULT_SNAP_LENGTH, SNAP_LENGTH};
 use lastseen_proto::v1;
 
 use crate::capture::backend::Direction;
 use crate::capture::counters::Counters;
+use crate::conntrack::Told;
 use crate::job::spec::Spec;
 use crate::job::status::{PointId, PointStatus, State, Status};
 
@@ -60,7 +62,14 @@ pub(crate) fn status(status: &Status) -> v1::CaptureStatus {
         reason: status.reason.clone(),
         points: status.points.iter().map(point_status).collect(),
         coverage: status.coverage.clone(),
+        translations: status.translations.as_deref().map(translations),
     }
+}
+
+fn translations(told: &Told) -> v1::NodeTranslations {
+    let connections = told.translations.iter();
+    let connections = connections.map(|known| translated_connection(&known.original, &known.reply)).collect();
+    v1::NodeTranslations { connections, omitted: told.omitted }
 }
 
 /// The job in an `ArmCapture`, or what is wrong with it. `dialed` are the coordinator's addresses as connected to.

@@ -18,6 +18,7 @@ mod observe;
 mod segment;
 mod transport;
 mod tunnel;
+mod tuple;
 
 pub use config::{DecodeConfig, TunnelPort};
 pub use decode::decode;
@@ -30,3 +31,4 @@ pub use identity::{IdentityKey, datagram_key, k0};
 pub use link::LinkType;
 pub use observe::{Capture, Gso, Unobserved, observe};
 pub use segment::{MAX_SEGMENTS, Segment, Segments, segments};
+pub use tuple::tuple;

@@ -92,7 +92,7 @@ fn unobserved(decoded: &Decoded) -> Unobserved {
 }
 
 #[inline]
-fn flow_key(decoded: &Decoded, network: &Network) -> FlowKey {
+pub(crate) fn flow_key(decoded: &Decoded, network: &Network) -> FlowKey {
     let (source_port, destination_port) = match &decoded.transport {
         Transport::None => (0, 0),
         Transport::Tcp(tcp) => (tcp.source_port, tcp.destination_port),

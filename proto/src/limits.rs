@@ -34,6 +34,9 @@ pub const RAW_BYTES: u32 = 8 << 20;
 /// Rows of one batch. Agents send a few thousand; decoded, this many take about 5 MiB.
 pub const BATCH_ROWS: u32 = 65_536;
 
+/// Translated connections that a node tells of one capture.
+pub const TRANSLATIONS: usize = 8_192;
+
 #[cfg(test)]
 mod tests {
     use prost::Message;

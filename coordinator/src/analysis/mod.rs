@@ -4,6 +4,7 @@ mod job;
 mod node_clock;
 mod replay;
 mod run;
+mod translated;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,12 +95,14 @@ impl Analysis {
     ) -> Result<Found, Error> {
         let started = self.clock.now();
         let topologies = self.store.topologies(&capture.id).await?;
+        let translations = self.store.translations(&capture.id).await?;
         let known = self.store.nodes().await?;
         let batches = self.store.batches(&capture.id).await?;
         let (capture, directory) = (capture.clone(), self.directory.clone());
         let outcome = tokio::task::spawn_blocking(move || {
             let _one_of_few = turn;
-            let prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
+            let mut prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
+            translated::add(&mut prepared.job, &translations);
             run::run(prepared, &capture, &batches, &directory, None)
         })
         .await

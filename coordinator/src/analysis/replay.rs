@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lastseen_correlate::Ablation;
 
-use super::{Found, job, run};
+use super::{Found, job, run, translated};
 use crate::error::Error;
 use crate::files;
 use crate::store::{SqliteStore, Store};
@@ -17,10 +17,12 @@ pub async fn replay(data_dir: &Path, id: &str, without: Option<Ablation>) -> Res
     let capture = store.capture(id).await?.ok_or_else(|| Error::NoCapture(id.to_owned()))?;
     let topologies = store.topologies(id).await?;
     let (known, batches) = (store.nodes().await?, store.batches(id).await?);
+    let translations = store.translations(id).await?;
     store.close().await;
     let directory = files::directory(data_dir);
     let outcome = tokio::task::spawn_blocking(move || {
-        let prepared = job::prepare(&capture, &topologies, &known, &batches, None)?;
+        let mut prepared = job::prepare(&capture, &topologies, &known, &batches, None)?;
+        translated::add(&mut prepared.job, &translations);
         run::run(prepared, &capture, &batches, &directory, without)
     });
     Ok(Found::new(outcome.await.map_err(|e| Error::Internal(format!("the correlation broke off: {e}")))??))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -82,6 +83,7 @@ impl Actor {
                     }
                 }
                 Effect::SaveTopology(node) => self.save_topology(&node).await,
+                Effect::SaveTranslations(node, told) => self.save_translations(&node, &told).await,
                 Effect::Send(node, command) => {
                     self.services.fleet.send(&node, command);
                 }
@@ -173,6 +175,13 @@ impl Actor {
         let Some(view) = self.services.fleet.node(node, self.services.clock.now()) else { return };
         if let Err(error) = self.services.store.save_topology(capture, node, &view.record.topology).await {
             tracing::error!(capture, node, %error, "cannot store the topology");
+        }
+    }
+
+    async fn save_translations(&self, node: &str, told: &Bytes) {
+        let capture = &self.machine.capture().id;
+        if let Err(error) = self.services.store.save_translations(capture, node, told).await {
+            tracing::error!(capture, node, %error, "cannot store the translations");
         }
     }
 

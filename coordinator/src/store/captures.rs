@@ -190,6 +190,35 @@ pub(super) async fn save_topology(
     Ok(())
 }
 
+pub(super) async fn save_translations(
+    pool: &SqlitePool,
+    capture: &str,
+    node: &str,
+    translations: &Bytes,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE capture_nodes SET translations = $3 WHERE capture_id = $1 AND node = $2")
+        .bind(capture)
+        .bind(node)
+        .bind(translations.as_ref())
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn translations(
+    pool: &SqlitePool,
+    capture: &str,
+) -> Result<Vec<(String, Bytes)>, StoreError> {
+    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
+        "SELECT node, translations FROM capture_nodes
+         WHERE capture_id = $1 AND translations IS NOT NULL ORDER BY node",
+    )
+    .bind(capture)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|(node, translations)| (node, translations.into())).collect())
+}
+
 pub(super) async fn topologies(pool: &SqlitePool, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
     let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
         "SELECT node, topology FROM capture_nodes

@@ -143,6 +143,15 @@ pub trait Store: Send + Sync {
     async fn save_topology(&self, capture: &str, node: &str, topology: &Bytes) -> Result<(), StoreError>;
     /// Node names and their topologies in a capture.
     async fn topologies(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError>;
+    /// Keeps what the node's connection tracking translated, encoded, with the capture.
+    async fn save_translations(
+        &self,
+        capture: &str,
+        node: &str,
+        translations: &Bytes,
+    ) -> Result<(), StoreError>;
+    /// Node names and their translations in a capture.
+    async fn translations(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError>;
 
     /// Length and checksum of a batch, if it is stored.
     async fn find_batch(&self, key: &BatchKey) -> Result<Option<(u32, u32)>, StoreError>;

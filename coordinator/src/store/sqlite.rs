@@ -153,6 +153,19 @@ impl Store for SqliteStore {
         captures::save_topology(&self.writer, capture, node, topology).await
     }
 
+    async fn save_translations(
+        &self,
+        capture: &str,
+        node: &str,
+        translations: &Bytes,
+    ) -> Result<(), StoreError> {
+        captures::save_translations(&self.writer, capture, node, translations).await
+    }
+
+    async fn translations(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
+        captures::translations(&self.readers, capture).await
+    }
+
     async fn topologies(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
         captures::topologies(&self.readers, capture).await
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
 
@@ -97,8 +98,17 @@ pub fn status(message: v1::CaptureStatus, incarnation: u64) -> Option<(String, S
         reason: bounded(message.reason),
         points: points.filter(|status| check_point(&status.point).is_ok()).collect(),
         coverage: message.coverage.into_iter().take(limits::COVERAGE_NOTES).map(bounded).collect(),
+        translations: message.translations.filter(|_| state == State::Completed).map(translations),
     };
     Some((message.capture_id, status))
+}
+
+/// What is stored of the connections that a node translated: no more than a node may tell.
+fn translations(mut told: v1::NodeTranslations) -> Bytes {
+    let excess = told.connections.len().saturating_sub(limits::TRANSLATIONS);
+    told.connections.truncate(limits::TRANSLATIONS);
+    told.omitted = told.omitted.saturating_add(excess as u64);
+    told.encode_to_vec().into()
 }
 
 /// A command as the agent hears it. `fabric_endpoints` are addresses that no agent may capture.

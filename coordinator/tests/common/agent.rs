@@ -125,6 +125,7 @@ impl Agent {
             reason: reason.into(),
             points,
             coverage: Vec::new(),
+            translations: None,
         };
         self.outbox.send(v1::AgentMessage { kind: Some(Kind::CaptureStatus(status)) }).await.unwrap();
     }

@@ -30,8 +30,6 @@ use crate::input::Job;
 use crate::network::{Network, Role};
 use crate::sighting::Sighting;
 
-pub(crate) use self::tuples::reversed;
-
 /// What shared identities and kept ports must come to, as a power of two. One TCP sequence number is enough; datagrams
 /// need an IP-ID and a port, or several of either.
 const PROOF_BITS: u32 = 24;
@@ -234,7 +232,7 @@ impl<'j, 'a> Joiner<'j, 'a> {
     fn answers(&self, (before, after): (u32, u32)) -> Option<(u32, u32)> {
         let answer = |conversation: u32| {
             let Conversation { domain, tuple } = self.conversation(conversation);
-            let tuple = reversed(&tuple)?;
+            let tuple = tuple.reversed()?;
             self.by_conversation.get(&Conversation { domain, tuple }).copied()
         };
         Some((answer(after)?, answer(before)?))

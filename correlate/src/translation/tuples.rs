@@ -2,14 +2,12 @@
 
 use std::net::IpAddr;
 
-use lastseen_packet::observation::{FlowKey, protocol};
+use lastseen_packet::observation::FlowKey;
 
 use crate::input::Translation;
 
 /// Lowest port that Linux chooses by itself, `net.ipv4.ip_local_port_range`.
 const EPHEMERAL: u16 = 32_768;
-/// Echo request and reply as type and code, RFC 792 and RFC 4443.
-const ECHOES: [(u8, u16, u16); 2] = [(protocol::ICMP, 0x0800, 0), (protocol::ICMPV6, 0x8000, 0x8100)];
 
 /// How one tuple may have become another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,40 +42,14 @@ pub(super) fn kinship(
     is_kin.then_some(Kinship { keeps_port })
 }
 
-/// The tuple of the answers, absent for messages that have none.
-pub(crate) fn reversed(tuple: &FlowKey) -> Option<FlowKey> {
-    let (source_port, destination_port) = match tuple.protocol {
-        protocol::ICMP | protocol::ICMPV6 => (tuple.source_port, answer(tuple)?),
-        _ => (tuple.destination_port, tuple.source_port),
-    };
-    Some(FlowKey {
-        source: tuple.destination,
-        destination: tuple.source,
-        source_port,
-        destination_port,
-        ..*tuple
-    })
-}
-
-fn answer(tuple: &FlowKey) -> Option<u16> {
-    let kind = tuple.destination_port;
-    ECHOES.into_iter().filter(|(protocol, ..)| *protocol == tuple.protocol).find_map(|(_, request, reply)| {
-        match kind {
-            _ if kind == request => Some(reply),
-            _ if kind == reply => Some(request),
-            _ => None,
-        }
-    })
-}
-
 /// The tuples that packets of a tracked connection have one after the other, both ways. Destinations are translated
 /// before routing and sources after it, so between the two there is a third.
 pub(super) fn steps(known: &Translation) -> Vec<(FlowKey, FlowKey)> {
     let Translation { original, reply } = known;
-    let Some(sent) = reversed(reply) else { return Vec::new() };
+    let Some(sent) = reply.reversed() else { return Vec::new() };
     let routed = FlowKey { source: original.source, source_port: original.source_port, ..sent };
     let mut steps = vec![(*original, sent), (*original, routed), (routed, sent)];
-    let answers = steps.iter().filter_map(|(from, to)| Some((reversed(to)?, reversed(from)?)));
+    let answers = steps.iter().filter_map(|(from, to)| Some((to.reversed()?, from.reversed()?)));
     let answers: Vec<_> = answers.collect();
     steps.extend(answers);
     steps.retain(|(from, to)| from != to);
@@ -86,6 +58,8 @@ pub(super) fn steps(known: &Translation) -> Vec<(FlowKey, FlowKey)> {
 
 #[cfg(test)]
 mod tests {
+    use lastseen_packet::observation::protocol;
+
     use super::*;
 
     fn tuple(source: (&str, u16), destination: (&str, u16)) -> FlowKey {

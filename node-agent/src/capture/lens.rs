@@ -6,6 +6,7 @@ use lastseen_packet::observation::{FlowKey, Observation};
 use lastseen_packet::{Capture, DecodeConfig, Decoded, IdentityKey, LinkType, Transport, decode, observe};
 
 use super::backend::Frame;
+use crate::conntrack::Translated;
 use crate::filter::Filter;
 
 /// The TCP endpoints of the fabric itself, whose connections are not captured.
@@ -55,13 +56,27 @@ pub struct Lens {
     key: IdentityKey,
     filter: Filter,
     own: OwnEndpoints,
+    translated: Option<Translated>,
     decoded: Decoded,
 }
 
 impl Lens {
     /// A lens.
     pub fn new(config: DecodeConfig, key: IdentityKey, filter: Filter, own: OwnEndpoints) -> Self {
-        Self { config, key, filter, own, decoded: Decoded::default() }
+        Self { config, key, filter, own, translated: None, decoded: Decoded::default() }
+    }
+
+    /// Matches packets under every tuple that translation gives them.
+    #[must_use]
+    pub fn following(self, translated: Option<Translated>) -> Self {
+        Self { translated, ..self }
+    }
+
+    /// To be called now and then while no frames come.
+    pub fn tick(&mut self) {
+        if let Some(translated) = &mut self.translated {
+            translated.tick();
+        }
     }
 
     /// Hands the rows of `frame` to `emit` and says what became of it.
@@ -72,7 +87,7 @@ impl Lens {
         frame: &Frame<'_>,
         emit: &mut impl FnMut(&FlowKey, Observation),
     ) -> Seen {
-        let Self { config, key, filter, own, decoded } = self;
+        let Self { config, key, filter, own, translated, decoded } = self;
         let bytes = frame.bytes;
         if decode(config, link, bytes, frame.original_length, decoded).is_err() {
             return Seen::Unreadable;
@@ -85,7 +100,12 @@ impl Lens {
         }
         match filter.matches(decoded, bytes, frame.gso) {
             Some(true) => {}
-            Some(false) => return Seen::Filtered,
+            Some(false) => {
+                let known = translated.as_mut();
+                if !known.is_some_and(|known| known.matches(filter, decoded, bytes, frame.time_nanos)) {
+                    return Seen::Filtered;
+                }
+            }
             None => return Seen::Unreadable,
         }
         let capture = Capture { time_nanos: frame.time_nanos, gso: frame.gso };

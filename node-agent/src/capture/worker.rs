@@ -81,6 +81,7 @@ pub fn run<S: Sink>(mut points: Vec<Point<S>>, mut lens: Lens, window: &Arc<Wind
             recording: window.recording(),
         };
         busy = false;
+        lens.tick();
         for point in points.iter_mut().filter(|p| p.phase != Phase::Finished) {
             busy |= point.turn(&moment, &mut lens, window, news);
         }

@@ -16,6 +16,7 @@ use crate::capture::pcap::Pcap;
 use crate::capture::window::Window;
 use crate::capture::worker::Point;
 use crate::clock;
+use crate::conntrack::Tracker;
 use crate::filter::Filter;
 use crate::interfaces::select::select;
 use crate::interfaces::{Link, Snapshot};
@@ -29,6 +30,8 @@ pub(super) struct Armed {
     pub(super) coverage: Vec<String>,
     /// Let go when every worker has ended.
     pub(super) rings: Option<Reservation>,
+    /// What the node translates; absent where connection tracking cannot be read.
+    pub(super) tracker: Option<Tracker>,
     points: Vec<(PointId, Arc<Totals>)>,
 }
 
@@ -52,7 +55,7 @@ pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String>
 }
 
 fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed, String> {
-    Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
+    let filter = Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
     let mut selection = select(snapshot, &spec.interfaces, &context.node)?;
     if !selection.off_path.is_empty() {
         let interfaces = selection.off_path.join(", ");
@@ -62,6 +65,8 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
             "not captured: no tunnel and no route with a gateway leaves by them; name them if they matter"
         );
     }
+    // Before the rings, so that no packet in them belongs to a connection that nobody told of.
+    let tracker = track(spec, &filter, &mut selection.coverage);
     let mut rings = reserve(context, spec, 2 * selection.links.len())?;
     let settings = Settings { snap_length: spec.snap_length, ring_bytes: rings.ring_bytes() };
     let (mut points, mut readers) = (Vec::new(), Vec::new());
@@ -82,12 +87,28 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     }
     rings.keep(points.len());
     let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
-    let notes = threads::start(readers, spec, snapshot, &window).map_err(|e| {
+    let notes = threads::start(readers, spec, snapshot, &window, tracker.as_ref()).map_err(|e| {
         // Those that did start would wait for ever.
         window.abandon();
         format!("node {}: cannot start a capture thread: {e}", context.node)
     })?;
-    Ok(Armed { window, notes, coverage: selection.coverage, rings: Some(rings), points })
+    Ok(Armed { window, notes, coverage: selection.coverage, rings: Some(rings), tracker, points })
+}
+
+/// Follows the node's translations. Without, packets are still recognised by what does not change; a filter does not
+/// follow them.
+fn track(spec: &Spec, filter: &Filter, coverage: &mut Vec<String>) -> Option<Tracker> {
+    let error = match Tracker::open() {
+        Ok(tracker) => return Some(tracker),
+        Err(error) => error,
+    };
+    tracing::info!(capture = spec.capture, %error, "connection tracking cannot be read");
+    if !filter.is_empty() {
+        coverage.push(format!(
+            "connection tracking cannot be read ({error}): the filter misses packets that this node translates"
+        ));
+    }
+    None
 }
 
 /// Ring memory for `count` points, smaller than usual if the node's budget is nearly spent.

@@ -76,8 +76,7 @@ mod tests {
     use super::*;
 
     fn status(capture: &str, state: State) -> Status {
-        let (reason, points, coverage) = (String::new(), Vec::new(), Vec::new());
-        Status { capture: capture.into(), state, reason, points, coverage }
+        Status { state, ..Status::failed(capture.into(), String::new()) }
     }
 
     #[test]

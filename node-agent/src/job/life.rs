@@ -1,6 +1,7 @@
 //! The life of one job: armed, running, draining, completed. It goes on by itself once its window is known; losing
 //! the coordinator does not stop it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen_proto::limits::{DURATION_NANOS, LEAD_NANOS, TAIL_NANOS};
@@ -12,6 +13,7 @@ use super::spec::Spec;
 use super::status::{State, Status};
 use super::{Command, Context};
 use crate::clock;
+use crate::conntrack::Told;
 
 /// An armed job whose start never comes gives its rings back.
 const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
@@ -28,12 +30,13 @@ pub(super) async fn live(context: Context, spec: Spec, mut commands: Receiver<Co
     match arm(&context, &spec).await {
         Ok(armed) => {
             tracing::info!(capture, points = armed.points().len(), "armed");
-            Job { context, capture, armed, reason: String::new() }.run(&mut commands).await;
+            Job { context, capture, armed, reason: String::new(), translations: None }
+                .run(&mut commands)
+                .await;
         }
         Err(reason) => {
             tracing::warn!(capture, reason, "cannot capture");
-            let (points, coverage) = (Vec::new(), Vec::new());
-            context.board.post(Status { capture, state: State::Failed, reason, points, coverage });
+            context.board.post(Status::failed(capture, reason));
         }
     }
 }
@@ -43,6 +46,7 @@ struct Job {
     capture: String,
     armed: Armed,
     reason: String,
+    translations: Option<Arc<Told>>,
 }
 
 /// How waiting for the start ended.
@@ -70,6 +74,9 @@ impl Job {
             self.note(note);
         }
         self.armed.rings = None;
+        if state == State::Completed {
+            self.tell_translations();
+        }
         if state == State::Cancelled {
             self.context.outbox.forget(&self.capture);
         }
@@ -163,6 +170,15 @@ impl Job {
         end.min(at)
     }
 
+    fn tell_translations(&mut self) {
+        let Some(tracker) = self.armed.tracker.take() else { return };
+        let (told, trouble) = tracker.told();
+        self.translations = Some(Arc::new(told));
+        if let Some(trouble) = trouble {
+            self.note(trouble);
+        }
+    }
+
     fn note(&mut self, note: String) {
         let coverage = &mut self.armed.coverage;
         if coverage.len() < MAX_NOTES && !coverage.contains(&note) {
@@ -178,6 +194,7 @@ impl Job {
             reason: self.reason.clone(),
             points: self.armed.points(),
             coverage: self.armed.coverage.clone(),
+            translations: self.translations.clone(),
         });
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use self::board::Board;
 use self::spec::{Backend, Spec};
-use self::status::{State, Status};
+use self::status::Status;
 use crate::capture::budget::Budget;
 use crate::interfaces::watch::Network;
 use crate::metrics::Metrics;
@@ -103,8 +103,7 @@ impl Jobs {
     /// Posts that a job cannot be done.
     pub fn refuse(&self, capture: String, reason: String) {
         tracing::warn!(capture, reason, "capture refused");
-        let (points, coverage) = (Vec::new(), Vec::new());
-        self.context.board.post(Status { capture, state: State::Failed, reason, points, coverage });
+        self.context.board.post(Status::failed(capture, reason));
     }
 
     /// Passes a command on. A job that is over is forgotten when it is told to end without a trace.

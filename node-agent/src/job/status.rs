@@ -1,13 +1,13 @@
 //! What a job tells about itself.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lastseen_proto::v1::InterfaceKind;
 
 use crate::capture::backend::Direction;
 use crate::capture::counters::Counters;
+use crate::conntrack::Told;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,4 +96,14 @@ pub struct Status {
     pub points: Vec<PointStatus>,
     /// What was not covered and why.
     pub coverage: Vec<String>,
+    /// What the node translated, once the job has completed.
+    pub translations: Option<Arc<Told>>,
+}
+
+impl Status {
+    /// Of a job that cannot be done.
+    pub fn failed(capture: String, reason: String) -> Self {
+        let (points, coverage) = (Vec::new(), Vec::new());
+        Self { capture, state: State::Failed, reason, points, coverage, translations: None }
+    }
 }

@@ -12,6 +12,7 @@ use super::spec::Spec;
 use crate::capture::lens::{Lens, OwnEndpoints};
 use crate::capture::window::Window;
 use crate::capture::worker::{self, Point};
+use crate::conntrack::{Tracker, Translated};
 use crate::filter::Filter;
 use crate::interfaces::Snapshot;
 use crate::publish::sink::BatchSink;
@@ -25,6 +26,7 @@ pub(super) fn start(
     spec: &Spec,
     snapshot: &Snapshot,
     window: &Arc<Window>,
+    tracker: Option<&Tracker>,
 ) -> io::Result<Receiver<String>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(readers.len());
     let mut hands: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
@@ -35,12 +37,14 @@ pub(super) fn start(
     let config = decode_config(snapshot);
     for hand in hands {
         let (spec, config, window, news) = (spec.clone(), config.clone(), window.clone(), news.clone());
+        let translated = tracker.map(|tracker| Translated::new(tracker.clone(), spec.dictionary_key));
         thread::Builder::new().name(format!("capture {}", spec.capture)).spawn(move || {
             // Compiled once more, because a compiled filter stays in its thread.
             match Filter::compile(&spec.filter) {
                 Ok(filter) => {
                     let own = OwnEndpoints::new(spec.own_endpoints);
                     let lens = Lens::new(config, IdentityKey(spec.identity_key), filter, own);
+                    let lens = lens.following(translated);
                     worker::run(hand, lens, &window, &news);
                 }
                 Err(error) => drop(news.try_send(error.to_string())),

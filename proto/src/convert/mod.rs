@@ -5,10 +5,12 @@ mod points;
 mod report;
 mod times;
 mod topology;
+mod translation;
 
 pub use points::{point, slice, to_coordinator_nanos};
 pub use report::{flow_record, lost_packet};
 pub use times::{nanos, timestamp};
+pub use translation::translated_connection;
 
 /// A message that means nothing to the domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -223,7 +223,8 @@ fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut F
         return finding.differ(format!("no path udp {} → {}", stream.source, stream.destination));
     };
     let Totals { segments, delivered, lost, not_observable, .. } = path.totals;
-    let blind_allowed = truth.verdict == Verdict::Inconclusive || truth.unseen_percent.is_some();
+    let blind_allowed =
+        truth.verdict == Verdict::Inconclusive || truth.is_hidden || truth.unseen_percent.is_some();
     let unseen = if blind_allowed { not_observable } else { 0 };
     let arrived = stream.sent - stream.lost;
     let is_right = segments == stream.sent
@@ -327,6 +328,7 @@ mod tests {
             killed: None,
             clock_ahead: None,
             unseen_percent: None,
+            is_hidden: false,
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],

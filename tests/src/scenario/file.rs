@@ -25,6 +25,8 @@ pub struct Scenario {
     pub fault: Fault,
     /// What goes wrong beside it, on another leg.
     pub second: Option<Second>,
+    /// Whose packets are captured; absent: see `filter`.
+    pub filter_on: Option<Watched>,
     /// What the pods speak.
     #[serde(default)]
     pub family: Family,
@@ -38,6 +40,16 @@ pub struct Scenario {
     pub filter: Option<String>,
     /// What the report must say.
     pub expect: Expect,
+}
+
+/// The addresses that a capture's filter names, beside that of the third node's pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Watched {
+    /// The sender's pod.
+    Sender,
+    /// The service.
+    Service,
 }
 
 /// A further fault and the leg on which it loses.
@@ -129,6 +141,9 @@ pub struct Expect {
     pub route: Option<Vec<Point>>,
     /// The same of the answers to the TCP connections beside it.
     pub return_route: Option<Vec<Point>>,
+    /// The filter hides the packets from points beyond a translation.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 /// Verdict on a capture, spelt as in the report.

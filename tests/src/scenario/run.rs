@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::ablation;
 use super::casting::Staging;
 use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation, Span};
+use super::file::{Scenario, Segmentation, Span, Watched};
 use super::late;
 use super::packets;
 use super::report::Report;
 use super::truth::Truth;
-use crate::fault::{Cast, Fault, Injected, offload};
+use crate::fault::{Cast, Fault, Injected, nat, offload};
 use crate::product::fleet::Fleet;
 use crate::product::skew::Skew;
 use crate::traffic;
@@ -128,10 +128,10 @@ fn judge(
         fleet.stop_agent(staging.cast.node(at))?;
     }
     let capture = if let Fault::AgentLate { at } = scenario.fault {
-        let start = || start_for(fleet, scenario);
+        let start = || start_for(fleet, scenario, staging.cast);
         late::start(fleet, staging.cast.node(at), staging.cast.bystander, start)?
     } else {
-        start_for(fleet, scenario)?
+        start_for(fleet, scenario, staging.cast)?
     };
     let mut truth = observe(fleet, &capture, scenario, staging, injected, options)?;
     if let Some((node, skew)) = skew {
@@ -248,19 +248,28 @@ fn disturb(fleet: &mut Fleet<'_>, scenario: &Scenario, cast: Cast<'_>, options: 
     Ok(())
 }
 
+fn filter(watched: Watched, cast: Cast<'_>) -> String {
+    let watched = match watched {
+        Watched::Sender => cast.sender.plan.pod,
+        Watched::Service => nat::SERVICE,
+    };
+    format!("host {watched} or host {}", cast.bystander.plan.pod)
+}
+
 /// Starts a capture on all nodes and returns its id.
 pub fn start_capture(fleet: &Fleet<'_>, name: &str) -> Result<String> {
     start_capture_with(fleet, name, &["--duration", WINDOW])
 }
 
 /// As [`start_capture`], with what the scenario asks for.
-fn start_for(fleet: &Fleet<'_>, scenario: &Scenario) -> Result<String> {
+fn start_for(fleet: &Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<String> {
     let duration = scenario.window_seconds.map_or_else(|| WINDOW.to_owned(), |seconds| format!("{seconds}s"));
     let mut more = vec!["--duration", &duration];
     if scenario.traffic.span == Span::Across {
         more.extend(["--start-in", AHEAD]);
     }
-    more.extend(scenario.filter.iter().flat_map(|filter| ["--filter", filter]));
+    let filter = scenario.filter.clone().or_else(|| Some(filter(scenario.filter_on?, cast)));
+    more.extend(filter.iter().flat_map(|filter| ["--filter", filter]));
     start_capture_with(fleet, &scenario.name, &more)
 }
 

@@ -29,6 +29,8 @@ pub struct Truth {
     /// Least and most share of the datagrams into the fault, in percent, that no point could see where it was to be
     /// seen. What is lost of these cannot be told.
     pub unseen_percent: Option<[f64; 2]>,
+    /// The filter hides the stream into the fault from some point on.
+    pub is_hidden: bool,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -146,6 +148,7 @@ impl Truth {
             killed: killed(scenario, staging),
             clock_ahead: None,
             unseen_percent: scenario.expect.not_observable_percent,
+            is_hidden: scenario.expect.hidden,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],

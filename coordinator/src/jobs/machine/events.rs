@@ -28,6 +28,7 @@ impl Machine {
             State::Completed | State::Failed | State::Cancelled => {
                 part.state = status.state;
                 part.reason = status.reason;
+                self.translations.extend(status.translations.map(|told| (node.to_owned(), told)));
             }
             _ => {}
         }

@@ -8,6 +8,8 @@ mod phases;
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
+
 use super::drain::Ledger;
 use crate::fleet::{Command, Link};
 use crate::model::{Capture, PointStatus, State, Window};
@@ -25,6 +27,8 @@ pub struct Status {
     pub points: Vec<PointStatus>,
     /// What was not covered.
     pub coverage: Vec<String>,
+    /// What its connection tracking translated, encoded; once its part is over.
+    pub translations: Option<Bytes>,
 }
 
 /// What is to be done, in this order.
@@ -34,6 +38,8 @@ pub enum Effect {
     Save,
     /// Keep the node's topology with the capture.
     SaveTopology(String),
+    /// Keep what the node translated with the capture.
+    SaveTranslations(String, Bytes),
     /// Tell an agent.
     Send(String, Command),
     /// No batch is accepted any more; match what there is.
@@ -58,6 +64,8 @@ pub struct Machine {
     recovered_nanos: Option<i64>,
     /// Why batches could not be stored when that was last tried in vain.
     storage_trouble: Option<String>,
+    /// What nodes translated and is not stored yet.
+    translations: Vec<(String, Bytes)>,
     saved: Option<Snapshot>,
     has_told_end: bool,
     has_correlated: bool,
@@ -80,6 +88,7 @@ impl Machine {
             progress_nanos: 0,
             recovered_nanos: None,
             storage_trouble: None,
+            translations: Vec::new(),
             saved,
             has_told_end: false,
             has_correlated: false,
@@ -133,7 +142,9 @@ impl Machine {
                 break;
             }
         }
-        let mut effects = Vec::new();
+        // Before the capture itself: a part that is stored as completed has told everything.
+        let told = self.translations.drain(..);
+        let mut effects: Vec<_> = told.map(|(node, told)| Effect::SaveTranslations(node, told)).collect();
         let now = snapshot(&self.capture);
         if self.saved.as_ref() != Some(&now) {
             self.saved = Some(now);
@@ -142,7 +153,10 @@ impl Machine {
         effects.append(&mut sends);
         self.wind_up(links, &mut effects);
         if self.is_rehearsal {
-            effects.retain(|effect| !matches!(effect, Effect::Save | Effect::SaveTopology(_)));
+            let is_stored = |effect: &Effect| {
+                matches!(effect, Effect::Save | Effect::SaveTopology(_) | Effect::SaveTranslations(..))
+            };
+            effects.retain(|effect| !is_stored(effect));
         }
         effects
     }

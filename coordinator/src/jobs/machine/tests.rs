@@ -29,7 +29,7 @@ fn status(state: State, batches: u64) -> Status {
     let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
     let point = Point { key, kind: 5, mtu: 1500, gso_known: true };
     let points = vec![PointStatus { point, counters: Counters::default(), batches }];
-    Status { incarnation: 5, state, reason: String::new(), points, coverage: Vec::new() }
+    Status { incarnation: 5, state, reason: String::new(), points, coverage: Vec::new(), translations: None }
 }
 
 fn stored(batches: u64) -> Vec<StoredCount> {
@@ -143,6 +143,19 @@ fn draining_waits_for_batches_and_then_correlates_once() {
     assert!(machine.capture().parts[0].coverage.is_empty());
     let again = machine.step(end + 3 * SECOND, &links(&["a"]));
     assert!(again.is_empty(), "{again:?}");
+}
+
+#[test]
+fn what_a_node_translated_is_stored_once_and_before_its_part_is() {
+    let mut machine = running();
+    let told = || Some(Bytes::from_static(b"told"));
+    machine.status("a", Status { translations: told(), ..status(State::Completed, 0) }, NOW);
+    let effects = machine.step(end_of(&machine), &links(&["a"]));
+    let is_told = |effect: &Effect| matches!(effect, Effect::SaveTranslations(node, bytes) if node == "a" && bytes == "told");
+    assert!(is_told(&effects[0]) && matches!(effects[1], Effect::Save), "{effects:?}");
+    machine.status("a", Status { translations: told(), ..status(State::Completed, 0) }, NOW);
+    let effects = machine.step(end_of(&machine), &links(&["a"]));
+    assert!(!effects.iter().any(is_told), "{effects:?}");
 }
 
 #[test]
