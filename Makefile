@@ -54,6 +54,10 @@ scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=
 	cargo build --workspace --bins
 	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
 
+.PHONY: sweep
+sweep: build-packages ## hold losses against synthetic packets over shares, legs, rates, offload and translation: SEED=n
+	cargo run --release -p lastseen-correlate --example sweep -- $(or $(SEED),1)
+
 .PHONY: fuzz
 fuzz: packages ## run each fuzz target for FUZZ_SECONDS from its corpus
 	$(call fuzz,decode,512,corpus/decode)
