@@ -127,16 +127,17 @@ async fn the_coordinator_refuses_another_trust_domain_by_itself() {
 #[tokio::test]
 async fn an_agent_speaks_only_for_its_own_node_and_protocol() {
     let fabric = Fabric::start().await;
-    let mut imposter =
-        Agent::register(&fabric, "node-a", "node-b", 1, &[], lastseen_proto::PROTOCOL_VERSION).await;
+    let shown = |version: u32| format!("{}.{}", version / 1_000, version % 1_000);
+    let ours = lastseen_proto::PROTOCOL_VERSION;
+    let mut imposter = Agent::register(&fabric, "node-a", "node-b", 1, &[], ours).await;
     let status = imposter.told().await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().contains("node-b") && status.message().contains("node-a"), "{status}");
-    for (version, shown) in [(1_000, "1.0"), (3_007, "3.7")] {
+    for version in [ours - 1_000, ours + 1_007] {
         let mut other = Agent::register(&fabric, "node-a", "node-a", 1, &[], version).await;
         let status = other.told().await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
-        let expected = format!("speaks {shown}, the coordinator (0.1.0) 2.0");
+        let expected = format!("speaks {}, the coordinator (0.1.0) {}", shown(version), shown(ours));
         assert!(status.message().contains(&expected), "{status}");
     }
     assert!(

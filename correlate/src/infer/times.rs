@@ -1,6 +1,6 @@
 //! What stamps say about the order of points: how much later one stamped the packets that the other saw too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::sighting::Sighting;
 
@@ -9,10 +9,17 @@ const KEPT: usize = 16;
 /// Sightings looked at; of more than this a share is taken, chosen by identity.
 const MOST: usize = 1 << 20;
 
+/// Resolution of files that do not keep nanoseconds.
+const MICROSECOND: i64 = 1_000;
+/// Sightings of a point that show its resolution.
+const TELLING: usize = 8;
+
 /// Differences of stamps, nanoseconds, by conversation's ends and pair of points in ascending order.
 #[derive(Debug, Default)]
 pub(super) struct Times {
     differences: BTreeMap<(u32, u16, u16), Vec<i64>>,
+    /// Points that stamp whole microseconds: against others, a smaller difference is only what was cut off.
+    coarse: BTreeSet<u16>,
 }
 
 impl Times {
@@ -24,7 +31,8 @@ impl Times {
         let chosen = |sighting: &&Sighting| share <= 1 || (sighting.k0 >> 1).is_multiple_of(share);
         let mut chosen: Vec<Sighting> = sightings.iter().flatten().filter(chosen).copied().collect();
         chosen.sort_unstable_by_key(|s| (s.k0, s.owner, s.point, s.time));
-        let mut times = Self::default();
+        let coarse = (0..).zip(sightings).filter(|(_, of_point)| is_coarse(of_point)).map(|(point, _)| point);
+        let mut times = Self { coarse: coarse.collect(), ..Self::default() };
         for group in chosen.chunk_by(|a, b| (a.k0, a.owner) == (b.k0, b.owner)) {
             times.compare(way_of[group[0].owner as usize], group);
         }
@@ -51,6 +59,36 @@ impl Times {
         let (low, high, sign) = if first < then { (first, then, 1) } else { (then, first, -1) };
         let mut all = self.differences.get(&(way, low as u16, high as u16))?.clone();
         all.sort_unstable();
-        Some(sign * all[all.len() / 2])
+        let median = all[all.len() / 2];
+        let is_coarse = [low, high].iter().any(|&point| self.coarse.contains(&(point as u16)));
+        Some(if is_coarse && median.abs() < MICROSECOND { 0 } else { sign * median })
+    }
+}
+
+/// All stamps are whole microseconds, but for one shift of the clock.
+fn is_coarse(sightings: &[Sighting]) -> bool {
+    let fraction = |sighting: &Sighting| sighting.time.rem_euclid(MICROSECOND);
+    sightings.len() >= TELLING
+        && sightings.iter().all(|sighting| fraction(sighting) == fraction(&sightings[0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sixteen packets that two points stamp at the same moments, the second in whole microseconds.
+    #[test]
+    fn what_a_coarse_stamp_cuts_off_is_no_difference() {
+        let stamp = |point: u16, time: i64, k0: u64| Sighting { time, k0, point, ..Sighting::default() };
+        let moments: Vec<(i64, u64)> = (0..16).map(|n| (n * 1_000_417 + 853, n as u64 * 2)).collect();
+        let shift = 7_421_331;
+        let at = |point: u16, cut: i64| -> Vec<Sighting> {
+            moments.iter().map(|&(time, k0)| stamp(point, time / cut * cut + shift, k0)).collect()
+        };
+        let mixed = Times::new(&[at(0, 1), at(1, 1_000)], &[0]);
+        assert_eq!((mixed.median(0, 0, 1), mixed.median(0, 1, 0)), (Some(0), Some(0)));
+        let later: Vec<Sighting> =
+            at(1, 1).into_iter().map(|one| Sighting { time: one.time + 700, ..one }).collect();
+        assert_eq!(Times::new(&[at(0, 1), later], &[0]).median(0, 0, 1), Some(700));
     }
 }
