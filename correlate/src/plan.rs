@@ -168,9 +168,7 @@ impl Plans {
         }
         plans
     }
-}
 
-impl Plans {
     /// What super-packets may hide of these conversations is known by its bytes.
     pub(crate) fn are_told_apart(&mut self, conversations: &HashSet<u32>) {
         for &conversation in conversations {

@@ -1,11 +1,12 @@
 //! The agent as a whole.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lastseen_runtime::admin;
 use lastseen_runtime::identity::Role;
 use lastseen_runtime::tls::{Pki, TlsError};
+use lastseen_runtime::{admin, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,15 @@ pub enum StartError {
     /// The network cannot be looked at.
     #[error(transparent)]
     Network(#[from] NetlinkError),
+}
+
+/// Runs the agent on a runtime of its own until a signal ends it. All of a program that is an agent but its flags.
+pub fn until_signalled(config: Config) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async { Ok(run(config, shutdown::signalled()?).await?) });
+    // A name server that does not answer holds a thread of the runtime; it must not hold the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Runs until `shutdown`. An error means that it did not start.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use lastseen_node_agent::config::Config;
 use lastseen_node_agent::{clock, run};
-use lastseen_runtime::{config, shutdown, telemetry};
+use lastseen_runtime::{config, telemetry};
 use lastseen_tests::product::skew::{self, Skew};
 
 fn main() -> ExitCode {
@@ -25,8 +25,5 @@ fn start(config: Config) -> Result<()> {
     if !clock::install(Box::new(skew)) {
         bail!("a clock is installed already");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(async { Ok(run::run(config, shutdown::signalled()?).await?) });
-    runtime.shutdown_background();
-    ended
+    run::until_signalled(config).map_err(anyhow::Error::from_boxed)
 }

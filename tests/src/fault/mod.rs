@@ -26,8 +26,7 @@ pub mod offload;
 mod packet_too_big;
 mod port_mismatch;
 mod prerouting_drop;
-mod queue_backlog;
-mod queue_overflow;
+mod queue;
 mod receiver_routing;
 mod redirect;
 mod same_node;
@@ -511,8 +510,8 @@ impl Fault {
             Self::PodGone => receiver_routing::pod_gone(cast),
             Self::VethDown => receiver_routing::veth_down(cast),
             Self::TimeExceeded { at } => time_exceeded::inject(cast, *at),
-            Self::QueueOverflow => queue_overflow::inject(cast),
-            Self::QueueBacklog => queue_backlog::inject(cast),
+            Self::QueueOverflow => queue::overflow(cast),
+            Self::QueueBacklog => queue::backlog(cast),
             Self::Duplication => duplication::inject(cast),
             Self::OuterFragmentation => fragmentation::outer(cast),
             Self::LaterFragmentLoss { layer, percent } => fragmentation::loss(cast, *layer, *percent),
