@@ -229,6 +229,12 @@ impl<'a> Acks<'a> {
         Self { job, clocks, flows, logs: &logs.logs, answers, sealed, repeats }
     }
 
+    /// Proves nothing: among packets that were selected, another transmission of the bytes may not be.
+    pub(crate) fn unknown(job: &'a Job, clocks: &'a Clocks, flows: &'a Flows) -> Self {
+        let (answers, sealed, repeats) = (Vec::new(), Vec::new(), Vec::new());
+        Self { job, clocks, flows, logs: &[], answers, sealed, repeats }
+    }
+
     /// Whether segments of a conversation are acknowledged at all where that can be seen.
     pub(crate) fn has(&self, conversation: u32) -> bool {
         self.answers.get(conversation as usize).is_some_and(Option::is_some)

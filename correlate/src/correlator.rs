@@ -1,7 +1,7 @@
 //! Takes batches, then runs the whole analysis.
 
 use lastseen_packet::observation::{Columns, Observation, gso, marks, protocol};
-use lastseen_packet::{Segment, segments};
+use lastseen_packet::{Segment, Threshold, segments};
 
 use crate::ablation::Ablation;
 use crate::acks::{AckLogs, Acks};
@@ -21,6 +21,7 @@ use crate::pieces::Pieces;
 use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
+use crate::sampling::Thresholds;
 use crate::sighting::{LONGEST_PAYLOAD, Sighting};
 use crate::{bypass, hidden, translation};
 
@@ -41,6 +42,7 @@ pub struct Correlator {
     pieces: Pieces,
     acks: AckLogs,
     drops: Vec<DropEvent>,
+    thresholds: Thresholds,
     count: usize,
     /// Flow of each dictionary entry of the batch at hand.
     dictionary: Vec<u32>,
@@ -60,6 +62,7 @@ impl Correlator {
             pieces: Pieces::default(),
             acks: AckLogs::default(),
             drops: Vec::new(),
+            thresholds: Thresholds::default(),
             count: 0,
             dictionary: Vec::new(),
             ablation: None,
@@ -101,6 +104,12 @@ impl Correlator {
             }
         }
         Ok(())
+    }
+
+    /// Says by which threshold the packets of a batch were selected, whose slice is `slice`. What is never called for
+    /// was selected throughout.
+    pub fn selected_by(&mut self, slice: Slice, threshold: Threshold) {
+        self.thresholds.note(slice.start_nanos, slice.end_nanos, threshold);
     }
 
     /// Adds what a node's kernel said of a packet it dropped. Events come in any order.
@@ -184,10 +193,15 @@ impl Correlator {
             pieces,
             acks,
             drops,
+            thresholds,
             ablation,
             ..
         } = self;
         let incomplete = pieces.settle(&job, &flows, &mut sightings);
+        let mut selection = thresholds.seal(&job);
+        if let Some(selection) = &mut selection {
+            selection.sift(&mut flows, &mut sightings);
+        }
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
         flows.join(translation::find(&job, &network, &flows, &sightings));
@@ -200,6 +214,9 @@ impl Correlator {
             of_point.sort_by_key(|sighting| (sighting.time, sighting.tcp_seq));
             flows.follow_streams(of_point, &mut repeats);
             fragmented.unify(&flows, of_point);
+            if let Some(selection) = &selection {
+                selection.sweep(of_point);
+            }
             for sighting in &mut *of_point {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
             }
@@ -224,7 +241,11 @@ impl Correlator {
         plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
         let by_bytes = partitions.match_bytes(&job, &plans);
         plans.are_told_apart(&by_bytes);
-        let acks = Acks::new(&job, &clocks, &flows, &plans, &acks, repeats);
+        let acks = if selection.is_some() {
+            Acks::unknown(&job, &clocks, &flows)
+        } else {
+            Acks::new(&job, &clocks, &flows, &plans, &acks, repeats)
+        };
         let drops = Drops::new(&job, &clocks, &drops);
         let proofs = Proofs { acks: &acks, drops: &drops };
         let timeline = Timeline::new(job.window, &flows);
@@ -259,6 +280,7 @@ impl Correlator {
             clocks: &clocks,
             timeline: &timeline,
             incomplete: &incomplete,
+            sampling: selection.map(|selection| selection.report()),
             settler: Settler { job: &job, rates: &rates, drops: &drops },
         }
         .outcome(findings)

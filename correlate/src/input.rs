@@ -250,6 +250,8 @@ pub struct SliceCounters {
     pub own_connections: u64,
     /// Packets that are no IP packet.
     pub undecoded: u64,
+    /// Packets that were not selected.
+    pub sampled_out: u64,
 }
 
 /// A stretch of time in which a point was capturing. Time that no slice covers was not captured.

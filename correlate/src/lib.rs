@@ -43,6 +43,7 @@ mod plan;
 mod prefix_table;
 pub mod report;
 mod run;
+mod sampling;
 mod sandwich;
 mod seen;
 pub mod segmentation;

@@ -47,6 +47,7 @@ pub(super) fn run(
                 let offset = clock.coordinator_minus_monotonic_nanos(monotonic);
                 let shift = convert::to_coordinator_nanos(&message, offset);
                 let slice = convert::slice(&message, shift);
+                correlator.selected_by(slice, convert::threshold(&message));
                 correlator.add(point, slice, shift, &columns).map_err(|e| e.to_string())
             });
         if let Err(reason) = added {

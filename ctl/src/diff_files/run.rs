@@ -302,6 +302,7 @@ impl Evidence {
             own_connections: 0,
             undecoded: 0,
             unreadable: self.of_node(node).map(|tap| tap.unreadable).sum(),
+            sampled_out: 0,
             coverage,
         }
     }
@@ -320,6 +321,7 @@ fn empty() -> Report {
         nodes: Vec::new(),
         paths: Vec::new(),
         omitted_paths: 0,
+        sampling: None,
     }
 }
 

@@ -7,8 +7,8 @@ use lastseen_correlate::Ablation;
 use super::file::Verdict;
 use super::packets::{LostPacket, Score};
 use super::report::{Loss, NodeReport, Path, PointName, Report, Totals};
-use super::route;
 use super::truth::{LegLoss, Stream, Truth};
+use super::{route, sample};
 
 /// What came of a comparison.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +62,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     check_translations(truth, report, &mut finding);
     check_unseen(truth, report, &mut finding);
     finding.differences.extend(route::check(truth, report));
+    finding.differences.extend(sample::check(truth, report));
     finding
 }
 
@@ -337,6 +338,7 @@ mod tests {
             roles: Roles::default(),
             others: Vec::new(),
             routes: [None, None],
+            sampled: None,
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Scenario {
     pub window_seconds: Option<u32>,
     /// What is captured, as a pcap-filter(7) expression; absent: everything.
     pub filter: Option<String>,
+    /// One in this many segments is recorded; absent: all.
+    pub sample: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
 }

@@ -12,5 +12,6 @@ pub mod report;
 pub mod results;
 pub mod route;
 pub mod run;
+pub mod sample;
 pub mod summary;
 pub mod truth;

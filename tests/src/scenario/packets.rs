@@ -95,6 +95,15 @@ impl Oracle {
         })
     }
 
+    /// Leaves of the lost those that are selected, by source and id; `logs` has the stream's own.
+    pub fn select(&mut self, logs: &[ConversationLog], is_selected: impl Fn(SocketAddr, u64) -> bool) {
+        let is_own =
+            |log: &&ConversationLog| (log.source, log.destination) == (self.source.ip(), self.destination);
+        let ids = logs.iter().find(is_own).and_then(|log| log.udp.as_ref()).map(|udp| &udp.sent);
+        let source = self.source;
+        self.lost.retain(|place| ids.is_some_and(|ids| is_selected(source, ids[*place])));
+    }
+
     /// Holds the packets named as lost against those that were.
     pub fn score(&self, named: &[LostPacket]) -> Score {
         let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();

@@ -23,6 +23,18 @@ pub struct Report {
     /// Further paths, those with the least to say.
     #[serde(deserialize_with = "count")]
     pub omitted_paths: u64,
+    /// Which share was judged; absent: all.
+    pub sampling: Option<Sampling>,
+}
+
+/// Hash-based selection.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sampling {
+    /// One in this many.
+    pub interval: u32,
+    /// At times more.
+    pub varied: bool,
 }
 
 /// How one node took part.

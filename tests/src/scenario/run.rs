@@ -15,11 +15,13 @@ use super::file::{Scenario, Segmentation, Span, Watched};
 use super::late;
 use super::packets;
 use super::report::Report;
+use super::sample;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, nat, offload};
 use crate::product::fleet::Fleet;
 use crate::product::skew::Skew;
 use crate::traffic;
+use crate::traffic::ledger::Watch;
 use crate::traffic::witness::{Passed, Witness};
 
 /// Length of the window.
@@ -182,6 +184,7 @@ pub fn observe(
         Span::Across => (start - BEYOND, end + BEYOND),
     };
     let witnesses = watch(scenario, staging)?;
+    let ledger = scenario.sample.map(|_| Watch::start(staging.cast.lab)).transpose()?;
     sleep_until(first);
     let deadline = Instant::now() + left(last);
     let conversations = staging.conversations();
@@ -200,6 +203,9 @@ pub fn observe(
     let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
     if scenario.traffic.udp_count.is_some_and(|count| truth.faulty.sent < count) {
         bail!("only {} datagrams were sent in time: this machine is too busy to judge", truth.faulty.sent);
+    }
+    if let (Some(interval), Some(ledger)) = (scenario.sample, ledger) {
+        sample::narrow(&mut truth, fleet, capture, interval, &ledger.finish()?, &logs)?;
     }
     if let Some(witnesses) = witnesses {
         let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
@@ -270,6 +276,8 @@ fn start_for(fleet: &Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<S
     }
     let filter = scenario.filter.clone().or_else(|| Some(filter(scenario.filter_on?, cast)));
     more.extend(filter.iter().flat_map(|filter| ["--filter", filter]));
+    let sample = scenario.sample.map(|interval| format!("1/{interval}"));
+    more.extend(sample.iter().flat_map(|sample| ["--sample", sample]));
     start_capture_with(fleet, &scenario.name, &more)
 }
 

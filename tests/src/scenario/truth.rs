@@ -11,6 +11,7 @@ use super::file::{Leg, Place, Scenario, Verdict};
 use super::legs::Roles;
 use super::packets::Oracle;
 use super::report::{Path, PointName, Report};
+use super::sample::Sampled;
 use crate::fault::{Fault, Side};
 use crate::traffic::log::UdpLog;
 use crate::traffic::udp::UdpPlan;
@@ -47,6 +48,8 @@ pub struct Truth {
     pub others: Vec<Stream>,
     /// Points that see what arrives of the faulty stream, and of the answers beside it.
     pub routes: [Option<Vec<PointName>>; 2],
+    /// What a capture that sampled must have judged.
+    pub sampled: Option<Sampled>,
 }
 
 /// Ground truth of one leg.
@@ -158,6 +161,7 @@ impl Truth {
             others: streams(&staging.others, others)?,
             routes: [&scenario.expect.route, &scenario.expect.return_route]
                 .map(|route| Some(route.as_ref()?.iter().map(|&point| name(staging, point)).collect())),
+            sampled: None,
         };
         for (fault, count) in scenario.faults().zip(struck) {
             if fault.strikes_packets() && *count == 0 {

@@ -3,6 +3,7 @@
 //! Sockets are made inside the pods' namespaces and driven from ordinary threads.
 
 mod fragments;
+pub mod ledger;
 pub mod log;
 pub mod sink;
 pub mod tcp;

@@ -14,6 +14,9 @@ use super::{End, fragments};
 /// which follows, never helps it.
 pub const SAME_BYTES: usize = 32;
 
+/// What payloads are filled with.
+pub const FILLER: u8 = 0x2e;
+
 /// Smallest payload: the equal bytes and the id.
 pub const SMALLEST: usize = SAME_BYTES + size_of::<u64>();
 
@@ -129,7 +132,7 @@ fn fill(payload: &mut Vec<u8>, size: usize, ids: impl Iterator<Item = u64>) {
     payload.clear();
     for id in ids {
         let start = payload.len();
-        payload.resize(start + size, 0x2e);
+        payload.resize(start + size, FILLER);
         payload[start + SAME_BYTES..start + SMALLEST].copy_from_slice(&id.to_be_bytes());
     }
 }
