@@ -207,6 +207,7 @@ pub(crate) struct Acks<'a> {
     sealed: Vec<OnceLock<Sealed>>,
     /// By conversation and sequence number.
     repeats: Vec<Repeat>,
+    is_partial: bool,
 }
 
 impl<'a> Acks<'a> {
@@ -226,18 +227,23 @@ impl<'a> Acks<'a> {
         let is_full = logs.count >= ACK_LIMIT || repeats.len() >= REPEAT_LIMIT;
         let answers = if is_full { Vec::new() } else { answers(job, flows, plans, &logs.logs) };
         let sealed = answers.iter().map(|_| OnceLock::new()).collect();
-        Self { job, clocks, flows, logs: &logs.logs, answers, sealed, repeats }
+        Self { job, clocks, flows, logs: &logs.logs, answers, sealed, repeats, is_partial: false }
     }
 
-    /// Proves nothing: among packets that were selected, another transmission of the bytes may not be.
-    pub(crate) fn unknown(job: &'a Job, clocks: &'a Clocks, flows: &'a Flows) -> Self {
-        let (answers, sealed, repeats) = (Vec::new(), Vec::new(), Vec::new());
-        Self { job, clocks, flows, logs: &[], answers, sealed, repeats }
+    /// Of a capture that left packets out: another transmission of the bytes may not have been seen.
+    #[must_use]
+    pub(crate) fn of_some(self, is_partial: bool) -> Self {
+        Self { is_partial, ..self }
     }
 
-    /// Whether segments of a conversation are acknowledged at all where that can be seen.
+    /// Whether a proof may be that of a transmission that was left out. Many of them still show that packets arrive.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Whether segments of a conversation are acknowledged at all where that can be seen, and that proves each.
     pub(crate) fn has(&self, conversation: u32) -> bool {
-        self.answers.get(conversation as usize).is_some_and(Option::is_some)
+        !self.is_partial && self.answers.get(conversation as usize).is_some_and(Option::is_some)
     }
 
     /// When the arrival of this very transmission was proved. `slack` is the disorder of stamps along the path.

@@ -21,7 +21,7 @@ use crate::pieces::Pieces;
 use crate::plan::Plans;
 use crate::report::Outcome;
 use crate::run::{self, Partitions};
-use crate::sampling::Thresholds;
+use crate::sampling::{Selection, Thresholds};
 use crate::sighting::{LONGEST_PAYLOAD, Sighting};
 use crate::{bypass, hidden, translation};
 
@@ -185,7 +185,7 @@ impl Correlator {
     /// Judges everything that was added.
     pub fn finish(self) -> Outcome {
         let Self {
-            job,
+            mut job,
             mut flows,
             mut coverage,
             mut sightings,
@@ -199,7 +199,9 @@ impl Correlator {
         } = self;
         let incomplete = pieces.settle(&job, &flows, &mut sightings);
         let mut selection = thresholds.seal(&job);
+        let mut distrusted = Vec::new();
         if let Some(selection) = &mut selection {
+            distrusted = Selection::distrust(&mut job, &mut sightings);
             selection.sift(&mut flows, &mut sightings);
         }
         let mut network = Network::new(&job, &flows);
@@ -207,6 +209,9 @@ impl Correlator {
         flows.join(translation::find(&job, &network, &flows, &sightings));
         hidden::add(&job, &network, &mut flows);
         coverage.iter_mut().for_each(Coverage::seal);
+        for point in distrusted {
+            coverage[point].blind(i64::MIN, i64::MAX, 1.0);
+        }
         let fragmented = Fragmented::new(&fragments, &flows, job.key);
         let mut repeats = Vec::new();
         for of_point in &mut sightings {
@@ -241,11 +246,7 @@ impl Correlator {
         plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
         let by_bytes = partitions.match_bytes(&job, &plans);
         plans.are_told_apart(&by_bytes);
-        let acks = if selection.is_some() {
-            Acks::unknown(&job, &clocks, &flows)
-        } else {
-            Acks::new(&job, &clocks, &flows, &plans, &acks, repeats)
-        };
+        let acks = Acks::new(&job, &clocks, &flows, &plans, &acks, repeats).of_some(selection.is_some());
         let drops = Drops::new(&job, &clocks, &drops);
         let proofs = Proofs { acks: &acks, drops: &drops };
         let timeline = Timeline::new(job.window, &flows);

@@ -162,9 +162,10 @@ impl Case<'_, '_> {
     ) {
         let until = copy.last.saturating_add(self.court.bound).saturating_add(self.plan.slack);
         let drop = drops.take(copy.last.saturating_sub(self.plan.slack), until);
-        if drop == 0 && self.is_acknowledged(copy) {
+        let is_acknowledged = drop == 0 && self.is_acknowledged(copy);
+        ledger.tally.acknowledged += u64::from(is_acknowledged);
+        if is_acknowledged && !self.court.proofs.acks.is_partial() {
             ledger.tally.totals.delivered += 1;
-            ledger.tally.acknowledged += 1;
             ledger.sandwich.count_at(&self.plan.path.points, later, copy);
             return;
         }

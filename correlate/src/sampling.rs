@@ -123,6 +123,21 @@ impl Selection {
         Sampling { interval: self.coarsest.interval(), varied: !self.spans.is_empty() }
     }
 
+    /// Points that do not tell what super-packets stand for, and so not what of them is selected: agents refuse to
+    /// sample there. What they saw is taken away, and they are to be taken for blind.
+    pub(crate) fn distrust(job: &mut Job, sightings: &mut [Vec<Sighting>]) -> Vec<usize> {
+        let mut blind = Vec::new();
+        for (index, (point, of_point)) in job.points.iter_mut().zip(sightings).enumerate() {
+            if !point.gso_known {
+                // Nothing is left there whose segments are unknown.
+                point.gso_known = true;
+                of_point.clear();
+                blind.push(index);
+            }
+        }
+        blind
+    }
+
     /// Leaves the selected of all sightings, by point and by flow, and has the flows count only those.
     pub(crate) fn sift(&mut self, flows: &mut Flows, sightings: &mut [Vec<Sighting>]) {
         for sighting in sightings.iter_mut().flatten() {

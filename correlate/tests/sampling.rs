@@ -176,6 +176,48 @@ fn an_acknowledgment_does_not_hide_a_loss_whose_retransmission_is_left_out() {
     assert_eq!(lost_seqs, [lost.row.tcp_seq]);
 }
 
+/// An agent that does not know of selection, with libpcap: its point is as good as none.
+#[test]
+fn a_point_without_segment_sizes_is_blind() {
+    let (mut lab, sent) = datagrams(T0, 2_000);
+    let blind = Lab::path(0, 1)[4];
+    lab.job.points[blind].gso_known = false;
+    for at in 0..200_u32 {
+        let mut whole = Packet::tcp(at as u16 * 20, at * 2_000, 2_000);
+        (whole.row.gso_type, whole.row.gso_size) = (gso::TCPV4, 100);
+        lab.send((0, 1), &whole, T0 + i64::from(at) * MILLI, ALL & !(1 << 4));
+        whole.row.gso_type = gso::UNKNOWN;
+        lab.send((0, 1), &whole, T0 + i64::from(at) * MILLI, 1 << 4);
+    }
+    let outcome = sampled(&lab, |point, _| if point == blind { 1 } else { 4 });
+    assert_sums(&outcome);
+    let lost = sent.iter().filter(|one| one.2 && is_selected(&lab, 4, &one.0));
+    assert_eq!(ids(&outcome.lost), lost.map(|one| one.0.row.ip_id).collect());
+    assert_eq!(leg(&outcome).0, "a eth0 → b flannel.1");
+}
+
+/// A program hands packets past the receiver's bridge and veth: acknowledgments show that they arrive.
+#[test]
+fn packets_that_go_past_the_end_are_not_lost() {
+    let mut lab = Lab::new(2);
+    let (mut selected, mut answers) = (0, 0);
+    for at in 0..400_u32 {
+        let time = T0 + i64::from(at) * 5 * MILLI;
+        let packet = Packet::tcp(at as u16, at * 100, 100);
+        selected += u64::from(is_selected(&lab, 4, &packet));
+        lab.send((0, 1), &packet, time, up_to(6));
+        let mut answer = Packet::tcp(1_000 + at as u16, 0, 0);
+        (answer.ports, answer.row.tcp_ack) = ((80, 41822), (at + 1) * 100);
+        answers += u64::from(
+            Sampler::new(lab.job.key, Threshold::one_in(4)).keeps(&answer.flow((1, 0), false), &answer.row),
+        );
+        lab.send((1, 0), &answer, time + MILLI, ALL);
+    }
+    let outcome = sampled(&lab, |_, _| 4);
+    let totals = outcome.report.totals;
+    assert_eq!((totals.segments, totals.delivered, totals.lost), (selected + answers, selected + answers, 0));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
