@@ -54,9 +54,9 @@ test: packages lint deny ## every check and every test, each scenario once
 	$(MAKE) fuzz
 
 .PHONY: scenarios
-scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n KILL=1 ABLATE=ip_id|multiset|gso|guard|all
+scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n SHUFFLE=1 KILL=1 ABLATE=ip_id|multiset|gso|guard|all
 	cargo build --workspace --bins
-	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
+	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(SHUFFLE),--shuffle) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
 
 .PHONY: sweep
 sweep: build-packages ## hold losses against synthetic packets over shares, legs, rates, offload and translation: SEED=n
