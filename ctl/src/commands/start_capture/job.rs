@@ -114,6 +114,8 @@ mod tests {
              --sample 1/8",
         )
         .unwrap();
+        let shown = crate::commands::show_capture::job(&spec);
+        assert!(shown.contains(&("sample", "1/8".to_owned())), "a dry run shows it: {shown:?}");
         assert_eq!(
             (spec.nodes, spec.all_nodes, spec.filter),
             (vec!["a".into(), "b".into()], false, "tcp".into())
