@@ -152,6 +152,8 @@ pub enum Fault {
     PodGone,
     /// The host side of the receiving pod's veth is down.
     VethDown,
+    /// The bridge of the receiving pod may not forward by its port.
+    PortDisabled,
     /// The datagrams' TTL, which the traffic sets, expires on this node.
     TimeExceeded {
         /// Where.
@@ -385,6 +387,7 @@ impl Fault {
             | Self::SpecialRoute { .. }
             | Self::PodGone
             | Self::VethDown
+            | Self::PortDisabled
             | Self::DuplicateAddress
             | Self::MtuBlackHole => Some(Side::Sender),
             Self::QueueOverflow | Self::QueueBacklog => Some(Side::Receiver),
@@ -509,6 +512,7 @@ impl Fault {
             Self::SpecialRoute { route } => receiver_routing::special_route(cast, route),
             Self::PodGone => receiver_routing::pod_gone(cast),
             Self::VethDown => receiver_routing::veth_down(cast),
+            Self::PortDisabled => receiver_routing::port_disabled(cast),
             Self::TimeExceeded { at } => time_exceeded::inject(cast, *at),
             Self::QueueOverflow => queue::overflow(cast),
             Self::QueueBacklog => queue::backlog(cast),

@@ -124,6 +124,10 @@ impl Truth {
             if faulty_stream.lost == 0 {
                 bail!("the pod lost nothing: there is nothing to find");
             }
+            let struck = struck.first().copied().unwrap_or(0);
+            if scenario.fault.strikes_packets() && struck != faulty_stream.lost {
+                bail!("the pod lost {} datagrams, the fault struck {struck}", faulty_stream.lost);
+            }
             faulty_stream.lost = 0;
         }
         if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
