@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::ablation;
 use super::casting::Staging;
-use super::check::{Finding, check};
+use super::check::check;
 use super::file::{Scenario, Segmentation, Span, Watched};
+use super::finding::Finding;
 use super::late;
 use super::packets;
 use super::report::Report;
