@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::ablation;
 use super::casting::Staging;
-use super::check::{Finding, check};
+use super::check::check;
 use super::file::{Backend, Scenario, Segmentation, Span, Watched};
+use super::finding::Finding;
 use super::late;
 use super::packets;
 use super::report::Report;
@@ -149,7 +150,7 @@ fn judge(
     restart_all(fleet, scenario, &[])?;
     truth.cut(&report);
     let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
-    finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
+    finding.name_packets(&truth, &report, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
 }
