@@ -9,7 +9,8 @@ use lastseen_correlate::Ablation;
 use lastseen_ctl::output::json;
 use lastseen_proto::v1::ListLostPacketsResponse;
 
-use super::check::{Finding, check};
+use super::check::check;
+use super::finding::Finding;
 use super::packets;
 use super::truth::Truth;
 use crate::product::fleet::Fleet;
@@ -69,7 +70,7 @@ pub fn findings(
         let lost = ListLostPacketsResponse { packets: found.lost, next_page_token: String::new() };
         let named = packets::parse(&json::compact(&lost)?)?;
         let mut finding = check(truth, &report, exit_code(&report.verdict));
-        finding.name_packets(truth, &named);
+        finding.name_packets(truth, &report, &named);
         Ok((idea, finding))
     });
     found.collect()

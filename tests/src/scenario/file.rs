@@ -34,6 +34,8 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
     pub ring_bytes: Option<u32>,
+    /// How the agents capture; absent: as they choose.
+    pub backend: Option<Backend>,
     /// Length of the window; absent: the usual.
     pub window_seconds: Option<u32>,
     /// What is captured, as a pcap-filter(7) expression; absent: everything.
@@ -42,6 +44,14 @@ pub struct Scenario {
     pub sample: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
+}
+
+/// How an agent captures, where it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// By libpcap, which does not tell the segment size of super-packets.
+    Pcap,
 }
 
 /// The addresses that a capture's filter names, beside that of the third node's pod.

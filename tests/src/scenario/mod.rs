@@ -1,10 +1,12 @@
 //! Scenarios: a fault, traffic, and what the report must say, judged against the ground truth.
 
 pub mod ablation;
+mod blame;
 pub mod casting;
 pub mod check;
 pub mod edges;
 pub mod file;
+pub mod finding;
 mod late;
 pub mod legs;
 pub mod packets;
@@ -13,5 +15,6 @@ pub mod results;
 pub mod route;
 pub mod run;
 pub mod sample;
+mod streams;
 pub mod summary;
 pub mod truth;

@@ -1,8 +1,8 @@
 //! Losses packet by packet: the ids that the generators miss against the packets that `ctl list-lost` names.
 //!
 //! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by what both know:
-//! length and time, and the identification, which a connected socket counts up by one for each datagram. TCP has no ids
-//! here, and IPv6 no identification: what they lose is compared by leg and count only.
+//! length and time, and the identification, which a connected socket counts up by one for each datagram. The product's
+//! times are free of what it takes for its node's clock error, which is known here and put back. TCP has no ids here, and IPv6 no identification: what they lose is compared by leg and count only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,12 +18,17 @@ use crate::traffic::udp::UdpPlan;
 /// The generator takes its stamp when the kernel has the datagram, which may be busy until then, nanoseconds.
 const STAMP_NANOS: i64 = 500_000_000;
 
+/// What a clock error that changes in the window may be off from the one in its middle.
+const DRIFT_NANOS: i64 = 50_000;
+
 /// Largest payload that pods send in one packet: the overlay's MTU less the headers of IPv4 and UDP.
 const LARGEST_WHOLE: u32 = 1_422;
 
 /// What the generators know of the datagrams of one stream.
 #[derive(Debug, Clone)]
 pub struct Oracle {
+    /// The node of the sender.
+    pub node: String,
     source: SocketAddr,
     destination: SocketAddr,
     sent: Vec<Datagram>,
@@ -77,9 +82,9 @@ pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
 }
 
 impl Oracle {
-    /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none. `arrives` says that what the log misses was
-    /// lost where no point is: behind the last or before the first.
-    pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
+    /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none.
+    /// `arrives` says that what the log misses was lost where no point is: behind the last or before the first.
+    pub fn new(node: &str, log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
         let (udp, plan) = (log.udp.as_ref()?, plan.filter(|plan| plan.flows <= 1)?);
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
         if places.len() < udp.sent.len() || log.source.is_ipv6() {
@@ -88,6 +93,7 @@ impl Oracle {
         let lost = if arrives { Vec::new() } else { udp.lost() };
         let datagram = |(id, at): (&u64, &i64)| Datagram { at: *at, payload: plan.size(*id) as u32 };
         Some(Self {
+            node: node.to_owned(),
             source: SocketAddr::new(log.source, plan.source_port),
             destination: log.destination,
             sent: udp.sent.iter().zip(&udp.sent_at).map(datagram).collect(),
@@ -104,10 +110,11 @@ impl Oracle {
         self.lost.retain(|place| ids.is_some_and(|ids| is_selected(source, ids[*place])));
     }
 
-    /// Holds the packets named as lost against those that were.
-    pub fn score(&self, named: &[LostPacket]) -> Score {
+    /// Holds the packets named as lost against those that were. The product takes the node's clock for fast by `removed`
+    /// more than it is.
+    pub fn score(&self, named: &[LostPacket], removed: i64) -> Score {
         let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();
-        let base = self.base(&own);
+        let base = self.base(&own, removed);
         let mut right = BTreeSet::new();
         for packet in &own {
             let place = packet.ip_id.zip(base).map(|(ip_id, base)| usize::from(ip_id.wrapping_sub(base)));
@@ -128,24 +135,23 @@ impl Oracle {
     }
 
     /// Identification of the first datagram: the one that most packets speak for by length and time.
-    fn base(&self, named: &[&LostPacket]) -> Option<u16> {
+    fn base(&self, named: &[&LostPacket], removed: i64) -> Option<u16> {
         let mut votes: BTreeMap<u16, usize> = BTreeMap::new();
         for packet in named {
-            if let Some((ip_id, place)) = packet.ip_id.zip(self.nearest(packet)) {
+            if let Some((ip_id, place)) = packet.ip_id.zip(self.sent_as(packet, removed)) {
                 *votes.entry(ip_id.wrapping_sub(place as u16)).or_default() += 1;
             }
         }
         votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(base, _)| base)
     }
 
-    /// The datagram of the same length that was sent nearest in time.
-    fn nearest(&self, packet: &LostPacket) -> Option<usize> {
-        let at = packet.nanos()?;
-        let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(STAMP_NANOS));
+    /// The datagram of the same length that the kernel had next: it stamps a datagram before it returns to the sender.
+    fn sent_as(&self, packet: &LostPacket, removed: i64) -> Option<usize> {
+        let at = packet.nanos()?.saturating_add(removed);
+        let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(DRIFT_NANOS));
         let near = self.sent.iter().enumerate().skip(begin);
         near.take_while(|(_, sent)| sent.at <= at.saturating_add(STAMP_NANOS))
-            .filter(|(_, sent)| sent.is_as_long_as(packet))
-            .min_by_key(|(_, sent)| sent.at.abs_diff(at))
+            .find(|(_, sent)| sent.is_as_long_as(packet))
             .map(|(place, _)| place)
     }
 }
@@ -212,7 +218,7 @@ mod tests {
             udp: Some(udp),
             tcp: Vec::new(),
         };
-        Oracle::new(&log, Some(&plan), false).unwrap()
+        Oracle::new("node-a", &log, Some(&plan), false).unwrap()
     }
 
     fn named(id: u16, payload: u32, ip_id: Option<u16>) -> LostPacket {
@@ -233,31 +239,43 @@ mod tests {
 
     #[test]
     fn the_right_packets_are_recognised() {
-        let score = oracle().score(&[packet(3), packet(8)]);
+        let score = oracle().score(&[packet(3), packet(8)], 0);
         assert_eq!(score, Score { lost: 2, named: 2, right: 2 });
     }
 
     #[test]
+    fn a_clock_error_that_the_product_took_away_is_put_back() {
+        let packets = [packet(3), packet(8)];
+        let late = |error: i64| {
+            let mut oracle = oracle();
+            oracle.sent.iter_mut().for_each(|sent| sent.at += error);
+            oracle
+        };
+        assert_eq!(late(30_000_000).score(&packets, 30_000_000).right, 2);
+        assert_eq!(late(30_000_000).score(&packets, 0).right, 0);
+    }
+
+    #[test]
     fn a_neighbour_in_place_of_the_lost_is_wrong() {
-        let score = oracle().score(&[packet(3), packet(9)]);
+        let score = oracle().score(&[packet(3), packet(9)], 0);
         assert_eq!((score.right, score.missed(), score.wrong()), (1, 1, 1));
     }
 
     #[test]
     fn one_packet_named_twice_is_right_once() {
-        let score = oracle().score(&[packet(3), packet(3)]);
+        let score = oracle().score(&[packet(3), packet(3)], 0);
         assert_eq!((score.right, score.wrong()), (1, 1));
     }
 
     #[test]
     fn a_packet_without_identification_is_not_recognised() {
         let bare = |id| LostPacket { ip_id: None, ..packet(id) };
-        assert_eq!(oracle().score(&[bare(8), bare(3)]).right, 0);
+        assert_eq!(oracle().score(&[bare(8), bare(3)], 0).right, 0);
     }
 
     #[test]
     fn packets_of_others_do_not_count() {
         let other = LostPacket { source: "10.0.0.3:5".into(), ..packet(3) };
-        assert_eq!(oracle().score(&[other]).named, 0);
+        assert_eq!(oracle().score(&[other], 0).named, 0);
     }
 }

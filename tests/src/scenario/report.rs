@@ -115,6 +115,11 @@ pub struct Path {
 }
 
 impl Path {
+    /// Protocol, source and destination, for people.
+    pub fn name(&self) -> String {
+        format!("{} {} → {}", self.protocol, self.source, self.destination)
+    }
+
     /// Addresses of source and destination.
     pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         Some((address(&self.source)?, address(&self.destination)?))

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::ablation;
 use super::casting::Staging;
-use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation, Span, Watched};
+use super::check::check;
+use super::file::{Backend, Scenario, Segmentation, Span, Watched};
+use super::finding::Finding;
 use super::late;
 use super::packets;
 use super::report::Report;
@@ -125,6 +126,7 @@ fn judge(
     if let Fault::ControlDelayed { at, millis } = scenario.fault {
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
+    restart_all(fleet, scenario, &["--backend", "pcap"])?;
     let skew = skew(fleet, scenario, staging.cast)?;
     if let Fault::AgentAbsent { at } = scenario.fault {
         fleet.stop_agent(staging.cast.node(at))?;
@@ -147,11 +149,18 @@ fn judge(
     if let Fault::ControlDelayed { at, .. } | Fault::ClockOff { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
+    restart_all(fleet, scenario, &[])?;
     truth.cut(&report);
     let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
-    finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
+    finding.name_packets(&truth, &report, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
+}
+
+/// Restarts every agent with `flags` if the scenario names how they capture.
+fn restart_all(fleet: &mut Fleet<'_>, scenario: &Scenario, flags: &[&str]) -> Result<()> {
+    let Some(Backend::Pcap) = scenario.backend else { return Ok(()) };
+    fleet.lab.nodes.iter().try_for_each(|node| fleet.restart_agent(node, flags))
 }
 
 /// Puts the clocks of a node off, if that is the fault, and says whose and how.

@@ -10,7 +10,7 @@ use super::edges::Crossing;
 use super::file::{Leg, Place, Scenario, Verdict};
 use super::legs::Roles;
 use super::packets::Oracle;
-use super::report::{Path, PointName, Report};
+use super::report::{NodeReport, Path, PointName, Report};
 use super::sample::Sampled;
 use crate::fault::{Fault, Side};
 use crate::traffic::log::UdpLog;
@@ -127,6 +127,10 @@ impl Truth {
             if faulty_stream.lost == 0 {
                 bail!("the pod lost nothing: there is nothing to find");
             }
+            let struck = struck.first().copied().unwrap_or(0);
+            if scenario.fault.strikes_packets() && struck != faulty_stream.lost {
+                bail!("the pod lost {} datagrams, the fault struck {struck}", faulty_stream.lost);
+            }
             faulty_stream.lost = 0;
         }
         if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
@@ -220,6 +224,13 @@ impl Truth {
         self.losses.iter().map(|loss| loss.count).sum()
     }
 
+    /// How much more of a node's clock the report takes for an error than is one, nanoseconds: all nodes of a lab share
+    /// one clock, so every offset but one that was injected.
+    pub fn clock_error(&self, node: &NodeReport) -> i64 {
+        let injected = self.clock_ahead.as_ref().filter(|(name, _)| *name == node.node);
+        node.clock_offset_nanos.unwrap_or(0).saturating_sub(injected.map_or(0, |(_, nanos)| *nanos))
+    }
+
     fn consistent(&self, clean: &ConversationLog) -> Result<()> {
         if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
             bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
@@ -238,8 +249,13 @@ fn oracles(
     [faulty, clean]: [&ConversationLog; 2],
 ) -> Vec<Oracle> {
     let is_unnamed = scenario.expect.lost_in_pod || scenario.expect.out_of_sight;
-    let of_faulty = Oracle::new(faulty, staging.faulty.udp.as_ref(), is_unnamed);
-    of_faulty.into_iter().chain(Oracle::new(clean, staging.clean.udp.as_ref(), false)).collect()
+    let plans = [staging.faulty.udp.as_ref(), staging.clean.udp.as_ref()];
+    let streams = [faulty, clean].into_iter().zip(plans).zip([is_unnamed, false]);
+    let oracle = |((log, plan), arrives): ((&ConversationLog, _), _)| {
+        let node = staging.node_of(log.source).map_or("", |node| &node.plan.name);
+        Oracle::new(node, log, plan, arrives)
+    };
+    streams.filter_map(oracle).collect()
 }
 
 /// What each flow lost.
