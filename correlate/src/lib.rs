@@ -12,12 +12,14 @@
 mod ablation;
 mod acks;
 mod assemble;
+mod bundle;
 mod bypass;
 mod bytes_seen;
 mod cause;
 mod class;
 mod clock;
 mod confidence;
+mod cores;
 mod correlator;
 mod coverage;
 mod delay;
@@ -32,10 +34,12 @@ pub mod input;
 mod intervals;
 mod judge;
 mod locate;
+mod log;
 mod losses;
 mod network;
 mod notes;
 pub mod offsets;
+mod partitions;
 mod path;
 mod pattern;
 mod pieces;
@@ -44,9 +48,11 @@ mod prefix_table;
 pub mod report;
 mod run;
 mod sandwich;
+mod scratch;
 mod seen;
 pub mod segmentation;
 mod sighting;
+mod sightings;
 mod tables;
 mod tally;
 mod tenants;
@@ -54,6 +60,7 @@ mod text;
 pub mod topology;
 mod trajectory;
 mod translation;
+mod trial;
 mod tunnels;
 mod view;
 
@@ -67,6 +74,7 @@ pub use input::{
     SliceCounters, Translation, Window,
 };
 pub use report::{Outcome, Report};
+pub use scratch::{Scratch, ScratchError};
 pub use view::ViewOptions;
 
 /// Most lost packets that are listed one by one: the earliest.

@@ -104,7 +104,7 @@ impl Evidence {
         let mut correlator =
             Correlator::new(self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?)?;
         self.feed(&mut correlator)?;
-        let mut report = correlator.finish().report;
+        let mut report = correlator.finish()?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
         report.notes.extend(self.notes());
         Ok(report)
