@@ -125,3 +125,72 @@ fn note(outcome: &mut Outcome, node: &str, reasons: &[String]) {
         report.coverage.push(format!("{} more batches could not be used", reasons.len() - NOTES));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lastseen_packet::observation::{Columns, FlowKey, Observation};
+    use lastseen_proto::batch::Encoder;
+
+    use super::*;
+    use crate::analysis::job;
+    use crate::files::Appender;
+    use crate::model::{BatchKey, CheckedBatch, ClockFix, Point, PointKey, SECOND, Window};
+
+    fn capture() -> Capture {
+        let clock = ClockFix {
+            at_nanos: 0,
+            coordinator_minus_monotonic_nanos: 0,
+            realtime_minus_monotonic_nanos: 0,
+            error_nanos: 1,
+            round_trip_nanos: 2,
+        };
+        let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
+        let mut capture = Capture { window, ..Capture::sample(&["node-a"]) };
+        capture.parts[0].clock_start = Some(clock);
+        capture
+    }
+
+    /// Stores a batch of a hundred packets.
+    fn stored(capture: &Capture, directory: &Path) -> StoredBatch {
+        let mut columns = Columns { flows: vec![FlowKey::UNSPECIFIED], ..Columns::default() };
+        (0..100).for_each(|time_nanos| columns.push(&Observation { time_nanos, ..Observation::default() }));
+        let message = v1::ObservationBatch {
+            slice_end_nanos: SECOND,
+            rows: 100,
+            columns: Encoder::new().unwrap().encode(&columns).unwrap().into(),
+            ..v1::ObservationBatch::default()
+        };
+        let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+        let point = Point { key: key.clone(), kind: 5, mtu: 1500, gso_known: true };
+        let (node, incarnation, sequence) = ("node-a".to_owned(), 1, 0);
+        let of =
+            BatchKey { capture: capture.id.clone(), node: node.clone(), point: key, incarnation, sequence };
+        let bytes = message.encode_to_vec();
+        let checksum = crc32fast::hash(&bytes);
+        let batch = CheckedBatch { key: of, point: point.clone(), bytes: bytes.into(), checksum, rows: 100 };
+        let location = Appender::new(directory.to_owned()).append(&[batch]).unwrap().remove(0);
+        StoredBatch { node, point, incarnation, sequence, location }
+    }
+
+    #[test]
+    fn a_run_without_room_names_the_directory_and_what_to_do_and_leaves_nothing_there() {
+        let home = tempfile::tempdir().unwrap();
+        let capture = capture();
+        let batches = [stored(&capture, home.path())];
+        let run_in = |scratch: PathBuf| {
+            let prepared = job::prepare(&capture, &[], &[], &batches, None).unwrap();
+            let means = Means { memory: 0, scratch, without: None };
+            run(prepared, &capture, &batches, home.path(), means)
+        };
+        let before = std::fs::read_dir(home.path()).unwrap().count();
+        let outcome = run_in(home.path().to_owned()).unwrap();
+        assert_eq!(outcome.flows[0].packet_delta_count, 100);
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), before);
+        let Err(Error::Exhausted(reason)) = run_in(home.path().join("gone")) else {
+            panic!("there is no room")
+        };
+        for part in ["cannot write", "/gone: No such file", "--correlation-memory-bytes"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+}
