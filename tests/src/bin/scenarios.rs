@@ -12,11 +12,14 @@ use lastseen_tests::lab::{Lab, cleanup};
 use lastseen_tests::product::binaries::Binaries;
 use lastseen_tests::product::fleet::Fleet;
 use lastseen_tests::scenario::ablation::Ablate;
-use lastseen_tests::scenario::file::{self, Scenario};
+use lastseen_tests::scenario::file::{self, Scenario, selected};
 use lastseen_tests::scenario::results::{Results, ScenarioResult};
 use lastseen_tests::scenario::run::{self, Options, Outcome};
 use lastseen_tests::scenario::summary;
 use lastseen_tests::synthetic;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 /// Inject faults into an overlay lab and check that the report names the hop and the count
 #[derive(Debug, Parser)]
@@ -24,12 +27,15 @@ struct Arguments {
     /// Chooses addresses, names, sizes, rates and who sends [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// Only scenarios whose name contains this, letter case aside
+    /// Only scenarios whose name contains this, letter case aside; may be given several times
     #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
+    only: Vec<String>,
     /// Runs the set this many times, each with the next seed
     #[arg(long, default_value_t = 1)]
     runs: u64,
+    /// Runs them in an order that the seed chooses: none may leave anything behind for another
+    #[arg(long)]
+    shuffle: bool,
     /// Labs that run side by side, each with its own fleet
     #[arg(long, default_value_t = 2)]
     labs: usize,
@@ -48,7 +54,7 @@ struct Arguments {
 }
 
 /// Scenarios that wait, with their numbers.
-type Queue<'set> = Mutex<std::iter::Enumerate<std::slice::Iter<'set, Scenario>>>;
+type Queue<'set> = Mutex<std::vec::IntoIter<(usize, &'set Scenario)>>;
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
@@ -86,19 +92,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn select(arguments: &Arguments) -> Result<Vec<Scenario>> {
     let mut scenarios = file::load(&file::folder())?;
-    if let Some(wanted) = &arguments.only {
-        let wanted = wanted.to_lowercase();
-        scenarios.retain(|scenario| scenario.name.to_lowercase().contains(&wanted));
-        if scenarios.is_empty() && !synthetic::is_any(&wanted) {
-            bail!("--only {wanted:?} matches no scenario in {}", file::folder().display());
+    for text in &arguments.only {
+        let is_meant = |scenario: &Scenario| selected(&scenario.name, &[text]);
+        if !scenarios.iter().any(is_meant) && !synthetic::is_any(text) {
+            bail!("--only {text:?} matches no scenario in {}", file::folder().display());
         }
     }
+    scenarios.retain(|scenario| selected(&scenario.name, &arguments.only));
     Ok(scenarios)
 }
 
 /// Runs what the lab cannot build, from written files.
 fn run_synthetic(seed: u64, arguments: &Arguments) -> Result<Vec<ScenarioResult>> {
-    let results = synthetic::run(&Binaries::locate()?.ctl, seed, arguments.only.as_deref())?;
+    let results = synthetic::run(&Binaries::locate()?.ctl, seed, &arguments.only)?;
     for result in &results {
         println!("{result}");
     }
@@ -112,7 +118,11 @@ fn run_set(
     arguments: &Arguments,
     results: &mut Vec<ScenarioResult>,
 ) -> Result<()> {
-    let queue = Mutex::new(scenarios.iter().enumerate());
+    let mut order: Vec<_> = scenarios.iter().enumerate().collect();
+    if arguments.shuffle {
+        order.shuffle(&mut StdRng::seed_from_u64(seed));
+    }
+    let queue = Mutex::new(order.into_iter());
     let labs = arguments.labs.clamp(1, scenarios.len());
     let found = thread::scope(|scope| {
         let working: Vec<_> = (0..labs).map(|_| scope.spawn(|| work(&queue, seed, arguments))).collect();

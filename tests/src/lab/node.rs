@@ -54,12 +54,13 @@ impl Node {
         let NodePlan { veth, pod, pod6, .. } = &self.plan;
         let (gateway, gateway6) = (self.plan.gateway(), self.plan.gateway6());
         self.netns.ip(&format!(
-            "link add {BRIDGE} mtu {OVERLAY_MTU} type bridge\n\
+            "link add {BRIDGE} address {} mtu {OVERLAY_MTU} type bridge\n\
              link set {BRIDGE} up\n\
              addr add {gateway}/24 dev {BRIDGE}\n\
              addr add {gateway6}/64 dev {BRIDGE} nodad\n\
              link add {veth} mtu {OVERLAY_MTU} type veth peer name eth0 mtu {OVERLAY_MTU} netns {}\n\
              link set {veth} master {BRIDGE} up\n",
+            self.plan.gateway_mac(),
             self.pod.name()
         ))?;
         self.pod.ip(&format!(

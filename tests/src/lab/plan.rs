@@ -107,6 +107,13 @@ impl NodePlan {
         host(self.pods, 1)
     }
 
+    /// Hardware address of `cni0`. The CNI bridge plugin fixes it too: a bridge would else take that of one of its
+    /// ports, another whenever a pod comes or goes, and pods would go on sending to one that is gone.
+    pub fn gateway_mac(&self) -> String {
+        let [a, b, c, d] = self.gateway().octets();
+        format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    }
+
     /// IPv6 address of `cni0`.
     pub fn gateway6(&self) -> Ipv6Addr {
         host6(self.pods6, 1)

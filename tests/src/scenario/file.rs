@@ -266,6 +266,12 @@ impl TryFrom<String> for Point {
     }
 }
 
+/// Whether a name contains one of these, letter case aside; with none, every name is selected.
+pub fn selected(name: &str, only: &[impl AsRef<str>]) -> bool {
+    let name = name.to_lowercase();
+    only.is_empty() || only.iter().any(|text| name.contains(&text.as_ref().to_lowercase()))
+}
+
 /// The folder of the scenario files in this repository.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -318,7 +324,14 @@ impl Scenario {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{folder, load};
+    use super::{folder, load, selected};
+
+    #[test]
+    fn a_name_is_selected_by_any_of_the_texts_and_by_none() {
+        let name = "The receiver's Agent is late";
+        assert!(selected(name, &["nothing", "agent IS"]) && selected(name, &[""; 0]));
+        assert!(!selected(name, &["nothing", "agents"]));
+    }
 
     #[test]
     fn every_scenario_file_parses_and_names_are_sentences_of_their_own() {

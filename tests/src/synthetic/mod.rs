@@ -17,22 +17,18 @@ use anyhow::{Context, Result};
 pub use self::case::{Case, cases};
 use self::cast::Cast;
 use self::traffic::Traffic;
+use crate::scenario::file::selected;
 use crate::scenario::results::ScenarioResult;
 
-/// Cases whose name contains `wanted`, letter case aside.
-fn chosen(wanted: &str) -> impl Iterator<Item = Case> + use<> {
-    let wanted = wanted.to_lowercase();
-    cases().into_iter().filter(move |case| case.name().to_lowercase().contains(&wanted))
-}
-
-/// Whether there is such a case.
+/// Whether there is a case whose name contains `wanted`, letter case aside.
 pub fn is_any(wanted: &str) -> bool {
-    chosen(wanted).next().is_some()
+    cases().iter().any(|case| selected(&case.name(), &[wanted]))
 }
 
-/// Runs every case whose name contains `only`, letter case aside, through the program `ctl`.
-pub fn run(ctl: &Path, seed: u64, only: Option<&str>) -> Result<Vec<ScenarioResult>> {
-    chosen(only.unwrap_or_default()).map(|case| play(ctl, &case, seed).with_context(|| case.name())).collect()
+/// Runs every case that `only` selects through the program `ctl`.
+pub fn run(ctl: &Path, seed: u64, only: &[String]) -> Result<Vec<ScenarioResult>> {
+    let chosen = cases().into_iter().filter(|case| selected(&case.name(), only));
+    chosen.map(|case| play(ctl, &case, seed).with_context(|| case.name())).collect()
 }
 
 fn play(ctl: &Path, case: &Case, seed: u64) -> Result<ScenarioResult> {
