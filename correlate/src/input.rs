@@ -3,6 +3,7 @@
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::FlowKey;
 
+use crate::scratch::ScratchError;
 use crate::topology::Topology;
 pub use crate::topology::{Direction, InterfaceKind};
 
@@ -206,6 +207,9 @@ pub enum BatchError {
         /// How far.
         by: i64,
     },
+    /// The scratch space failed while the batch was added: the run is of no use any more.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// The run is full.
     #[error("more than {limit} {what}: shorten the window or narrow the filter")]
     Full {

@@ -14,7 +14,9 @@ use crate::flows::Flows;
 use crate::input::{Job, LEAD_NANOS};
 use crate::judge::longest_delay;
 use crate::report::Sampling;
+use crate::scratch::ScratchError;
 use crate::sighting::Sighting;
+use crate::sightings::Sightings;
 
 /// A time with a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,32 +127,42 @@ impl Selection {
 
     /// Points that do not tell what super-packets stand for, and so not what of them is selected: agents refuse to
     /// sample there. What they saw is taken away, and they are to be taken for blind.
-    pub(crate) fn distrust(job: &mut Job, sightings: &mut [Vec<Sighting>]) -> Vec<usize> {
+    pub(crate) fn distrust(job: &mut Job, sightings: &mut Sightings) -> Result<Vec<usize>, ScratchError> {
         let mut blind = Vec::new();
-        for (index, (point, of_point)) in job.points.iter_mut().zip(sightings).enumerate() {
+        for (index, point) in job.points.iter_mut().enumerate() {
             if !point.gso_known {
                 // Nothing is left there whose segments are unknown.
                 point.gso_known = true;
-                of_point.clear();
+                sightings.amend(index, |_, some| {
+                    some.clear();
+                    true
+                })?;
                 blind.push(index);
             }
         }
-        blind
+        Ok(blind)
     }
 
     /// Leaves the selected of all sightings, by point and by flow, and has the flows count only those.
-    pub(crate) fn sift(&mut self, flows: &mut Flows, sightings: &mut [Vec<Sighting>]) {
-        for sighting in sightings.iter_mut().flatten() {
-            let flow = &mut flows.all[sighting.owner as usize];
-            if !self.selects(&flow.key, sighting) {
-                flow.segments = flow.segments.saturating_sub(1);
-                self.leave_out(&flow.key, sighting);
-                sighting.time = GONE;
-            }
+    pub(crate) fn sift(&mut self, flows: &mut Flows, sightings: &mut Sightings) -> Result<(), ScratchError> {
+        for point in 0..sightings.points() {
+            sightings.amend(point, |_, some| {
+                let count = some.len();
+                some.retain(|sighting| self.keeps(flows, sighting));
+                some.len() < count
+            })?;
         }
-        for of_point in sightings {
-            of_point.retain(|sighting| sighting.time != GONE);
+        Ok(())
+    }
+
+    fn keeps(&mut self, flows: &mut Flows, sighting: &Sighting) -> bool {
+        let flow = &mut flows.all[sighting.owner as usize];
+        let is_selected = self.selects(&flow.key, sighting);
+        if !is_selected {
+            flow.segments = flow.segments.saturating_sub(1);
+            self.leave_out(&flow.key, sighting);
         }
+        is_selected
     }
 
     /// Leaves out, of the sightings of a point whose identities are final, those whose identity was left out at some
@@ -194,9 +206,6 @@ impl Selection {
         self.left_out.insert(as_datagram.k0);
     }
 }
-
-/// The time of a sighting that is about to be taken away.
-const GONE: i64 = i64::MIN;
 
 fn ks(flow: &FlowKey, sighting: &Sighting) -> Option<Ks> {
     let basis = Basis {

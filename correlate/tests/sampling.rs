@@ -38,7 +38,7 @@ fn sampled(lab: &Lab, interval: impl Fn(usize, i64) -> u32) -> Outcome {
             start += LENGTH;
         }
     }
-    correlator.finish()
+    correlator.finish().unwrap()
 }
 
 fn next(columns: &Columns, at: usize) -> Option<lastseen_packet::observation::Observation> {
