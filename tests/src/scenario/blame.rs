@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_loss_spans_a_leg_that_its_points_enclose() {
-        let hops = ["a", "b", "c", "d"].map(|node| Hop { point: point(node), seen: 1 });
+        let hops = ["a", "b", "c", "d"].map(|node| Hop { point: point(node), seen: 1, ..Hop::default() });
         let path = Path { hops: hops.to_vec(), ..Path::default() };
         let leg = LegLoss { from: point("b"), to: point("c"), count: 1, is_answer: false, unseen: 0 };
         let spanning = |from: &str, to: &str| {

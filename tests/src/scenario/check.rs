@@ -3,7 +3,7 @@
 use super::finding::Finding;
 use super::report::{NodeReport, Report, Totals};
 use super::truth::{LegLoss, Truth};
-use super::{blame, route, sample, streams};
+use super::{blame, delay, route, sample, streams};
 
 /// Compares `report` with `truth`.
 pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
@@ -22,6 +22,7 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     check_translations(truth, report, &mut finding);
     finding.differences.extend(route::check(truth, report));
     finding.differences.extend(sample::check(truth, report));
+    finding.differences.extend(delay::check(truth, report));
     finding
 }
 
@@ -130,6 +131,7 @@ mod tests {
             clock_ahead: None,
             unseen_percent: None,
             is_hidden: false,
+            delay_millis: None,
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
@@ -244,6 +246,24 @@ mod tests {
         let finding = judge("500000008");
         assert_eq!((finding.clock_error_nanos, finding.differences), (8, Vec::new()));
         assert!(!judge("-7").differences.is_empty());
+    }
+
+    #[test]
+    fn a_delay_beyond_its_error_is_noticed() {
+        let truth = Truth { delay_millis: Some([40, 70]), ..truth() };
+        let judge = |median: &str| {
+            let mut report = right_report();
+            let b = json!({"node": "b", "state": "COMPLETED", "clockOffsetNanos": "0", "clockErrorNanos": "1000000"});
+            report["nodes"].as_array_mut().expect("nodes").push(b);
+            let hop = |node: &str| {
+                json!({"node": node, "interface": "eth0", "seen": "15",
+                "delayP50Nanos": median, "delayP99Nanos": "90000000"})
+            };
+            report["paths"][0]["hops"] = json!([hop("a"), hop("b")]);
+            check(&truth, &serde_json::from_value(report).expect("report"), 1).differences
+        };
+        assert_eq!([judge("39500000"), judge("71000000")], [const { Vec::<String>::new() }; 2]);
+        assert_eq!(["38000000", "72000000", "95000000"].map(|median| judge(median).len()), [1, 1, 1]);
     }
 
     #[test]

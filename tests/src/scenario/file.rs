@@ -143,6 +143,8 @@ pub struct Expect {
     /// Least and most share of the datagrams that must be `not_observable`, in percent. Those that were lost among them
     /// cannot be called lost. Absent: none may be, unless the verdict is `INCONCLUSIVE`.
     pub not_observable_percent: Option<[f64; 2]>,
+    /// Least and most time that datagrams take between the nodes, in milliseconds; absent: not asked.
+    pub delay_millis: Option<[i64; 2]>,
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,

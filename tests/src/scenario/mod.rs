@@ -4,6 +4,7 @@ pub mod ablation;
 mod blame;
 pub mod casting;
 pub mod check;
+mod delay;
 pub mod edges;
 pub mod file;
 pub mod finding;

@@ -158,6 +158,12 @@ pub struct Hop {
     /// Segments it saw.
     #[serde(deserialize_with = "count")]
     pub seen: u64,
+    /// Median time since the point before, nanoseconds.
+    #[serde(deserialize_with = "signed")]
+    pub delay_p50_nanos: Option<i64>,
+    /// Time that 99 of 100 segments did not exceed.
+    #[serde(deserialize_with = "signed")]
+    pub delay_p99_nanos: Option<i64>,
 }
 
 /// Segments lost on one leg.

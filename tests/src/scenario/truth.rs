@@ -32,6 +32,8 @@ pub struct Truth {
     pub unseen_percent: Option<[f64; 2]>,
     /// The filter hides the stream into the fault from some point on.
     pub is_hidden: bool,
+    /// Least and most time that datagrams take between the nodes, milliseconds.
+    pub delay_millis: Option<[i64; 2]>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -156,6 +158,7 @@ impl Truth {
             clock_ahead: None,
             unseen_percent: scenario.expect.not_observable_percent,
             is_hidden: scenario.expect.hidden,
+            delay_millis: scenario.expect.delay_millis,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
