@@ -101,6 +101,11 @@ impl Fault {
         }
     }
 
+    /// Whether what it counts are packets that it lost.
+    pub fn counts_losses(&self) -> bool {
+        self.strikes_packets() && !matches!(self, Self::QueueBacklog)
+    }
+
     /// Whether packets meet it, so that it must have counted some.
     pub fn strikes_packets(&self) -> bool {
         !matches!(

@@ -30,9 +30,17 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens a socket on `interface`. What is sent there does not come back.
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
-        let socket =
-            netns.enter(|| open(interface).with_context(|| format!("open a socket on {interface}")))?;
-        Ok(Self { socket, interface: interface.to_owned() })
+        Self::open_with(netns, interface, &[libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING])
+    }
+
+    /// Opens a socket on `interface` that also shows what is sent there.
+    pub fn open_both_ways(netns: &Netns, interface: &str) -> Result<Self> {
+        Self::open_with(netns, interface, &[libc::PACKET_VNET_HDR])
+    }
+
+    fn open_with(netns: &Netns, interface: &str, options: &[libc::c_int]) -> Result<Self> {
+        let open = || open(interface, options).with_context(|| format!("open a socket on {interface}"));
+        Ok(Self { socket: netns.enter(open)?, interface: interface.to_owned() })
     }
 
     /// The next frame, behind its offload header. Absent if none waits.
@@ -98,11 +106,11 @@ impl AsFd for PacketSocket {
     }
 }
 
-fn open(interface: &str) -> Result<Socket> {
+fn open(interface: &str, options: &[libc::c_int]) -> Result<Socket> {
     let index = if_nametoindex(interface)?;
     // Without a protocol nothing comes in before the socket is bound.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
-    for option in [libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING] {
+    for &option in options {
         switch_on(&socket, option).with_context(|| format!("set option {option}"))?;
     }
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;

@@ -70,7 +70,7 @@ pub fn findings(
         let lost = ListLostPacketsResponse { packets: found.lost, next_page_token: String::new() };
         let named = packets::parse(&json::compact(&lost)?)?;
         let mut finding = check(truth, &report, exit_code(&report.verdict));
-        finding.name_packets(truth, &report, &named);
+        finding.name_packets(truth, &named);
         Ok((idea, finding))
     });
     found.collect()

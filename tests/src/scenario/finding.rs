@@ -3,7 +3,7 @@
 use lastseen_correlate::Ablation;
 
 use super::packets::{LostPacket, Score};
-use super::report::{PointName, Report};
+use super::report::PointName;
 use super::truth::Truth;
 
 /// What came of a comparison.
@@ -52,11 +52,8 @@ impl Finding {
     }
 
     /// Holds the packets that are named as lost against those the generators miss.
-    pub fn name_packets(&mut self, truth: &Truth, report: &Report, named: &[LostPacket]) {
-        let removed = |name: &str| {
-            report.nodes.iter().find(|node| node.node == name).map_or(0, |node| truth.clock_error(node))
-        };
-        let scores = truth.oracles.iter().map(|oracle| oracle.score(named, removed(&oracle.node)));
+    pub fn name_packets(&mut self, truth: &Truth, named: &[LostPacket]) {
+        let scores = truth.oracles.iter().map(|oracle| oracle.score(named));
         self.packets = Score::sum(scores);
         let Score { lost, named, right } = self.packets;
         // What a point was too busy to see may be lost without being named.

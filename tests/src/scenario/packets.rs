@@ -1,8 +1,8 @@
 //! Losses packet by packet: the ids that the generators miss against the packets that `ctl list-lost` names.
 //!
-//! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by what both know:
-//! length and time, and the identification, which a connected socket counts up by one for each datagram. The product's
-//! times are free of what it takes for its node's clock error, which is known here and put back. TCP has no ids here, and IPv6 no identification: what they lose is compared by leg and count only.
+//! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by the identification,
+//! which a connected socket counts up by one for each datagram and of which the sending pod's interface shows one, and by
+//! length and time. TCP has no ids here, and IPv6 no identification: what they lose is compared by leg and count only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,11 +15,8 @@ use crate::product::ctl::Ctl;
 use crate::traffic::ConversationLog;
 use crate::traffic::udp::UdpPlan;
 
-/// The generator takes its stamp when the kernel has the datagram, which may be busy until then, nanoseconds.
+/// Identifications come round much later than clocks are off and the generator takes to stamp a datagram, nanoseconds.
 const STAMP_NANOS: i64 = 500_000_000;
-
-/// What a clock error that changes in the window may be off from the one in its middle.
-const DRIFT_NANOS: i64 = 50_000;
 
 /// Largest payload that pods send in one packet: the overlay's MTU less the headers of IPv4 and UDP.
 const LARGEST_WHOLE: u32 = 1_422;
@@ -27,11 +24,11 @@ const LARGEST_WHOLE: u32 = 1_422;
 /// What the generators know of the datagrams of one stream.
 #[derive(Debug, Clone)]
 pub struct Oracle {
-    /// The node of the sender.
-    pub node: String,
     source: SocketAddr,
     destination: SocketAddr,
     sent: Vec<Datagram>,
+    /// Identification of the first.
+    base: u16,
     /// Places in `sent` of those that did not arrive.
     lost: BTreeSet<usize>,
 }
@@ -84,16 +81,15 @@ pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
 impl Oracle {
     /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none.
     /// `arrives` says that what the log misses was lost where no point is: behind the last or before the first.
-    pub fn new(node: &str, log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
-        let (udp, plan) = (log.udp.as_ref()?, plan.filter(|plan| plan.flows <= 1)?);
+    pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
+        let (udp, plan) = (log.udp.as_ref()?, plan?);
+        let numbered = udp.numbered?;
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
-        if places.len() < udp.sent.len() || log.source.is_ipv6() {
-            return None;
-        }
+        let base = numbered.ip_id.wrapping_sub(*places.get(&numbered.id)? as u16);
         let lost = if arrives { Vec::new() } else { udp.lost() };
         let datagram = |(id, at): (&u64, &i64)| Datagram { at: *at, payload: plan.size(*id) as u32 };
         Some(Self {
-            node: node.to_owned(),
+            base,
             source: SocketAddr::new(log.source, plan.source_port),
             destination: log.destination,
             sent: udp.sent.iter().zip(&udp.sent_at).map(datagram).collect(),
@@ -110,14 +106,12 @@ impl Oracle {
         self.lost.retain(|place| ids.is_some_and(|ids| is_selected(source, ids[*place])));
     }
 
-    /// Holds the packets named as lost against those that were. The product takes the node's clock for fast by `removed`
-    /// more than it is.
-    pub fn score(&self, named: &[LostPacket], removed: i64) -> Score {
+    /// Holds the packets named as lost against those that were.
+    pub fn score(&self, named: &[LostPacket]) -> Score {
         let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();
-        let base = self.base(&own, removed);
         let mut right = BTreeSet::new();
         for packet in &own {
-            let place = packet.ip_id.zip(base).map(|(ip_id, base)| usize::from(ip_id.wrapping_sub(base)));
+            let place = packet.ip_id.map(|ip_id| usize::from(ip_id.wrapping_sub(self.base)));
             right.extend(place.filter(|place| self.lost.contains(place) && self.is_like(*place, packet)));
         }
         Score { lost: self.lost.len() as u64, named: own.len() as u64, right: right.len() as u64 }
@@ -132,27 +126,6 @@ impl Oracle {
         let sent = self.sent[place];
         sent.is_as_long_as(packet)
             && packet.nanos().is_some_and(|at| at.abs_diff(sent.at) < STAMP_NANOS.unsigned_abs())
-    }
-
-    /// Identification of the first datagram: the one that most packets speak for by length and time.
-    fn base(&self, named: &[&LostPacket], removed: i64) -> Option<u16> {
-        let mut votes: BTreeMap<u16, usize> = BTreeMap::new();
-        for packet in named {
-            if let Some((ip_id, place)) = packet.ip_id.zip(self.sent_as(packet, removed)) {
-                *votes.entry(ip_id.wrapping_sub(place as u16)).or_default() += 1;
-            }
-        }
-        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(base, _)| base)
-    }
-
-    /// The datagram of the same length that the kernel had next: it stamps a datagram before it returns to the sender.
-    fn sent_as(&self, packet: &LostPacket, removed: i64) -> Option<usize> {
-        let at = packet.nanos()?.saturating_add(removed);
-        let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(DRIFT_NANOS));
-        let near = self.sent.iter().enumerate().skip(begin);
-        near.take_while(|(_, sent)| sent.at <= at.saturating_add(STAMP_NANOS))
-            .find(|(_, sent)| sent.is_as_long_as(packet))
-            .map(|(place, _)| place)
     }
 }
 
@@ -197,6 +170,7 @@ mod tests {
     use super::{LostPacket, Oracle, Score};
     use crate::traffic::ConversationLog;
     use crate::traffic::log::UdpLog;
+    use crate::traffic::numbering::Numbered;
     use crate::traffic::udp::UdpPlan;
 
     const START: i64 = 1_700_000_000_000_000_000;
@@ -211,6 +185,7 @@ mod tests {
             sent: (0..20).collect(),
             received,
             sent_at: (0..20).map(|id| START + id * 10_000_000).collect(),
+            numbered: Some(Numbered { id: 2, ip_id: BASE.wrapping_add(2) }),
         };
         let log = ConversationLog {
             source: "10.0.0.1".parse().unwrap(),
@@ -218,7 +193,7 @@ mod tests {
             udp: Some(udp),
             tcp: Vec::new(),
         };
-        Oracle::new("node-a", &log, Some(&plan), false).unwrap()
+        Oracle::new(&log, Some(&plan), false).unwrap()
     }
 
     fn named(id: u16, payload: u32, ip_id: Option<u16>) -> LostPacket {
@@ -239,43 +214,31 @@ mod tests {
 
     #[test]
     fn the_right_packets_are_recognised() {
-        let score = oracle().score(&[packet(3), packet(8)], 0);
+        let score = oracle().score(&[packet(3), packet(8)]);
         assert_eq!(score, Score { lost: 2, named: 2, right: 2 });
     }
 
     #[test]
-    fn a_clock_error_that_the_product_took_away_is_put_back() {
-        let packets = [packet(3), packet(8)];
-        let late = |error: i64| {
-            let mut oracle = oracle();
-            oracle.sent.iter_mut().for_each(|sent| sent.at += error);
-            oracle
-        };
-        assert_eq!(late(30_000_000).score(&packets, 30_000_000).right, 2);
-        assert_eq!(late(30_000_000).score(&packets, 0).right, 0);
-    }
-
-    #[test]
     fn a_neighbour_in_place_of_the_lost_is_wrong() {
-        let score = oracle().score(&[packet(3), packet(9)], 0);
+        let score = oracle().score(&[packet(3), packet(9)]);
         assert_eq!((score.right, score.missed(), score.wrong()), (1, 1, 1));
     }
 
     #[test]
     fn one_packet_named_twice_is_right_once() {
-        let score = oracle().score(&[packet(3), packet(3)], 0);
+        let score = oracle().score(&[packet(3), packet(3)]);
         assert_eq!((score.right, score.wrong()), (1, 1));
     }
 
     #[test]
     fn a_packet_without_identification_is_not_recognised() {
         let bare = |id| LostPacket { ip_id: None, ..packet(id) };
-        assert_eq!(oracle().score(&[bare(8), bare(3)], 0).right, 0);
+        assert_eq!(oracle().score(&[bare(8), bare(3)]).right, 0);
     }
 
     #[test]
     fn packets_of_others_do_not_count() {
         let other = LostPacket { source: "10.0.0.3:5".into(), ..packet(3) };
-        assert_eq!(oracle().score(&[other], 0).named, 0);
+        assert_eq!(oracle().score(&[other]).named, 0);
     }
 }

@@ -152,7 +152,7 @@ fn judge(
     restart_all(fleet, scenario, &[])?;
     truth.cut(&report);
     let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
-    finding.name_packets(&truth, &report, &packets::list(&fleet.ctl, &capture)?);
+    finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
 }

@@ -130,7 +130,7 @@ impl Truth {
                 bail!("the pod lost nothing: there is nothing to find");
             }
             let struck = struck.first().copied().unwrap_or(0);
-            if scenario.fault.strikes_packets() && struck != faulty_stream.lost {
+            if scenario.fault.counts_losses() && struck != faulty_stream.lost {
                 bail!("the pod lost {} datagrams, the fault struck {struck}", faulty_stream.lost);
             }
             faulty_stream.lost = 0;
@@ -254,11 +254,7 @@ fn oracles(
     let is_unnamed = scenario.expect.lost_in_pod || scenario.expect.out_of_sight;
     let plans = [staging.faulty.udp.as_ref(), staging.clean.udp.as_ref()];
     let streams = [faulty, clean].into_iter().zip(plans).zip([is_unnamed, false]);
-    let oracle = |((log, plan), arrives): ((&ConversationLog, _), _)| {
-        let node = staging.node_of(log.source).map_or("", |node| &node.plan.name);
-        Oracle::new(node, log, plan, arrives)
-    };
-    streams.filter_map(oracle).collect()
+    streams.filter_map(|((log, plan), arrives)| Oracle::new(log, plan, arrives)).collect()
 }
 
 /// What each flow lost.

@@ -5,6 +5,7 @@
 mod fragments;
 pub mod ledger;
 pub mod log;
+pub mod numbering;
 pub mod sink;
 pub mod tcp;
 pub mod udp;
@@ -22,6 +23,9 @@ use log::{TcpLog, UdpLog};
 use sink::{Reader, Sink};
 use tcp::TcpPlan;
 use udp::UdpPlan;
+
+/// The interface in a pod.
+const POD: &str = "eth0";
 
 /// One pod as an end of a flow.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +95,7 @@ impl Conversation<'_> {
         });
         let sent = sent.map_err(|_| anyhow!("the UDP sender to {destination} panicked"))?.transpose()?;
         let received = sink.finish();
-        let udp = sent.map(|(sent, sent_at)| UdpLog { sent, received, sent_at });
+        let udp = sent.map(|sent| UdpLog { received, ..sent });
         Ok(ConversationLog { source: self.from.address, destination, udp, tcp: tcp? })
     }
 }
