@@ -25,7 +25,7 @@ pub struct Config {
     /// Memory for the observations of a correlation run, in bytes; more than that goes to a file without a name in the
     /// data directory and takes the run longer
     #[arg(long, env = "LASTSEEN_CORRELATION_MEMORY_BYTES", value_name = "BYTES",
-          default_value_t = limits::CORRELATION_MEMORY_BYTES, value_parser = clap::value_parser!(u64).range(1 << 20..))]
+          default_value_t = limits::CORRELATION_MEMORY_BYTES, value_parser = clap::value_parser!(u64).range(16 << 20..))]
     pub correlation_memory_bytes: u64,
     /// Directory with ca.crt, tls.crt and tls.key
     #[arg(long, env = "LASTSEEN_PKI_DIR", default_value = "/etc/lastseen/pki", value_name = "DIR")]

@@ -11,6 +11,8 @@ const FILLED: usize = 4;
 const WORKED: usize = 4;
 /// Most bundles.
 const MOST: usize = 4096;
+/// Fewest sightings that all bundles are given room for while they are filled: blocks of a few would be many.
+const SMALLEST: usize = 256;
 
 /// Sightings that belong together.
 #[derive(Debug)]
@@ -74,7 +76,8 @@ impl Bundle {
 
 /// How many bundles `total` sightings make, at least `least`, so that there is room for one on each core.
 pub(crate) fn bundles(total: usize, overflow: &Overflow, (least, cores): (usize, usize)) -> usize {
-    total.saturating_mul(cores).div_ceil((overflow.room() / WORKED).max(1)).clamp(least, MOST)
+    let most = (overflow.room() / FILLED / SMALLEST).clamp(least, MOST.max(least));
+    total.saturating_mul(cores).div_ceil((overflow.room() / WORKED).max(1)).clamp(least, most)
 }
 
 /// Fills bundles that are kept in memory, or in scratch space where there is any.

@@ -4,7 +4,7 @@
 //! that the choice is the same wherever and whenever they were seen. Then all segments of the conversations that may
 //! have gone into one are looked up. Traffic that nobody translated is in neither set and costs one look at a table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lastseen_packet::observation::{SipKey, protocol};
 
@@ -60,7 +60,8 @@ struct Sketch {
 pub(super) struct Shared {
     /// Sampled identities of the later conversation.
     pub(super) sampled: usize,
-    hits: Vec<Hit>,
+    /// A few for each sample, however often it was seen.
+    hits: BTreeSet<Hit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,16 +85,16 @@ impl Shared {
     /// saw both conversations.
     pub(super) fn weight(&mut self, has_common_node: bool) -> Weight {
         self.hits.retain(|hit| hit.is_same_node || !has_common_node);
-        self.hits.sort_unstable();
-        self.hits.dedup_by_key(|hit| hit.k0);
-        let number = |kind| self.hits.iter().filter(|hit| hit.kind == kind).count() as u32;
+        let mut hits: Vec<_> = self.hits.iter().collect();
+        hits.dedup_by_key(|hit| hit.k0);
+        let number = |kind| hits.iter().filter(|hit| hit.kind == kind).count() as u32;
         let bits = |kind, first, further| match number(kind) {
             0 => 0,
             count => first + further * (count - 1),
         };
         // Neighbouring packets are numbered one after the other, so each after the first says less.
         let best = bits(Kind::Sequence, 24, 1).max(bits(Kind::Identification, 12, 3));
-        Weight { count: self.hits.len(), bits: best.max(bits(Kind::Payload, 6, 3)) }
+        Weight { count: hits.len(), bits: best.max(bits(Kind::Payload, 6, 3)) }
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) fn find(
                 let bound = if is_same_node { SAME_NODE_NANOS } else { OTHER_NODE_NANOS };
                 if *after != before && sample.time.abs_diff(sighting.time) <= bound.unsigned_abs() {
                     let shared = pairs.entry((before, *after)).or_default();
-                    shared.hits.push(Hit { k0: sample.k0, kind: sample.kind, is_same_node });
+                    shared.hits.insert(Hit { k0: sample.k0, kind: sample.kind, is_same_node });
                 }
             }
         })?;

@@ -30,17 +30,18 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens a socket on `interface`. What is sent there does not come back.
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
-        Self::open_with(netns, interface, &[libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING])
+        let socket = netns.enter(|| {
+            let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
+            open(index, &[libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING])
+                .with_context(|| format!("open a socket on {interface}"))
+        })?;
+        Ok(Self { socket, interface: interface.to_owned() })
     }
 
-    /// Opens a socket on `interface` that also shows what is sent there.
-    pub fn open_both_ways(netns: &Netns, interface: &str) -> Result<Self> {
-        Self::open_with(netns, interface, &[libc::PACKET_VNET_HDR])
-    }
-
-    fn open_with(netns: &Netns, interface: &str, options: &[libc::c_int]) -> Result<Self> {
-        let open = || open(interface, options).with_context(|| format!("open a socket on {interface}"));
-        Ok(Self { socket: netns.enter(open)?, interface: interface.to_owned() })
+    /// Opens a socket on all interfaces that also shows what is sent.
+    pub fn open_everywhere(netns: &Netns) -> Result<Self> {
+        let open = || open(0, &[libc::PACKET_VNET_HDR]).context("open a socket on every interface");
+        Ok(Self { socket: netns.enter(open)?, interface: "every interface".to_owned() })
     }
 
     /// The next frame, behind its offload header. Absent if none waits.
@@ -106,8 +107,8 @@ impl AsFd for PacketSocket {
     }
 }
 
-fn open(interface: &str, options: &[libc::c_int]) -> Result<Socket> {
-    let index = if_nametoindex(interface)?;
+/// On the interface with this index, 0 for all.
+fn open(index: libc::c_uint, options: &[libc::c_int]) -> Result<Socket> {
     // Without a protocol nothing comes in before the socket is bound.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     for &option in options {

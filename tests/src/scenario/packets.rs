@@ -1,7 +1,7 @@
 //! Losses packet by packet: the ids that the generators miss against the packets that `ctl list-lost` names.
 //!
 //! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by the identification,
-//! which a connected socket counts up by one for each datagram and of which the sending pod's interface shows one, and by
+//! which a connected socket counts up by one for each datagram and of which the sender's interface shows one, and by
 //! length and time. TCP has no ids here, and IPv6 no identification: what they lose is compared by leg and count only.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,6 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Result, anyhow, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::POD;
 use super::udp::id_of;
 use crate::lab::Lab;
 use crate::lab::netns::Netns;
@@ -23,6 +22,8 @@ const ETHERNET: usize = 14;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SYN_RST: u8 = 0x06;
+/// The interface in a pod.
+const POD: &str = "eth0";
 /// How often a socket looks whether to stop.
 const POLL_MILLIS: u16 = 50;
 

@@ -24,9 +24,6 @@ use sink::{Reader, Sink};
 use tcp::TcpPlan;
 use udp::UdpPlan;
 
-/// The interface in a pod.
-const POD: &str = "eth0";
-
 /// One pod as an end of a flow.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'lab> {

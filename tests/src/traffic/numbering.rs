@@ -1,4 +1,4 @@
-//! The identification that the kernel gave a datagram, as its pod's interface shows it: a connected socket numbers its
+//! The identification that the kernel gave a datagram, as the first interface that it leaves by shows it: a connected socket numbers its
 //! datagrams one after the other, so one is enough to know them all.
 
 use std::os::fd::AsFd;
@@ -7,8 +7,8 @@ use anyhow::Result;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
+use super::End;
 use super::udp::id_of;
-use super::{End, POD};
 use crate::lab::packet_socket::{LONGEST, OFFLOAD_HEADER, PacketSocket};
 
 const ETHERNET: usize = 14;
@@ -35,9 +35,9 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    /// Begins to look at what leaves `port` of the pod.
+    /// Begins to look at what leaves `port` of the sender.
     pub fn start(from: End<'_>, port: u16) -> Result<Self> {
-        let socket = PacketSocket::open_both_ways(from.netns, POD)?;
+        let socket = PacketSocket::open_everywhere(from.netns)?;
         Ok(Self { socket, port, buffer: vec![0; LONGEST] })
     }
 
