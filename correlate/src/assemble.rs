@@ -220,7 +220,8 @@ impl Assembler<'_, '_> {
         }
     }
 
-    /// The later tuples of a conversation, each with the node that both it and the one before it were seen on.
+    /// The later tuples of a conversation, each with the node that both it and the one before it were seen on, or that
+    /// told of it.
     fn translations(&self, conversation: u32, tuples: &Tuples) -> Vec<Translation> {
         let later = self.flows.later_tuples(conversation);
         if later.is_empty() {
@@ -234,6 +235,7 @@ impl Assembler<'_, '_> {
             let at = seen.iter().position(|(_, known)| *known == tuple);
             let pair = at.filter(|at| *at > 0).map(|at| (seen[at - 1].0, seen[at].0));
             let node = pair.filter(|(before, after)| before == after).map(|(node, _)| node);
+            let node = node.or_else(|| self.flows.onward(conversation).filter(|_| at.is_none()));
             Translation { source, destination, node: node.map(|node| self.job.nodes[node].name.clone()) }
         };
         later.iter().map(translation).collect()

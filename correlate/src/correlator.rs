@@ -21,7 +21,7 @@ use crate::scratch::{Overflow, Record, Scratch, ScratchError};
 use crate::sighting::{LONGEST_PAYLOAD, Sighting};
 use crate::sightings::Sightings;
 use crate::trial::{Evidence, Trial};
-use crate::{hidden, translation};
+use crate::{hidden, translation, vanished};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
@@ -235,6 +235,7 @@ impl Correlator {
         flows.converse(|point, key| network.domain(point, key));
         flows.join(translation::find(&job, &network, &flows, &sightings)?);
         hidden::add(&job, &network, &mut flows);
+        flows.vanished = vanished::find(&job, &network, &flows);
         coverage.iter_mut().for_each(Coverage::seal);
         for point in distrusted {
             coverage[point].blind(i64::MIN, i64::MAX, 1.0);

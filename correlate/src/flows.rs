@@ -14,7 +14,7 @@ use crate::domain::Domain;
 use crate::input::Job;
 use crate::report::{FlowRecord, OverlayReport};
 use crate::sighting::Sighting;
-use crate::translation::Joins;
+use crate::translation::{Joins, Onward};
 
 /// Most flow records of a run.
 pub(crate) const FLOW_LIMIT: usize = 1 << 22;
@@ -70,8 +70,12 @@ pub(crate) struct Flows {
     heads: HashMap<u32, u32, SipKey>,
     /// The further tuples of conversations that were translated, in the order packets have them.
     later: BTreeMap<u32, Vec<FlowKey>>,
+    /// Of these, those whose last tuple nobody saw, and the node that gives it to them.
+    onward: BTreeMap<u32, usize>,
     /// Conversations that may go on unseen: nothing is known beyond the last point that saw them.
     pub(crate) doubtful: HashSet<u32>,
+    /// Conversations that may have been translated behind the last point that saw them.
+    pub(crate) vanished: HashSet<u32>,
     by_key: HashMap<(u16, FlowKey), u32, SipKey>,
 }
 
@@ -82,7 +86,9 @@ impl Flows {
             conversations: Vec::new(),
             heads: HashMap::with_hasher(SipKey(key)),
             later: BTreeMap::new(),
+            onward: BTreeMap::new(),
             doubtful: HashSet::new(),
+            vanished: HashSet::new(),
             by_key: HashMap::with_hasher(SipKey(key)),
         }
     }
@@ -131,6 +137,10 @@ impl Flows {
             let tuples = rest.iter().map(|&member| self.conversations[member as usize].tuple);
             self.later.insert(head, tuples.collect());
         }
+        for Onward { conversation, tuple, node } in joins.onward {
+            self.later.entry(conversation).or_default().push(tuple);
+            self.onward.insert(conversation, node);
+        }
         self.doubtful = joins.doubtful;
         if !self.heads.is_empty() {
             for flow in &mut self.all {
@@ -142,6 +152,11 @@ impl Flows {
     /// The tuples a conversation has beyond translations, in order.
     pub(crate) fn later_tuples(&self, conversation: u32) -> &[FlowKey] {
         self.later.get(&conversation).map_or(&[], Vec::as_slice)
+    }
+
+    /// The node that gives a conversation the last of its tuples, with which nobody saw it.
+    pub(crate) fn onward(&self, conversation: u32) -> Option<usize> {
+        self.onward.get(&conversation).copied()
     }
 
     /// The address at which the packets of a conversation arrive, translations undone.

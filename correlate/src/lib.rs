@@ -64,6 +64,7 @@ mod trajectory;
 mod translation;
 mod trial;
 mod tunnels;
+mod vanished;
 mod view;
 
 #[doc(hidden)]

@@ -90,22 +90,39 @@ pub(crate) fn find(
         return Path { points, is_unordered: true, ..Path::default() };
     }
     let mut builder = Builder { network, domain, ends, seen: points, carriers, path: Path::default() };
-    let from = builder.end(source, Role::is_sending).or_else(|| builder.encapsulator());
-    let to = builder.end(destination, |role| !role.is_sending());
-    builder.path.source_node = from.as_ref().map(|owner| owner.node);
-    builder.path.destination_node = to.as_ref().map(|owner| owner.node);
-    if let Some(from) = &from {
-        builder.depart(from, to.as_ref(), destination);
-    } else if let Some(to) = &to {
-        builder.deliver(to, None);
-    }
+    let (from, to) = builder.lay();
     builder.complete(from.as_ref(), to.as_ref());
     builder.ensure_seen();
     builder.path.is_cut_short = builder.is_cut_short(to.as_ref());
     builder.path
 }
 
+/// The path of packets that no point saw, as the tables have it.
+pub(crate) fn expect(network: &Network<'_>, domain: Domain, source: IpAddr, destination: IpAddr) -> Path {
+    let (ends, carriers) = ((source, destination), BTreeSet::new());
+    let mut builder =
+        Builder { network, domain, ends, seen: &[], carriers: &carriers, path: Path::default() };
+    let (_, to) = builder.lay();
+    builder.path.is_cut_short = builder.is_cut_short(to.as_ref());
+    builder.path
+}
+
 impl<'a> Builder<'_, 'a> {
+    /// Lays the path as the tables have it between the owners of source and destination, which it returns.
+    fn lay(&mut self) -> (Option<Owner>, Option<Owner>) {
+        let (source, destination) = self.ends;
+        let from = self.end(source, Role::is_sending).or_else(|| self.encapsulator());
+        let to = self.end(destination, |role| !role.is_sending());
+        self.path.source_node = from.as_ref().map(|owner| owner.node);
+        self.path.destination_node = to.as_ref().map(|owner| owner.node);
+        if let Some(from) = &from {
+            self.depart(from, to.as_ref(), destination);
+        } else if let Some(to) = &to {
+            self.deliver(to, None);
+        }
+        (from, to)
+    }
+
     /// The owner of an address. The pod interface that saw the packets says more than any table; among several
     /// candidates the node that saw them is meant.
     fn end(&self, address: IpAddr, side: impl Fn(Role) -> bool) -> Option<Owner> {

@@ -80,7 +80,7 @@ impl Course {
     /// Without the points beyond the last that saw the conversation: they may have seen it as another.
     fn up_to_last_seen(self) -> Self {
         let beyond = self.beyond();
-        Self { active: self.active & !beyond, is_open: beyond != 0, ..self }
+        Self { active: self.active & !beyond, is_open: self.is_open || beyond != 0, ..self }
     }
 }
 
@@ -163,6 +163,7 @@ impl Plans {
             let plan = of_conversation[index];
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
             let course = course(plan, &plans.plans[plan as usize], &counts[index], is_tcp);
+            let course = Course { is_open: flows.vanished.contains(&(index as u32)), ..course };
             let is_doubtful = flows.doubtful.contains(&(index as u32));
             plans.courses.push(if is_doubtful { course.up_to_last_seen() } else { course });
         }

@@ -71,7 +71,9 @@ fn filter(cast: Cast<'_>, fault: &Fault, point: Point, is_start: bool) -> String
     let (from, to) = (&cast.sender.plan, &cast.receiver.plan);
     let (from, to) = if fault.strikes_answers() { (to, from) } else { (from, to) };
     match (point.place, fault) {
-        (_, Fault::Hairpin { .. }) if is_start => format!("src {} and dst {}", from.pod, nat::SERVICE),
+        (_, Fault::Hairpin { .. } | Fault::ServiceBlackHole { .. }) if is_start => {
+            format!("src {} and dst {}", from.pod, nat::SERVICE)
+        }
         (Place::Nic, fault) if !matches!(fault, Fault::HostEnds { .. }) => {
             format!("src {} and dst {} and udp", from.underlay, to.underlay)
         }

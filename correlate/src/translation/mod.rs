@@ -12,10 +12,11 @@
 //! - no other pair excludes it.
 //!
 //! What answers a translated conversation is translated back, which needs no further proof; nor does what connection
-//! tracking told. Where something is shared but not enough, the earlier conversation is *doubtful*: what lies beyond
+//! tracking told, not even of what no point saw afterwards ([`onward`]). Where something is shared but not enough, the earlier conversation is *doubtful*: what lies beyond
 //! is not observable.
 
 mod evidence;
+mod onward;
 mod tuples;
 pub(crate) mod way;
 
@@ -25,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use lastseen_packet::observation::{FlowKey, SipKey};
 
 use self::evidence::{Shared, Suspects};
+pub(crate) use self::onward::Onward;
 use crate::flows::{Conversation, Flows};
 use crate::input::Job;
 use crate::network::{Network, Role};
@@ -44,6 +46,8 @@ pub(crate) struct Joins {
     pub(crate) chains: Vec<Vec<u32>>,
     /// Conversations that may go on under a tuple nobody could prove.
     pub(crate) doubtful: HashSet<u32>,
+    /// Those of which all vanished before the first point behind a translation, by the first of a chain.
+    pub(crate) onward: Vec<Onward>,
 }
 
 /// Finds what belongs together. `sightings` name their flow.
@@ -68,7 +72,10 @@ pub(crate) fn find(
     }
     told.sort_unstable();
     told.dedup();
-    Ok(Joiner::new(job, network, flows, &roles).join(shared, &told))
+    let mut joins = Joiner::new(job, network, flows, &roles).join(shared, &told);
+    let (onward, unclear) = onward::find(job, flows, &roles, &joins.chains, &joins.doubtful);
+    joins.doubtful.extend(unclear);
+    Ok(Joins { onward, ..joins })
 }
 
 /// Where a conversation was seen, as far as its place in a translation goes.
@@ -149,7 +156,7 @@ impl<'j, 'a> Joiner<'j, 'a> {
             self.unite(one, other);
         }
         let doubtful = doubtful.into_iter().filter(|one| !self.chain.contains_key(one)).collect();
-        Joins { doubtful, chains: self.chains() }
+        Joins { doubtful, chains: self.chains(), onward: Vec::new() }
     }
 
     /// Pairs that are proven, the surest first, and conversations that may go on in another without proof.

@@ -56,6 +56,14 @@ pub(super) fn steps(known: &Translation) -> Vec<(FlowKey, FlowKey)> {
     steps
 }
 
+/// Of these, those to the tuple with which the packets leave the node.
+pub(super) fn last_steps(known: &Translation) -> Vec<(FlowKey, FlowKey)> {
+    let ends = [known.reply.reversed(), known.original.reversed()];
+    let mut steps = steps(known);
+    steps.retain(|(_, to)| ends.contains(&Some(*to)));
+    steps
+}
+
 #[cfg(test)]
 mod tests {
     use lastseen_packet::observation::protocol;

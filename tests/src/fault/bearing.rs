@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::cast::{Cast, Side};
 use super::kind::Fault;
+use super::service_black_hole::Hole;
 use super::{
     bridged_overlay, cable, duplicate_address, hairpin, host_ends, nat, same_node, second_overlay,
     snat_exhausted, spoofed_source, two_underlays,
@@ -35,7 +36,7 @@ impl Fault {
     /// Aims the conversation between the two pods at what the fault is about.
     pub fn aim<'lab>(&self, conversation: &mut Conversation<'lab>, cast: Cast<'lab>) {
         match self {
-            Self::Nat { way, .. } => nat::aim(conversation, *way, cast),
+            Self::Nat { way, .. } | Self::ServiceBlackHole { way, .. } => nat::aim(conversation, *way, cast),
             Self::SpoofedSource => spoofed_source::aim(conversation, cast),
             Self::SnatExhausted => snat_exhausted::aim(conversation),
             Self::SameNode { .. } => same_node::aim(conversation, cast),
@@ -64,11 +65,12 @@ impl Fault {
         }
     }
 
-    /// How many further tuples the points of the sender's node see of the stream into it.
+    /// How many further tuples the report must name of the stream into it, all given to it by the sender's node.
     pub fn translations(&self) -> usize {
         match self {
             Self::Nat { way, .. } => way.translations(),
-            Self::Hairpin { .. } => 1,
+            // What a packet is between two translations is not seen there, and what was forgotten is not told.
+            Self::Hairpin { .. } | Self::ServiceBlackHole { at: Hole::Neighbor, .. } => 1,
             _ => 0,
         }
     }
@@ -81,7 +83,7 @@ impl Fault {
     /// Source address with which packets of the sender's pod arrive at the receiver's node.
     pub fn source_beyond(&self, cast: Cast<'_>) -> IpAddr {
         match self {
-            Self::Nat { way: nat::Way::ServiceMasqueraded, .. } => cast.sender.plan.pods.into(),
+            Self::Nat { way, .. } | Self::ServiceBlackHole { way, .. } => nat::beyond(cast, *way)[0].into(),
             Self::SpoofedSource => spoofed_source::source(cast),
             Self::HostEnds { way, .. } => host_ends::ends(cast, *way)[0].address,
             Self::Hairpin { .. } => cast.sender.plan.gateway().into(),
@@ -93,6 +95,7 @@ impl Fault {
     /// Destination address with which they arrive.
     pub fn destination_beyond(&self, cast: Cast<'_>) -> IpAddr {
         match self {
+            Self::Nat { way, .. } | Self::ServiceBlackHole { way, .. } => nat::beyond(cast, *way)[1].into(),
             Self::SameNode { .. } => cast.sender.plan.neighbor.address.into(),
             Self::HostEnds { way, .. } => host_ends::ends(cast, *way)[1].address,
             Self::Hairpin { .. } => cast.sender.plan.pod.into(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::cast::Side;
-use super::{cable, host_ends, nat};
+use super::{cable, host_ends, nat, service_black_hole};
 use crate::scenario::file::Point;
 
 /// Which of two IP headers.
@@ -143,6 +143,13 @@ pub enum Fault {
         /// Share to drop, 0 to 100.
         #[serde(default)]
         lost_percent: u8,
+    },
+    /// The sender's node translates addresses, and nothing is seen beyond.
+    ServiceBlackHole {
+        /// Which.
+        way: nat::Way,
+        /// Where it ends.
+        at: service_black_hole::Hole,
     },
     /// A box in the receiver's underlay cable makes mischief with what comes from the sender.
     Cable {

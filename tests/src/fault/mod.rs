@@ -36,6 +36,7 @@ mod redirect;
 mod same_node;
 mod second_overlay;
 mod second_underlay;
+pub mod service_black_hole;
 mod snat_exhausted;
 mod spoofed_source;
 mod switch_loss;
@@ -93,6 +94,7 @@ impl Fault {
             Self::Cable { mischief } => cable::inject(cast, *mischief),
             Self::AckDrop { percent } => ack_drop::inject(cast, *percent),
             Self::Nat { way, lost_percent } => nat::inject(cast, *way, *lost_percent),
+            Self::ServiceBlackHole { way, at } => service_black_hole::inject(cast, *way, *at),
             Self::ConntrackInvalid => conntrack_invalid::inject(cast),
             Self::SpoofedSource => spoofed_source::inject(cast),
             Self::SnatExhausted => snat_exhausted::inject(cast),

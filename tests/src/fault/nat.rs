@@ -50,15 +50,25 @@ pub fn aim<'lab>(conversation: &mut Conversation<'lab>, way: Way, cast: Cast<'la
 /// Translates on the sender's node; beyond it the datagrams are counted, and `lost_percent` of them dropped.
 pub(super) fn inject(cast: Cast<'_>, way: Way, lost_percent: u8) -> Result<Injected<'_>> {
     let netns = &cast.sender.netns;
-    let beyond = beyond(cast, way, lost_percent)?;
-    translate(netns, &rules(cast, way))?;
-    Ok(beyond.undone_by(|| netns.nft("delete table ip lastseen_nat\n")))
+    let counted = count_beyond(cast, way, lost_percent)?;
+    // The bridge translates already (`br_netfilter`), so that the pod's veth is the only point before.
+    netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
+    translate(netns, cast, way)?;
+    Ok(counted.undone_by(|| netns.nft("delete table ip lastseen_nat\n")))
 }
 
-/// The bridge translates already (`br_netfilter`), so that the pod's veth is the only point before.
-fn translate(netns: &Netns, rules: &str) -> Result<()> {
-    netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
-    netns.nft(&format!("table ip lastseen_nat {{\n{rules}}}\n"))
+pub(super) fn translate(netns: &Netns, cast: Cast<'_>, way: Way) -> Result<()> {
+    netns.nft(&format!("table ip lastseen_nat {{\n{}}}\n", rules(cast, way)))
+}
+
+/// Source and destination beyond every translation.
+pub(super) fn beyond(cast: Cast<'_>, way: Way) -> [Ipv4Addr; 2] {
+    let (sender, receiver) = (&cast.sender.plan, &cast.receiver.plan);
+    match way {
+        Way::Service => [sender.pod, receiver.pod],
+        Way::ServiceMasqueraded => [sender.pods, receiver.pod],
+        Way::Outside => [sender.underlay, receiver.underlay],
+    }
 }
 
 fn rules(cast: Cast<'_>, way: Way) -> String {
@@ -80,13 +90,8 @@ fn rules(cast: Cast<'_>, way: Way) -> String {
 }
 
 /// A rule for the datagrams as they are beyond the translation: on the receiver, or on the switch before it.
-fn beyond(cast: Cast<'_>, way: Way, lost_percent: u8) -> Result<Injected<'_>> {
-    let (sender, receiver) = (&cast.sender.plan, &cast.receiver.plan);
-    let (from, to) = match way {
-        Way::Service => (sender.pod, receiver.pod),
-        Way::ServiceMasqueraded => (sender.pods, receiver.pod),
-        Way::Outside => (sender.underlay, receiver.underlay),
-    };
+fn count_beyond(cast: Cast<'_>, way: Way, lost_percent: u8) -> Result<Injected<'_>> {
+    let [from, to] = beyond(cast, way);
     let share = match lost_percent {
         0 => String::new(),
         percent => format!("numgen random mod 100 < {percent}"),

@@ -1,7 +1,7 @@
 //! Holds a report against the ground truth.
 
 use super::finding::Finding;
-use super::report::{NodeReport, Report, Totals};
+use super::report::{NodeReport, Report, Totals, Translation};
 use super::truth::{LegLoss, Truth};
 use super::{blame, delay, route, sample, streams};
 
@@ -11,7 +11,8 @@ pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     let segments = report.totals.segments;
     let mut finding = Finding { found: blame::describe(report), by_leg, segments, ..Finding::default() };
     blame::attribute(truth, report, &mut finding);
-    finding.hop_right = truth.losses.first().map(|LegLoss { from, to, .. }| {
+    let worst = truth.losses.first().filter(|leg| leg.count > 0);
+    finding.hop_right = worst.map(|LegLoss { from, to, .. }| {
         blame::legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
     });
     check_verdict(truth, report, exit_code, &mut finding);
@@ -95,6 +96,12 @@ fn check_translations(truth: &Truth, report: &Report, finding: &mut Finding) {
             truth.translators
         ));
     }
+    let last = path.translations.last().map(Translation::addresses);
+    if let (Some(last), Some(beyond)) = (last, truth.beyond)
+        && last != Some(beyond)
+    {
+        finding.differ(format!("{}: translated to {last:?}, in truth to {beyond:?}", path.name()));
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +142,7 @@ mod tests {
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
+            beyond: Some(["10.0.1.2", "10.0.2.9"].map(|address| address.parse().expect("address")).into()),
             clean: stream("10.0.3.2:7", "10.0.1.2:8", 10, 0),
             oracles: Vec::new(),
             roles: Roles::default(),
@@ -184,7 +192,7 @@ mod tests {
 
     #[test]
     fn every_wrong_report_is_noticed() {
-        let wrong: [(&str, &str, Value); 10] = [
+        let wrong: [(&str, &str, Value); 11] = [
             ("verdict", "/verdict", json!("DELIVERED")),
             ("partial", "/partial", json!(true)),
             ("node state", "/nodes/0/state", json!("FAILED")),
@@ -194,6 +202,7 @@ mod tests {
             ("the wrong path", "/paths/0/destination", json!("10.0.3.2:6")),
             ("states that do not add up", "/paths/1/totals/delivered", json!("6")),
             ("another translator", "/paths/0/translations/0/node", json!("b")),
+            ("another backend", "/paths/0/translations/0/destination", json!("10.0.2.8:6")),
             ("a datagram that was not seen", "/paths/2/totals/segments", json!("9")),
         ];
         for (what, pointer, value) in wrong {

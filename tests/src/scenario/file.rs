@@ -138,7 +138,8 @@ pub enum Span {
 pub struct Expect {
     /// `DELIVERED`, `LOST` or `INCONCLUSIVE`.
     pub verdict: Verdict,
-    /// The leg on which the fault loses what it counts; absent when it loses nothing.
+    /// The leg on which the fault loses what it counts; absent when it loses nothing. Where the verdict is
+    /// `INCONCLUSIVE` the report may not name it.
     pub leg: Option<Leg>,
     /// Least and most share of the datagrams that must be `not_observable`, in percent. Those that were lost among them
     /// cannot be called lost. Absent: none may be, unless the verdict is `INCONCLUSIVE`.
@@ -317,8 +318,11 @@ impl Scenario {
         if slow == 0 || slow > fast {
             bail!("traffic.udp_per_second = [{slow}, {fast}]: give two ascending rates above 0");
         }
-        if self.legs().any(|leg| leg.is_some()) != (self.expect.verdict == Verdict::Lost) {
-            bail!("a leg belongs to expect.verdict LOST and to no other");
+        let Expect { verdict, not_observable_percent, .. } = &self.expect;
+        let is_lossy = *verdict == Verdict::Lost;
+        let is_untold = *verdict == Verdict::Inconclusive && not_observable_percent.is_some();
+        if self.legs().any(|leg| leg.is_some()) != is_lossy && !is_untold {
+            bail!("a leg belongs to expect.verdict LOST, or INCONCLUSIVE with expect.not_observable_percent");
         }
         Ok(())
     }

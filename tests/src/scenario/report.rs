@@ -134,8 +134,19 @@ fn address(text: &str) -> Option<IpAddr> {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Translation {
+    /// Source, with its port where there is one.
+    pub source: String,
+    /// Destination, likewise.
+    pub destination: String,
     /// Who translated.
     pub node: Option<String>,
+}
+
+impl Translation {
+    /// Addresses of source and destination.
+    pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        Some((address(&self.source)?, address(&self.destination)?))
+    }
 }
 
 /// A point by node and interface.

@@ -1,7 +1,7 @@
 //! What really happened, from the fault's and the generators' own records only.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, bail};
 
@@ -40,6 +40,8 @@ pub struct Truth {
     pub faulty: Stream,
     /// The node that gives the datagrams of this stream another tuple, once for each.
     pub translators: Vec<String>,
+    /// Source and destination with which they arrive then, or should; absent: as they were sent.
+    pub beyond: Option<(IpAddr, IpAddr)>,
     /// The third node's UDP stream.
     pub clean: Stream,
     /// What is known of single datagrams.
@@ -151,7 +153,9 @@ impl Truth {
         let mut losses: Vec<_> =
             lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
         losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
-        let translations = scenario.fault.translations();
+        let (fault, cast) = (&scenario.fault, staging.cast);
+        let translations = fault.translations();
+        let beyond = (fault.source_beyond(cast), fault.destination_beyond(cast));
         let truth = Self {
             verdict: scenario.expect.verdict,
             killed: killed(scenario, staging),
@@ -162,6 +166,7 @@ impl Truth {
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
+            beyond: (translations > 0).then_some(beyond),
             clean: clean_stream,
             oracles: oracles(scenario, staging, [faulty, clean]),
             roles: Roles::new(staging),
