@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use jiff::Timestamp;
+use lastseen_correlate::LOST_LIMIT;
 use serde::{Deserialize, Serialize};
 
 use crate::product::ctl::Ctl;
@@ -27,6 +28,8 @@ pub struct Oracle {
     source: SocketAddr,
     destination: SocketAddr,
     sent: Vec<Datagram>,
+    /// Datagrams that are handed to the kernel at once.
+    step: usize,
     /// Identification of the first.
     base: u16,
     /// Places in `sent` of those that did not arrive.
@@ -83,12 +86,13 @@ impl Oracle {
     /// `arrives` says that what the log misses was lost where no point is: behind the last or before the first.
     pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
         let (udp, plan) = (log.udp.as_ref()?, plan?);
-        let numbered = udp.numbered?;
+        let (numbered, step) = (udp.numbered?, plan.step() as usize);
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
-        let base = numbered.ip_id.wrapping_sub(*places.get(&numbered.id)? as u16);
+        let base = numbered.ip_id.wrapping_sub((*places.get(&numbered.id)? / step) as u16);
         let lost = if arrives { Vec::new() } else { udp.lost() };
         let datagram = |(id, at): (&u64, &i64)| Datagram { at: *at, payload: plan.size(*id) as u32 };
         Some(Self {
+            step,
             base,
             source: SocketAddr::new(log.source, plan.source_port),
             destination: log.destination,
@@ -109,12 +113,20 @@ impl Oracle {
     /// Holds the packets named as lost against those that were.
     pub fn score(&self, named: &[LostPacket]) -> Score {
         let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();
+        let frames = Frames::new(&own);
         let mut right = BTreeSet::new();
         for packet in &own {
-            let place = packet.ip_id.map(|ip_id| usize::from(ip_id.wrapping_sub(self.base)));
+            let place = frames.of(packet).map(|frame| self.place(frame));
             right.extend(place.filter(|place| self.lost.contains(place) && self.is_like(*place, packet)));
         }
-        Score { lost: self.lost.len() as u64, named: own.len() as u64, right: right.len() as u64 }
+        // The list names the earliest.
+        let lost = self.lost.len().min(LOST_LIMIT);
+        Score { lost: lost as u64, named: own.len() as u64, right: right.len() as u64 }
+    }
+
+    /// The kernel counts what it is handed, and the datagrams of a super-frame on from its number.
+    fn place(&self, (first, nth): (u16, u16)) -> usize {
+        usize::from(first.wrapping_sub(self.base)) * self.step + usize::from(nth)
     }
 
     fn is_own(&self, packet: &LostPacket) -> bool {
@@ -126,6 +138,24 @@ impl Oracle {
         let sent = self.sent[place];
         sent.is_as_long_as(packet)
             && packet.nanos().is_some_and(|at| at.abs_diff(sent.at) < STAMP_NANOS.unsigned_abs())
+    }
+}
+
+/// Packets that were seen at the same time, which only those of one super-frame are.
+#[derive(Debug)]
+struct Frames<'l>(BTreeSet<(&'l str, u16)>);
+
+impl<'l> Frames<'l> {
+    fn new(named: &[&'l LostPacket]) -> Self {
+        Self(named.iter().filter_map(|packet| Some((&*packet.first_seen, packet.ip_id?))).collect())
+    }
+
+    /// Identification of the first packet of a packet's super-frame, and its number in there.
+    fn of(&self, packet: &LostPacket) -> Option<(u16, u16)> {
+        let ip_id = packet.ip_id?;
+        let is_in = |nth: u16| self.0.contains(&(&packet.first_seen, ip_id.wrapping_sub(nth)));
+        let nth = (0..u16::MAX).take_while(|nth| is_in(nth + 1)).count() as u16;
+        Some((ip_id.wrapping_sub(nth), nth))
     }
 }
 
@@ -222,6 +252,32 @@ mod tests {
     fn a_neighbour_in_place_of_the_lost_is_wrong() {
         let score = oracle().score(&[packet(3), packet(9)]);
         assert_eq!((score.right, score.missed(), score.wrong()), (1, 1, 1));
+    }
+
+    /// Their identifications overlap: each begins one behind the super-frame before it.
+    #[test]
+    fn the_datagrams_of_lost_super_frames_are_recognised() {
+        let plan =
+            UdpPlan { source_port: 5, sizes: vec![50], segments: 64, count: 6_400, ..UdpPlan::default() };
+        let lost = |id: &u64| [10, 11, 99].contains(&(id / 64));
+        let udp = UdpLog {
+            sent: (0..6_400).collect(),
+            received: (0..6_400).filter(|id| !lost(id)).collect(),
+            sent_at: (0..6_400).map(|id| START + id / 64 * 10_000_000).collect(),
+            numbered: Some(Numbered { id: 128, ip_id: BASE.wrapping_add(2) }),
+        };
+        let (source, destination) = ("10.0.0.1".parse().unwrap(), "10.0.0.2:6".parse().unwrap());
+        let log = ConversationLog { source, destination, udp: Some(udp), tcp: Vec::new() };
+        let oracle = Oracle::new(&log, Some(&plan), false).unwrap();
+        let frame = |frame: u16, first: u16| {
+            (0..64).map(move |nth| named(frame, 50, Some(BASE.wrapping_add(first + nth))))
+        };
+        let right: Vec<_> = [10, 11, 99].into_iter().flat_map(|number| frame(number, number)).collect();
+        assert_eq!(oracle.score(&right), Score { lost: 192, named: 192, right: 192 });
+        let neighbor: Vec<_> = [10, 11, 98].into_iter().flat_map(|number| frame(number, number)).collect();
+        assert_eq!(oracle.score(&neighbor).right, 128);
+        let shifted: Vec<_> = right[..128].iter().cloned().chain(frame(99, 100)).collect();
+        assert_eq!(oracle.score(&shifted).right, 128);
     }
 
     #[test]

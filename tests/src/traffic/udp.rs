@@ -12,8 +12,8 @@ use super::log::UdpLog;
 use super::numbering::Numbering;
 use super::{End, fragments};
 
-/// Leading payload bytes that are the same in every datagram. The product hashes at most 32, so the id,
-/// which follows, never helps it.
+/// Leading payload bytes that are the same in every datagram, unless they are to be distinct. The product hashes
+/// at most 32, so the id, which follows, never helps it.
 pub const SAME_BYTES: usize = 32;
 
 /// What payloads are filled with.
@@ -31,6 +31,9 @@ pub enum Identity {
     Numbered,
     /// Nothing: IP-ID 0, and the same payload but for its size.
     Identical,
+    /// As numbered, and payload that differs within the bytes that the product hashes: the identifications of
+    /// super-frames overlap.
+    Distinct,
 }
 
 /// A stream of datagrams.
@@ -70,7 +73,7 @@ impl UdpPlan {
 
     /// Whether one identification tells all.
     fn is_numbered(&self, from: End<'_>) -> bool {
-        self.identity == Identity::Numbered
+        self.identity != Identity::Identical
             && self.flows <= 1
             && self.source_port != 0
             && from.address.is_ipv4()
@@ -105,13 +108,13 @@ impl UdpPlan {
             };
             let ids = first..(first + step).min(self.count);
             let size = self.size(first);
-            let id_of = |nth| if self.identity == Identity::Numbered { nth } else { 0 };
-            fill(&mut payload, size, ids.clone().map(id_of));
+            let id_of = |nth| if self.identity == Identity::Identical { 0 } else { nth };
+            fill(&mut payload, size, self.identity, ids.clone().map(id_of));
             if self.segments > 1 {
                 setsockopt(&socket, sockopt::UdpGsoSegment, &(size as i32)).context("set UDP_SEGMENT")?;
             }
             let outcome = match self.identity {
-                Identity::Numbered => socket.send(&payload),
+                Identity::Numbered | Identity::Distinct => socket.send(&payload),
                 Identity::Identical => socket.send_to(&payload, to),
             };
             if outcome.is_ok() {
@@ -132,7 +135,7 @@ impl UdpPlan {
     }
 
     /// Datagrams handed to the kernel at once.
-    fn step(&self) -> u64 {
+    pub fn step(&self) -> u64 {
         u64::from(self.segments.max(1))
     }
 
@@ -148,7 +151,9 @@ impl UdpPlan {
             .with_context(|| format!("bind UDP {}:{port}", from.address))?;
         // A connected socket numbers its packets; an unconnected one that forbids fragments sends IP-ID 0.
         match self.identity {
-            Identity::Numbered => socket.connect(to).with_context(|| format!("connect UDP to {to}"))?,
+            Identity::Numbered | Identity::Distinct => {
+                socket.connect(to).with_context(|| format!("connect UDP to {to}"))?;
+            }
             Identity::Identical => fragments::forbid(&socket).context("forbid fragments")?,
         }
         self.ttl.map_or(Ok(()), |ttl| socket.set_ttl(ttl)).context("set the TTL")?;
@@ -157,12 +162,15 @@ impl UdpPlan {
 }
 
 /// Makes one payload after the other, each with its id.
-fn fill(payload: &mut Vec<u8>, size: usize, ids: impl Iterator<Item = u64>) {
+fn fill(payload: &mut Vec<u8>, size: usize, identity: Identity, ids: impl Iterator<Item = u64>) {
     payload.clear();
     for id in ids {
         let start = payload.len();
         payload.resize(start + size, FILLER);
         payload[start + SAME_BYTES..start + SMALLEST].copy_from_slice(&id.to_be_bytes());
+        if identity == Identity::Distinct {
+            payload[start..start + size_of::<u64>()].copy_from_slice(&id.to_be_bytes());
+        }
     }
 }
 
@@ -189,10 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn every_payload_has_its_id_behind_equal_bytes() {
+    fn every_payload_has_its_id_behind_bytes_that_are_equal_or_distinct() {
         let mut payload = Vec::new();
-        fill(&mut payload, 50, [7, 8].into_iter());
-        assert_eq!((payload.len(), id_of(&payload[..50]), id_of(&payload[50..])), (100, Some(7), Some(8)));
-        assert_eq!(payload[..SAME_BYTES], payload[50..50 + SAME_BYTES]);
+        let mut are_equal = |identity| {
+            fill(&mut payload, 50, identity, [7, 8].into_iter());
+            assert_eq!(
+                (payload.len(), id_of(&payload[..50]), id_of(&payload[50..])),
+                (100, Some(7), Some(8))
+            );
+            payload[..SAME_BYTES] == payload[50..50 + SAME_BYTES]
+        };
+        assert_eq!([Identity::Numbered, Identity::Distinct].map(&mut are_equal), [true, false]);
     }
 }
