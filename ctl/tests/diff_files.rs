@@ -386,7 +386,7 @@ fn valid_junit(xml: &str, element: &str) -> usize {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(xml.as_bytes()).unwrap();
     let schema = concat!(env!("CARGO_TARGET_TMPDIR"), "/../schemas/jenkins-junit.xsd");
-    assert!(std::path::Path::new(schema).exists(), "{schema}: `make packages` fetches it");
+    assert!(Path::new(schema).exists(), "{schema}: `make packages` fetches it");
     let output = Command::new("xmllint").args(["--noout", "--schema", schema]).arg(file.path()).output();
     let output = output.expect("xmllint: install libxml2-utils");
     assert!(output.status.success(), "{}\n{xml}", String::from_utf8_lossy(&output.stderr));
