@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use lastseen_runtime::telemetry::LogFormat;
 
+use crate::limits;
+
 /// Correlates what node agents capture and says where packets disappeared.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "coordinator", version, about)]
@@ -20,6 +22,11 @@ pub struct Config {
     /// Database; without it, `lastseen.db` in the data directory
     #[arg(long, env = "LASTSEEN_DATABASE_URL", value_name = "sqlite://PATH")]
     pub database_url: Option<String>,
+    /// Memory for the observations of a correlation run, in bytes; more than that goes to a file without a name in the
+    /// data directory and takes the run longer
+    #[arg(long, env = "LASTSEEN_CORRELATION_MEMORY_BYTES", value_name = "BYTES",
+          default_value_t = limits::CORRELATION_MEMORY_BYTES, value_parser = clap::value_parser!(u64).range(16 << 20..))]
+    pub correlation_memory_bytes: u64,
     /// Directory with ca.crt, tls.crt and tls.key
     #[arg(long, env = "LASTSEEN_PKI_DIR", default_value = "/etc/lastseen/pki", value_name = "DIR")]
     pub pki_dir: PathBuf,

@@ -98,6 +98,9 @@ pub const RECOVERY_NANOS: i64 = 30 * SECOND;
 /// Draining ends at the latest this long after the tail.
 pub const DRAIN_NANOS: i64 = 300 * SECOND;
 
+/// Memory for the observations of a correlation run, when nothing else is set: 16 million of them, before they go to
+/// scratch space.
+pub const CORRELATION_MEMORY_BYTES: u64 = 1 << 30;
 /// Correlation runs of one capture that may break off with the process.
 pub const BROKEN_RUNS: i64 = 2;
 

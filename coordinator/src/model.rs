@@ -37,6 +37,14 @@ pub struct Spec {
     pub snap_length: u32,
     /// Wanted start of the window.
     pub start_at_nanos: Option<i64>,
+    /// One in this many canonical segments is recorded.
+    #[serde(default = "all_segments")]
+    pub sampling_interval: u32,
+}
+
+/// What jobs asked for that were stored before they could ask for less.
+fn all_segments() -> u32 {
+    1
 }
 
 /// Life of a capture and of a node's part in it. The numbers are those of the wire and of the store.
@@ -164,6 +172,7 @@ pub struct Counters {
     pub undecoded: u64,
     pub bytes: u64,
     pub unreadable: u64,
+    pub sampled_out: u64,
 }
 
 /// What an agent last said about a point.
@@ -272,6 +281,7 @@ impl Capture {
                 max_bytes: None,
                 snap_length: 192,
                 start_at_nanos: None,
+                sampling_interval: 1,
             },
             state: State::Pending,
             reason: String::new(),
@@ -351,4 +361,17 @@ pub struct NodeRecord {
     pub capabilities: Vec<Capability>,
     /// Encoded `NodeTopology` as last reported.
     pub topology: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_stored_before_there_was_sampling_recorded_everything() {
+        let spec = Capture::sample(&["node-a"]).spec;
+        let mut stored = serde_json::to_value(&spec).unwrap();
+        stored.as_object_mut().unwrap().remove("sampling_interval").unwrap();
+        assert_eq!(serde_json::from_value::<Spec>(stored).unwrap(), spec);
+    }
 }

@@ -100,7 +100,9 @@ impl Coordinator {
         collect_garbage(&store, directory.clone()).await?;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let context = context(Arc::new(store.clone()), directory, metrics, stopping).await?;
+        let context =
+            context(Arc::new(store.clone()), (directory, config.correlation_memory_bytes), metrics, stopping)
+                .await?;
         let (context, writer) = context;
         Ok(Self { listener, admin, pki, context, store, lock, writer, registry: Arc::new(registry) })
     }
@@ -183,7 +185,7 @@ async fn collect_garbage(store: &SqliteStore, directory: PathBuf) -> anyhow::Res
 
 async fn context(
     store: Arc<dyn Store>,
-    directory: PathBuf,
+    (directory, memory_bytes): (PathBuf, u64),
     metrics: Metrics,
     stopping: CancellationToken,
 ) -> anyhow::Result<(Context, JoinHandle<()>)> {
@@ -191,7 +193,7 @@ async fn context(
     let fleet = Arc::new(Fleet::new(store.nodes().await?));
     let board = Board::default();
     let (ingest, writer) = Ingest::start(store.clone(), directory.clone(), board.clone(), metrics.clone());
-    let analysis = Analysis::new(store.clone(), directory, clock, metrics.clone());
+    let analysis = Analysis::new(store.clone(), directory, clock, metrics.clone()).within(memory_bytes);
     let services = Services {
         clock,
         store: store.clone(),

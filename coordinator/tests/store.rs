@@ -28,6 +28,7 @@ fn spec() -> Spec {
         max_bytes: None,
         snap_length: 192,
         start_at_nanos: Some(5),
+        sampling_interval: 4,
     }
 }
 
@@ -54,6 +55,7 @@ fn capture(id: &str, created_at_nanos: i64) -> Capture {
         undecoded: 5,
         bytes: 6,
         unreadable: 7,
+        sampled_out: 8,
     };
     let part = Part {
         state: State::Armed,

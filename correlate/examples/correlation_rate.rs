@@ -1,14 +1,19 @@
 //! Time and peak memory of correlating N million synthetic observations of an 8-point path with 1 % loss.
 //!
-//! `cargo run --release -p lastseen-correlate --example correlation_rate -- 10`
+//! With a second number, within so many MiB of memory.
+//!
+//! `cargo run --release -p lastseen-correlate --example correlation_rate -- 10 256`
 
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use lab::{HOPS, Lab, MICRO, POINTS, Packet, SECOND, T0, T1};
-use lastseen_correlate::{Correlator, GUARD_NANOS, Slice, SliceCounters};
+use lastseen_correlate::{Correlator, GUARD_NANOS, Scratch, Slice, SliceCounters};
 use lastseen_packet::observation::ColumnsBuilder;
 
 /// Rows per batch, as agents send them.
@@ -22,6 +27,11 @@ fn main() {
     let packets = (millions * 1e6) as usize / HOPS;
     let lab = Lab::new(2);
     let mut correlator = Correlator::new(lab.job).expect("a valid job");
+    if let Some(mebibytes) = std::env::args().nth(2) {
+        let mebibytes: usize = mebibytes.parse().expect("MiB of memory");
+        let file = tempfile::tempfile().expect("a temporary file");
+        correlator = correlator.within(mebibytes << 20, Box::new(Unnamed(file)));
+    }
     let (mut adding, mut rows) = (Duration::ZERO, 0);
     for (hop, point) in Lab::path(0, 1).into_iter().enumerate() {
         let mut builder = ColumnsBuilder::new(BATCH, [1; 16]);
@@ -40,8 +50,22 @@ fn main() {
             .expect("a valid batch");
     }
     let start = Instant::now();
-    let outcome = correlator.finish();
+    let outcome = correlator.finish().expect("scratch space");
     print(rows, adding, start.elapsed(), &outcome);
+}
+
+/// Scratch space in the folder for temporary files.
+#[derive(Debug)]
+struct Unnamed(File);
+
+impl Scratch for Unnamed {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
 }
 
 /// Packets `range` of `packets` as hop `hop` saw them: every hundredth gets no further than hop 3.

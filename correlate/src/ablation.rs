@@ -39,9 +39,8 @@ impl Ablation {
     }
 
     /// Leaves of the sightings of one point, in order of time, those that count.
-    pub(crate) fn sift(self, of_point: &mut Vec<Sighting>, key: [u8; 16]) {
+    pub(crate) fn sift(self, of_point: &mut Vec<Sighting>, known: &mut HashSet<(u64, u32), SipKey>) {
         if self == Self::Multiset {
-            let mut known = HashSet::with_hasher(SipKey(key));
             of_point.retain(|sighting| known.insert((sighting.k0, sighting.owner)));
         }
     }

@@ -22,6 +22,8 @@ const ACK_LIMIT: usize = 1 << 24;
 pub(crate) const REPEAT_LIMIT: usize = 1 << 22;
 /// SACKs looked at for one segment: those after it was sent.
 const SACKS_ASKED: usize = 1 << 10;
+/// Repeats near a segment that are looked at; with more, no acknowledgment proves its arrival.
+const REPEATS_ASKED: usize = 1 << 12;
 /// Longest segment.
 const LONGEST: u32 = u16::MAX as u32;
 /// A sender's timestamp clock is told from stamps at least this far apart, nanoseconds.
@@ -207,6 +209,7 @@ pub(crate) struct Acks<'a> {
     sealed: Vec<OnceLock<Sealed>>,
     /// By conversation and sequence number.
     repeats: Vec<Repeat>,
+    is_partial: bool,
 }
 
 impl<'a> Acks<'a> {
@@ -226,12 +229,23 @@ impl<'a> Acks<'a> {
         let is_full = logs.count >= ACK_LIMIT || repeats.len() >= REPEAT_LIMIT;
         let answers = if is_full { Vec::new() } else { answers(job, flows, plans, &logs.logs) };
         let sealed = answers.iter().map(|_| OnceLock::new()).collect();
-        Self { job, clocks, flows, logs: &logs.logs, answers, sealed, repeats }
+        Self { job, clocks, flows, logs: &logs.logs, answers, sealed, repeats, is_partial: false }
     }
 
-    /// Whether segments of a conversation are acknowledged at all where that can be seen.
+    /// Of a capture that left packets out: another transmission of the bytes may not have been seen.
+    #[must_use]
+    pub(crate) fn of_some(self, is_partial: bool) -> Self {
+        Self { is_partial, ..self }
+    }
+
+    /// Whether a proof may be that of a transmission that was left out. Many of them still show that packets arrive.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Whether segments of a conversation are acknowledged at all where that can be seen, and that proves each.
     pub(crate) fn has(&self, conversation: u32) -> bool {
-        self.answers.get(conversation as usize).is_some_and(Option::is_some)
+        !self.is_partial && self.answers.get(conversation as usize).is_some_and(Option::is_some)
     }
 
     /// When the arrival of this very transmission was proved. `slack` is the disorder of stamps along the path.
@@ -247,7 +261,7 @@ impl<'a> Acks<'a> {
         });
         let end = sighting.tcp_seq.wrapping_add(length);
         let proof = sealed.proof(sighting.tcp_seq, end, copy.first.saturating_sub(slack))?;
-        let others: Vec<i64> = self.others(sighting, length, proof.time.saturating_add(slack)).collect();
+        let others = self.others(sighting, length, proof.time.saturating_add(slack))?;
         let is_single = others.is_empty() || self.is_echoed(own, proof.echo, copy, &others);
         is_single.then_some(proof.time)
     }
@@ -256,19 +270,22 @@ impl<'a> Acks<'a> {
         self.job.points[usize::from(self.flows.all[flow as usize].point)].node
     }
 
-    /// Times of sightings of bytes of the segment that had been seen before, until `until`.
-    fn others(&self, of: &Sighting, length: u32, until: i64) -> impl Iterator<Item = i64> {
+    /// Times of sightings of bytes of the segment that had been seen before, until `until`. Absent if too many are near.
+    fn others(&self, of: &Sighting, length: u32, until: i64) -> Option<Vec<i64>> {
         let (owner, seq) = (of.owner, of.tcp_seq);
-        let near = move |from: u32, to: u32| {
+        let near = |from: u32, to: u32| {
             let first = self.repeats.partition_point(|r| (r.owner, r.seq) < (owner, from));
-            self.repeats[first..].iter().take_while(move |r| (r.owner, r.seq) <= (owner, to))
+            let count = self.repeats[first..].partition_point(|r| (r.owner, r.seq) <= (owner, to));
+            &self.repeats[first..first + count]
         };
         let (from, to) = (seq.wrapping_sub(LONGEST), seq.wrapping_add(length));
-        let parts =
-            if from <= to { [near(from, to), near(1, 0)] } else { [near(from, u32::MAX), near(0, to)] };
-        let overlaps = move |r: &&Repeat| is_after(r.seq.wrapping_add(r.length), seq) && is_after(to, r.seq);
+        let parts = if from <= to { [near(from, to), &[]] } else { [near(from, u32::MAX), near(0, to)] };
+        if parts.iter().map(|part| part.len()).sum::<usize>() > REPEATS_ASKED {
+            return None;
+        }
+        let overlaps = |r: &&Repeat| is_after(r.seq.wrapping_add(r.length), seq) && is_after(to, r.seq);
         let seen = parts.into_iter().flatten().filter(overlaps).map(|repeat| repeat.time);
-        seen.filter(move |time| *time <= until)
+        Some(seen.filter(|time| *time <= until).collect())
     }
 
     /// Whether this is the first transmission of its bytes and the echoed timestamp was sent with it and no other.

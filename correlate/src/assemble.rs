@@ -17,8 +17,8 @@ use crate::notes;
 use crate::pattern::{self, Legs, Member, Row, Timeline};
 use crate::plan::{Course, Plan, Plans};
 use crate::report::{
-    Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, SegmentTotals,
-    Translation, Verdict,
+    Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, Sampling,
+    SegmentTotals, Translation, Verdict,
 };
 use crate::run::Findings;
 use crate::tally::{Missing, Tally};
@@ -42,6 +42,7 @@ pub(crate) struct Assembler<'r, 'a> {
     pub(crate) timeline: &'r Timeline,
     /// Packets that did not come with all of their fragments, by point.
     pub(crate) incomplete: &'r [u64],
+    pub(crate) sampling: Option<Sampling>,
     pub(crate) settler: Settler<'r>,
 }
 
@@ -92,6 +93,7 @@ impl Assembler<'_, '_> {
             nodes: self.nodes(),
             paths,
             omitted_paths,
+            sampling: self.sampling,
         };
         report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
@@ -364,6 +366,7 @@ impl Assembler<'_, '_> {
                     own_connections: sum(|totals| totals.own_connections),
                     undecoded: sum(|totals| totals.undecoded),
                     unreadable: sum(|totals| totals.unreadable),
+                    sampled_out: sum(|totals| totals.sampled_out),
                     coverage: node.coverage.clone(),
                 }
             })

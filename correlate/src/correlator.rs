@@ -1,33 +1,36 @@
 //! Takes batches, then runs the whole analysis.
 
-use lastseen_packet::observation::{Columns, Observation, gso, marks, protocol};
-use lastseen_packet::{Segment, segments};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use lastseen_packet::observation::{Columns, Observation, SipKey, gso, marks, protocol};
+use lastseen_packet::{IdentityKey, Segment, Threshold, segments};
 
 use crate::ablation::Ablation;
-use crate::acks::{AckLogs, Acks};
-use crate::assemble::Assembler;
-use crate::clock::{Clocks, Crossings};
+use crate::acks::{AckLogs, Repeat};
 use crate::coverage::Coverage;
-use crate::drops::{DROP_LIMIT, Drops};
+use crate::drops::DROP_LIMIT;
 use crate::flows::{FLOW_LIMIT, Flows, is_matched};
 use crate::fragments::Fragmented;
-use crate::infer::Inference;
 use crate::input::{BatchError, DropError, DropEvent, Job, JobError, Slice};
-use crate::judge::{Court, Proofs};
-use crate::losses::Settler;
 use crate::network::Network;
-use crate::pattern::Timeline;
 use crate::pieces::Pieces;
-use crate::plan::Plans;
 use crate::report::Outcome;
-use crate::run::{self, Partitions};
+use crate::sampling::{Selection, Thresholds};
+use crate::scratch::{Overflow, Record, Scratch, ScratchError};
 use crate::sighting::{LONGEST_PAYLOAD, Sighting};
-use crate::{bypass, hidden, translation};
+use crate::sightings::Sightings;
+use crate::trial::{Evidence, Trial};
+use crate::{hidden, translation};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;
 /// Most segments of a run. At 32 bytes each, and as much again while they are grouped, 2 GiB.
 pub(crate) const SEGMENT_LIMIT: usize = 1 << 25;
+/// The same where memory need not hold them: 8 GiB of scratch space, and as much again.
+pub(crate) const SCRATCH_LIMIT: usize = 1 << 28;
+/// Share of memory that is filled while observations are collected.
+const COLLECTED: usize = 2;
 
 /// A correlation run: batches in, an outcome out.
 #[derive(Debug)]
@@ -35,13 +38,16 @@ pub struct Correlator {
     job: Job,
     flows: Flows,
     coverage: Vec<Coverage>,
-    sightings: Vec<Vec<Sighting>>,
+    sightings: Sightings,
     /// Flow and identification of fragments.
-    fragments: Vec<(u32, u16)>,
+    fragments: HashSet<(u32, u16), SipKey>,
     pieces: Pieces,
     acks: AckLogs,
     drops: Vec<DropEvent>,
+    thresholds: Thresholds,
+    /// Segments and fragments, and of them the bytes in memory.
     count: usize,
+    held_bytes: usize,
     /// Flow of each dictionary entry of the batch at hand.
     dictionary: Vec<u32>,
     ablation: Option<Ablation>,
@@ -55,16 +61,26 @@ impl Correlator {
         Ok(Self {
             flows: Flows::new(job.key.0),
             coverage: vec![Coverage::default(); points],
-            sightings: vec![Vec::new(); points],
-            fragments: Vec::new(),
-            pieces: Pieces::default(),
+            sightings: Sightings::new(points),
+            fragments: HashSet::with_hasher(SipKey(job.key.0)),
+            pieces: Pieces::new(points),
             acks: AckLogs::default(),
             drops: Vec::new(),
+            thresholds: Thresholds::default(),
             count: 0,
+            held_bytes: 0,
             dictionary: Vec::new(),
             ablation: None,
             job,
         })
+    }
+
+    /// Holds observations in at most `bytes` of memory, and the rest in `scratch`. Flows, losses and acknowledgments, of
+    /// which there are far fewer, come on top. Before the first batch.
+    #[must_use]
+    pub fn within(mut self, bytes: usize, scratch: Box<dyn Scratch>) -> Self {
+        self.sightings.overflow = Some(Arc::new(Overflow::new(bytes, scratch)));
+        self
     }
 
     /// Does without an idea of the method, to measure what it is worth. Before the first batch.
@@ -98,9 +114,28 @@ impl Correlator {
             let seen = self.ablation.map_or(Some(row), |idea| idea.see(row, time, self.job.window));
             if let Some(row) = seen {
                 self.take(point, to_coordinator_nanos, columns, &row);
+                self.relieve()?;
             }
         }
         Ok(())
+    }
+
+    /// Says by which threshold the packets of a batch were selected, whose slice is `slice`. What is never called for
+    /// was selected throughout.
+    pub fn selected_by(&mut self, slice: Slice, threshold: Threshold) {
+        self.thresholds.note(slice.start_nanos, slice.end_nanos, threshold);
+    }
+
+    /// Moves to scratch space what memory has no room for.
+    #[inline]
+    fn relieve(&mut self) -> Result<(), ScratchError> {
+        let Some(overflow) = self.sightings.overflow.as_ref() else { return Ok(()) };
+        if self.held_bytes.saturating_mul(COLLECTED) <= overflow.bytes {
+            return Ok(());
+        }
+        self.held_bytes = 0;
+        self.pieces.put_away(overflow)?;
+        self.sightings.put_away()
     }
 
     /// Adds what a node's kernel said of a packet it dropped. Events come in any order.
@@ -126,29 +161,30 @@ impl Correlator {
         if key.protocol == protocol::TCP {
             self.acks.note(flow, row, shift);
         }
-        let first = self.sightings[point].len();
+        let first = self.sightings.count(point);
         for segment in segments(key, row, &self.job.key) {
             if !is_matched(&segment) {
                 continue;
             }
             if is_long(&segment, row.gso_type) && key.protocol == protocol::TCP {
-                let of_point = &mut self.sightings[point];
-                let known = of_point.len();
-                of_point.extend(Sighting::parts(segment, shift, flow, point as u16));
-                self.count += of_point.len() - known;
-                self.flows.all[flow as usize].segments += (of_point.len() - known) as u64;
+                for part in Sighting::parts(segment, shift, flow, point as u16) {
+                    self.sightings.push(point, part);
+                }
                 continue;
             }
-            self.flows.all[flow as usize].segments += 1;
             if segment.is_fragment() {
-                self.fragments.push((flow, segment.ip_id));
+                self.fragments.insert((flow, segment.ip_id));
             }
-            self.sightings[point].push(Sighting::new(&segment, shift, flow, point as u16));
-            self.count += 1;
+            self.sightings.push(point, Sighting::new(&segment, shift, flow, point as u16));
         }
+        let end = self.sightings.count(point);
+        self.flows.all[flow as usize].segments += (end - first) as u64;
+        self.count += end - first;
+        self.held_bytes += (end - first) * Sighting::BYTES;
         if row.is_fragment() || row.outer_fragment_length != 0 {
-            self.pieces.note(flow, row, shift, (first, self.sightings[point].len()));
+            self.pieces.note(point, flow, row, shift, (first, end));
             self.count += 1;
+            self.held_bytes += Pieces::BYTES;
         }
     }
 
@@ -167,102 +203,85 @@ impl Correlator {
         if self.flows.all.len() + columns.flows.len() > FLOW_LIMIT {
             return Err(BatchError::Full { what: "flows", limit: FLOW_LIMIT });
         }
-        if self.count + segments_at_most(columns) > SEGMENT_LIMIT {
-            return Err(BatchError::Full { what: "segments", limit: SEGMENT_LIMIT });
+        let fragments = fragments_at_most(columns);
+        let overflow = self.sightings.overflow.as_deref();
+        let (limit, room) = match overflow {
+            Some(overflow) => (SCRATCH_LIMIT, Pieces::room(overflow)),
+            None => (SEGMENT_LIMIT, SEGMENT_LIMIT),
+        };
+        if self.count + segments_at_most(columns) + fragments > limit {
+            return Err(BatchError::Full { what: "segments", limit });
+        }
+        if self.pieces.count(point) + fragments > room {
+            return Err(BatchError::Full { what: "fragments of one point", limit: room });
         }
         Ok(())
     }
 
     /// Judges everything that was added.
-    pub fn finish(self) -> Outcome {
-        let Self {
-            job,
-            mut flows,
-            mut coverage,
-            mut sightings,
-            fragments,
-            pieces,
-            acks,
-            drops,
-            ablation,
-            ..
-        } = self;
-        let incomplete = pieces.settle(&job, &flows, &mut sightings);
+    ///
+    /// # Errors
+    /// If scratch space, which it was given [to stay within](Self::within) its memory, failed.
+    pub fn finish(self) -> Result<Outcome, ScratchError> {
+        let Self { mut job, mut flows, mut coverage, mut sightings, pieces, acks, drops, .. } = self;
+        let incomplete = pieces.settle(&job, &flows, &mut sightings)?;
+        let mut selection = self.thresholds.seal(&job);
+        let mut distrusted = Vec::new();
+        if let Some(selection) = &mut selection {
+            distrusted = Selection::distrust(&mut job, &mut sightings)?;
+            selection.sift(&mut flows, &mut sightings)?;
+        }
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
-        flows.join(translation::find(&job, &network, &flows, &sightings));
+        flows.join(translation::find(&job, &network, &flows, &sightings)?);
         hidden::add(&job, &network, &mut flows);
         coverage.iter_mut().for_each(Coverage::seal);
-        let fragmented = Fragmented::new(&fragments, &flows, job.key);
-        let mut repeats = Vec::new();
-        for of_point in &mut sightings {
-            // Already in order unless batches came out of order, which this sort finds out in one pass.
-            of_point.sort_by_key(|sighting| (sighting.time, sighting.tcp_seq));
-            flows.follow_streams(of_point, &mut repeats);
-            fragmented.unify(&flows, of_point);
-            for sighting in &mut *of_point {
+        for point in distrusted {
+            coverage[point].blind(i64::MIN, i64::MAX, 1.0);
+        }
+        let fragmented = Fragmented::new(&self.fragments, &flows, job.key);
+        let sieve = Sieve { selection: selection.as_ref(), ablation: self.ablation, key: job.key };
+        let repeats = follow(&mut flows, &mut sightings, &fragmented, &sieve)?;
+        let sampling = selection.map(|selection| selection.report());
+        let evidence = Evidence { flows, sightings, acks, repeats, drops, incomplete, sampling };
+        Trial::new(&job, &network, coverage).outcome(evidence)
+    }
+}
+
+/// What is left out of what a point saw.
+struct Sieve<'s> {
+    selection: Option<&'s Selection>,
+    ablation: Option<Ablation>,
+    key: IdentityKey,
+}
+
+/// Follows what each point saw in order of time, and has every sighting name its conversation instead of its flow.
+/// Returns the bytes that points saw again.
+fn follow(
+    flows: &mut Flows,
+    sightings: &mut Sightings,
+    fragmented: &Fragmented,
+    sieve: &Sieve<'_>,
+) -> Result<Vec<Repeat>, ScratchError> {
+    let mut repeats = Vec::new();
+    for point in 0..sightings.points() {
+        let mut streams = flows.streams();
+        let mut known = HashSet::with_hasher(SipKey(sieve.key.0));
+        sightings.work(point, |some| {
+            flows.follow_streams(&mut streams, some, &mut repeats);
+            fragmented.unify(flows, some);
+            if let Some(selection) = sieve.selection {
+                selection.sweep(some);
+            }
+            for sighting in &mut *some {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
             }
-            if let Some(idea) = ablation {
-                idea.sift(of_point, job.key.0);
+            if let Some(idea) = sieve.ablation {
+                idea.sift(some, &mut known);
             }
-        }
-        let mut clocks = Clocks::measured(&job);
-        let inference = network.is_unmapped().then(|| Inference::new(&job, &flows, &sightings));
-        let inference = inference.as_ref();
-        let mut plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
-        let crossings = Crossings::new(&job, &plans, clocks.recording());
-        let (mut partitions, differences) = Partitions::new(sightings, &plans, &crossings);
-        clocks = clocks.refined(&differences);
-        if clocks.is_refined() {
-            partitions.correct(&job, &clocks);
-            flows.correct(&job, &clocks);
-            for (coverage, point) in coverage.iter_mut().zip(&job.points) {
-                coverage.correct(|time| clocks.correct(point.node, time));
-            }
-        }
-        plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
-        let by_bytes = partitions.match_bytes(&job, &plans);
-        plans.are_told_apart(&by_bytes);
-        let acks = Acks::new(&job, &clocks, &flows, &plans, &acks, repeats);
-        let drops = Drops::new(&job, &clocks, &drops);
-        let proofs = Proofs { acks: &acks, drops: &drops };
-        let timeline = Timeline::new(job.window, &flows);
-        let judged = |plans: &Plans, coverage: &[Coverage]| {
-            run::run(&Court::new(&job, plans, coverage, proofs, &timeline), &partitions)
-        };
-        let mut findings = judged(&plans, &coverage);
-        let bypasses = bypass::find(&plans, &findings.tallies);
-        if !bypasses.is_empty() {
-            bypass::apply(&bypasses, &mut plans);
-            findings = judged(&plans, &coverage);
-        }
-        let bursts = findings.sandwich.bursts(&coverage);
-        if !bursts.is_empty() {
-            // What a point cannot be relied on for shows only once all is matched, and changes what it testifies to.
-            for burst in bursts {
-                coverage[burst.point].blind(burst.start, burst.end, burst.rate);
-            }
-            plans = Plans::new(&job, &network, &flows, &coverage, &clocks, inference);
-            plans.are_told_apart(&by_bytes);
-            bypass::apply(&bypasses, &mut plans);
-            findings = judged(&plans, &coverage);
-        }
-        drop(partitions);
-        let rates = findings.sandwich.rates(&coverage);
-        Assembler {
-            job: &job,
-            network: &network,
-            flows: &flows,
-            coverage: &coverage,
-            plans: &plans,
-            clocks: &clocks,
-            timeline: &timeline,
-            incomplete: &incomplete,
-            settler: Settler { job: &job, rates: &rates, drops: &drops },
-        }
-        .outcome(findings)
+        })?;
     }
+    Ok(repeats)
 }
 
 fn check(job: &Job) -> Result<(), JobError> {
@@ -302,10 +321,14 @@ fn segments_at_most(columns: &Columns) -> usize {
         (gso::UNKNOWN, _) => payload.div_ceil(LONGEST_PAYLOAD).max(1),
         _ => 1,
     });
-    // Besides, a fragment is kept to be put together with its others.
+    of_row.map(|count| count as usize).sum()
+}
+
+/// Rows that are kept besides, to be put together with the other fragments of their datagram.
+fn fragments_at_most(columns: &Columns) -> usize {
     let fragments = columns.outer_fragment_length.iter().zip(&columns.fragment_offset).zip(&columns.marks);
     let fragments = fragments.filter(|((outer, offset), marks)| {
         **outer != 0 || **offset != 0 || **marks & marks::MORE_FRAGMENTS != 0
     });
-    of_row.map(|count| count as usize).sum::<usize>() + fragments.count()
+    fragments.count()
 }

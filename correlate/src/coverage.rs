@@ -37,8 +37,15 @@ pub(crate) struct Coverage {
 impl Coverage {
     /// A slice, of whose rows `cut` cannot be recognised elsewhere.
     pub(crate) fn add(&mut self, slice: Slice, cut: u64) {
-        let SliceCounters { received, kernel_drops, agent_drops, unreadable, own_connections, undecoded } =
-            slice.counters;
+        let SliceCounters {
+            received,
+            kernel_drops,
+            agent_drops,
+            unreadable,
+            own_connections,
+            undecoded,
+            sampled_out,
+        } = slice.counters;
         let count = |total: &mut u64, more: u64| *total = total.saturating_add(more).min(MOST_COUNTED);
         count(&mut self.totals.received, received);
         count(&mut self.totals.kernel_drops, kernel_drops);
@@ -46,6 +53,7 @@ impl Coverage {
         count(&mut self.totals.unreadable, unreadable);
         count(&mut self.totals.own_connections, own_connections);
         count(&mut self.totals.undecoded, undecoded);
+        count(&mut self.totals.sampled_out, sampled_out);
         count(&mut self.cut, cut);
         self.slices.push((slice.start_nanos, slice.end_nanos));
         let missed = [agent_drops, unreadable, cut].into_iter().fold(kernel_drops, u64::saturating_add);
@@ -53,7 +61,7 @@ impl Coverage {
             self.dropping.push(Blind {
                 start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
                 end: slice.end_nanos.saturating_add(DROP_MARGIN_NANOS),
-                rate: (missed as f64 / (received as f64 + kernel_drops as f64)).min(1.0),
+                rate: missed_share(&slice.counters, cut),
             });
         }
     }
@@ -133,6 +141,16 @@ impl Coverage {
         let gaps = self.blind.iter().filter(|blind| blind.rate >= 1.0);
         gaps.map(|gap| gap.end.min(end).saturating_sub(gap.start.max(start)).max(0)).sum()
     }
+}
+
+/// The share of packets missed in a slice, of whose rows `cut` cannot be recognised elsewhere. Of those that were not
+/// selected nothing was dropped or cut, so what was counts for its share of all.
+fn missed_share(counters: &SliceCounters, cut: u64) -> f64 {
+    let &SliceCounters { received, kernel_drops, agent_drops, unreadable, sampled_out, .. } = counters;
+    let selected = received.saturating_sub(sampled_out).max(1) as f64;
+    let scale = if sampled_out == 0 { 1.0 } else { received as f64 / selected };
+    let missed = kernel_drops as f64 + unreadable as f64 + scale * (agent_drops as f64 + cut as f64);
+    (missed / (received as f64 + kernel_drops as f64)).min(1.0)
 }
 
 #[cfg(test)]

@@ -42,10 +42,12 @@ pub(crate) fn notes(found: &Assembler<'_, '_>, settled: &[Settled], doubts: &[Do
     notes.extend(missing_points(found));
     let acknowledged: u64 = settled.iter().map(|one| one.tally.acknowledged).sum();
     if acknowledged > 0 {
-        notes.push(format!(
-            "{} segments were acknowledged though later points did not see them: delivered",
-            grouped(acknowledged)
-        ));
+        let what = if found.sampling.is_some() {
+            "missing segments were acknowledged: they arrived, or were sent again in segments that were not sampled"
+        } else {
+            "segments were acknowledged though later points did not see them: delivered"
+        };
+        notes.push(format!("{} {what}", grouped(acknowledged)));
     }
     notes
 }

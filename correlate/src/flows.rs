@@ -58,6 +58,9 @@ pub(crate) struct Flow {
     class: Class,
 }
 
+/// By flow, which bytes one point has seen.
+pub(crate) type Streams = HashMap<u32, BytesSeen, SipKey>;
+
 /// All flows of a run.
 #[derive(Debug)]
 pub(crate) struct Flows {
@@ -102,6 +105,21 @@ impl Flows {
                 self.conversations.push(conversation);
                 self.conversations.len() as u32 - 1
             });
+        }
+        self.number();
+    }
+
+    /// Numbers the conversations in their own order, not in that in which batches came.
+    fn number(&mut self) {
+        let mut order: Vec<u32> = (0..self.conversations.len() as u32).collect();
+        order.sort_unstable_by_key(|&old| self.conversations[old as usize]);
+        let mut numbers = vec![0; order.len()];
+        for (&old, new) in order.iter().zip(0_u32..) {
+            numbers[old as usize] = new;
+        }
+        self.conversations.sort_unstable();
+        for flow in &mut self.all {
+            flow.conversation = numbers[flow.conversation as usize];
         }
     }
 
@@ -168,10 +186,19 @@ impl Flows {
         }
     }
 
+    /// The streams of a point, of which nothing was seen yet.
+    pub(crate) fn streams(&self) -> Streams {
+        HashMap::with_hasher(*self.by_key.hasher())
+    }
+
     /// Retransmissions and late arrivals of one point, whose sightings are in order of time and name their flow. Bytes
     /// that were seen before are added to `repeats`.
-    pub(crate) fn follow_streams(&mut self, sightings: &[Sighting], repeats: &mut Vec<Repeat>) {
-        let mut streams: HashMap<u32, BytesSeen, SipKey> = HashMap::with_hasher(*self.by_key.hasher());
+    pub(crate) fn follow_streams(
+        &mut self,
+        streams: &mut Streams,
+        sightings: &[Sighting],
+        repeats: &mut Vec<Repeat>,
+    ) {
         for sighting in sightings {
             let flow = &mut self.all[sighting.owner as usize];
             let length = sighting.payload_length();

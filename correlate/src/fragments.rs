@@ -27,7 +27,7 @@ pub(crate) struct Fragmented {
 impl Fragmented {
     /// From the flow and identification of every fragment. Identifications of IPv6 are on fragments only, so they tell
     /// nothing about whole packets.
-    pub(crate) fn new(fragments: &[(u32, u16)], flows: &Flows, key: IdentityKey) -> Self {
+    pub(crate) fn new(fragments: &HashSet<(u32, u16), SipKey>, flows: &Flows, key: IdentityKey) -> Self {
         let mut datagrams = HashSet::with_hasher(SipKey(key.0));
         let named = fragments.iter().map(|&(flow, ip_id)| datagram(flows, flow, ip_id));
         datagrams.extend(named.filter(|(_, source, ..)| source.is_ipv4()));

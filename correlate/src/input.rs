@@ -3,6 +3,7 @@
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::FlowKey;
 
+use crate::scratch::ScratchError;
 use crate::topology::Topology;
 pub use crate::topology::{Direction, InterfaceKind};
 
@@ -206,6 +207,9 @@ pub enum BatchError {
         /// How far.
         by: i64,
     },
+    /// The scratch space failed while the batch was added: the run is of no use any more.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
     /// The run is full.
     #[error("more than {limit} {what}: shorten the window or narrow the filter")]
     Full {
@@ -250,6 +254,8 @@ pub struct SliceCounters {
     pub own_connections: u64,
     /// Packets that are no IP packet.
     pub undecoded: u64,
+    /// Packets that were not selected.
+    pub sampled_out: u64,
 }
 
 /// A stretch of time in which a point was capturing. Time that no slice covers was not captured.

@@ -11,14 +11,11 @@
 //! it keeps retransmissions that were cut elsewhere from cutting what they repeat. So the unit is the packet at the hop
 //! of the path that shows the smallest ones: the segment, if one hop lies behind segmentation.
 
-use std::collections::HashSet;
-
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::tcp_flags;
 
-use crate::correlator::SEGMENT_LIMIT;
 use crate::plan::{Plan, Plans};
-use crate::run::on_all_cores;
+use crate::scratch::ScratchError;
 use crate::sighting::Sighting;
 
 /// Most intervals of a conversation for each of its sightings, and in any case: a super-packet holds 45 segments of
@@ -29,86 +26,58 @@ const CWR: u8 = 0x80;
 /// What separates the identity of an interval from those of packets.
 const INTERVAL: [u8; 8] = *b"interval";
 
-/// Cuts what is not matched of the conversations that have points without segment sizes, in partitions that are grouped
-/// by identity. Copies no further apart than `bound` nanoseconds may be one packet's. Returns the conversations that
-/// are matched by bytes from now on.
-pub(crate) fn recut(
-    partitions: &mut [Vec<Sighting>],
-    plans: &Plans,
-    key: IdentityKey,
-    bound: i64,
-    slot: impl Fn(&Sighting) -> usize,
-) -> HashSet<u32> {
-    let mut apart = on_all_cores(partitions.iter_mut(), |next| {
-        let mut apart = Vec::new();
-        while let Some(partition) = next() {
-            set_apart(partition, plans, &mut apart);
-        }
-        apart
-    })
-    .concat();
-    apart.sort_unstable_by_key(|s| (s.owner, whole_order(s)));
-    let conversations: Vec<&[Sighting]> = apart.chunk_by(|a, b| a.owner == b.owner).collect();
-    let counts = on_all_cores(conversations.iter(), |next| {
-        let mut count = 0;
-        while let Some(conversation) = next() {
-            count += Sweep::new(conversation, key, bound).count().unwrap_or(conversation.len());
-        }
-        count
-    });
-    let is_too_much = counts.iter().sum::<usize>() > SEGMENT_LIMIT;
-    let found = on_all_cores(conversations.iter(), |next| {
-        let (mut cut, mut left) = (Vec::new(), HashSet::new());
-        while let Some(conversation) = next() {
-            let sweep = Sweep::new(conversation, key, bound);
-            if is_too_much || sweep.count().is_none() {
-                cut.extend_from_slice(conversation);
-                left.insert(conversation[0].owner);
+/// Cuts what is not matched of the conversations that have points without segment sizes.
+#[derive(Debug)]
+pub(crate) struct Cutter<'p> {
+    pub(crate) plans: &'p Plans,
+    pub(crate) key: IdentityKey,
+    /// Copies no further apart than this, nanoseconds, may be one packet's.
+    pub(crate) bound: i64,
+}
+
+impl Cutter<'_> {
+    /// Moves the packets that are not matched out of `sightings`, which are grouped by identity.
+    pub(crate) fn set_apart(&self, sightings: &mut Vec<Sighting>, apart: &mut Vec<Sighting>) {
+        let (mut kept, mut start) = (0, 0);
+        while let Some(first) = sightings.get(start).copied() {
+            let is_same = |s: &&Sighting| (s.k0, s.owner) == (first.k0, first.owner);
+            let end = start + sightings[start..].iter().take_while(is_same).count();
+            if self.is_to_cut(&sightings[start..end]) {
+                apart.extend_from_slice(&sightings[start..end]);
             } else {
-                sweep.cut(&mut cut);
+                sightings.copy_within(start..end, kept);
+                kept += end - start;
             }
+            start = end;
         }
-        (cut, left)
-    });
-    let mut told: HashSet<u32> =
-        (0..).zip(&plans.courses).filter(|(_, c)| c.is_coarse).map(|(at, _)| at).collect();
-    for (cut, left) in found {
-        for sighting in &cut {
-            partitions[slot(sighting)].push(*sighting);
-        }
-        told.retain(|conversation| !left.contains(conversation));
+        sightings.truncate(kept);
     }
-    on_all_cores(partitions.iter_mut(), |next| {
-        while let Some(partition) = next() {
-            partition.sort_unstable_by_key(|s| (s.k0, s.owner, whole_order(s)));
-        }
-    });
-    told
-}
 
-/// By time, then by everything else there is, so that the order of batches does not show.
-fn whole_order(s: &Sighting) -> impl Ord + use<> {
-    (s.time, s.point, s.tcp_flags, s.header_length, s.tcp_seq, s.ip_length, s.ip_id, s.k0)
-}
-
-/// Moves the packets that are not matched out of a partition, which is grouped by identity.
-fn set_apart(partition: &mut Vec<Sighting>, plans: &Plans, apart: &mut Vec<Sighting>) {
-    let (mut kept, mut start) = (0, 0);
-    while let Some(first) = partition.get(start).copied() {
-        let is_same = |s: &&Sighting| (s.k0, s.owner) == (first.k0, first.owner);
-        let end = start + partition[start..].iter().take_while(is_same).count();
-        let course = plans.courses[first.owner as usize];
-        let plan = &plans.plans[course.plan as usize];
-        if course.is_coarse && may_be_cut(&first) && !is_matched(&partition[start..end], plan, course.active)
-        {
-            apart.extend_from_slice(&partition[start..end]);
-        } else {
-            partition.copy_within(start..end, kept);
-            kept += end - start;
-        }
-        start = end;
+    /// Of the sightings of one identity.
+    fn is_to_cut(&self, group: &[Sighting]) -> bool {
+        let course = self.plans.courses[group[0].owner as usize];
+        let plan = &self.plans.plans[course.plan as usize];
+        course.is_coarse && may_be_cut(&group[0]) && !is_matched(group, plan, course.active)
     }
-    partition.truncate(kept);
+
+    /// Sightings that become of a conversation's, which are in order of time.
+    pub(crate) fn count(&self, conversation: &[Sighting]) -> usize {
+        Sweep::new(conversation, self.key, self.bound).count().unwrap_or(conversation.len())
+    }
+
+    /// Hands over the sightings of intervals of a conversation, unless they are too many, and says whether it did.
+    pub(crate) fn cut(
+        &self,
+        conversation: &[Sighting],
+        add: impl FnMut(Sighting) -> Result<(), ScratchError>,
+    ) -> Result<bool, ScratchError> {
+        let sweep = Sweep::new(conversation, self.key, self.bound);
+        if sweep.count().is_none() {
+            return Ok(false);
+        }
+        sweep.cut().try_for_each(add)?;
+        Ok(true)
+    }
 }
 
 /// Data that segmentation and receive offload cut and merge.
@@ -182,13 +151,13 @@ impl<'s> Sweep<'s> {
         (count <= most).then_some(count)
     }
 
-    fn cut(&self, out: &mut Vec<Sighting>) {
-        for (packet, cuts) in self.packets() {
+    fn cut(&self) -> impl Iterator<Item = Sighting> {
+        self.packets().flat_map(move |(packet, cuts)| {
             let last = cuts.len().saturating_sub(2);
-            for (index, ends) in cuts.windows(2).enumerate() {
-                out.push(self.interval(packet, (ends[0], ends[1]), index, index == last));
-            }
-        }
+            let intervals = cuts.windows(2).enumerate();
+            intervals
+                .map(move |(index, ends)| self.interval(packet, (ends[0], ends[1]), index, index == last))
+        })
     }
 
     /// One interval of a packet. Its identification is that of the segment, if intervals are segments.
@@ -245,9 +214,8 @@ mod tests {
 
     /// Sequence number, length and identification of the intervals of each point.
     fn cut(sightings: &[Sighting], bound: i64) -> Vec<(u16, u32, u32, u16)> {
-        let mut out = Vec::new();
-        Sweep::new(sightings, IdentityKey([3; 16]), bound).cut(&mut out);
-        out.iter().map(|s| (s.point, s.tcp_seq, s.payload_length(), s.ip_id)).collect()
+        let sweep = Sweep::new(sightings, IdentityKey([3; 16]), bound);
+        sweep.cut().map(|s| (s.point, s.tcp_seq, s.payload_length(), s.ip_id)).collect()
     }
 
     #[test]
@@ -255,8 +223,7 @@ mod tests {
         let base = u32::MAX - 99;
         let seen = [sighting(0, 0, base, 300), sighting(1, 1, base, 100), sighting(1, 2, 0, 200)];
         assert_eq!(cut(&seen, 10), [(0, base, 100, 7), (0, 0, 200, 8), (1, base, 100, 7), (1, 0, 200, 7)]);
-        let mut out = Vec::new();
-        Sweep::new(&seen, IdentityKey([3; 16]), 10).cut(&mut out);
+        let out: Vec<_> = Sweep::new(&seen, IdentityKey([3; 16]), 10).cut().collect();
         assert_eq!((out[0].k0, out[1].k0), (out[2].k0, out[3].k0));
         assert_ne!(out[0].k0, out[1].k0);
         assert!(!out[0].is_datagram());

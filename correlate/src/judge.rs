@@ -10,9 +10,13 @@
 //!
 //! Of identical copies the missing ones are counted where they are missing, and which of them it was does not matter.
 //! Only where one copy belongs to the window and another does not, and time cannot tell which of them arrived, is even
-//! the count uncertain: that is `ambiguous`.
+//! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while one of
+//! them passed, a missing one may be the one that was missed: that is `not_observable`, see [`crate::alike`].
+
+use std::cell::OnceCell;
 
 use crate::acks::Acks;
+use crate::alike::Alike;
 use crate::coverage::Coverage;
 use crate::drops::{Drops, Open};
 use crate::input::{Job, Window};
@@ -82,7 +86,9 @@ impl<'a> Court<'a> {
         for cluster in group.chunk_by(together) {
             let is_blind = |at: u32, time: i64| self.is_blind(plan, course, at, time);
             assigner.assign(plan, cluster, bound, is_blind);
-            Case { court: self, plan, course, evidence: &cluster[0], assigner }.decide(&mut drops, ledger);
+            let alike = OnceCell::new();
+            Case { court: self, plan, course, evidence: &cluster[0], assigner, alike }
+                .decide(&mut drops, ledger);
         }
     }
 
@@ -110,6 +116,8 @@ struct Case<'c, 'a> {
     /// The first sighting: what the copies have in common.
     evidence: &'c Sighting,
     assigner: &'c Assigner,
+    /// Found out where copies are missing.
+    alike: OnceCell<Alike>,
 }
 
 impl Case<'_, '_> {
@@ -162,14 +170,15 @@ impl Case<'_, '_> {
     ) {
         let until = copy.last.saturating_add(self.court.bound).saturating_add(self.plan.slack);
         let drop = drops.take(copy.last.saturating_sub(self.plan.slack), until);
-        if drop == 0 && self.is_acknowledged(copy) {
+        let is_acknowledged = drop == 0 && self.is_acknowledged(copy);
+        ledger.tally.acknowledged += u64::from(is_acknowledged);
+        if is_acknowledged && !self.court.proofs.acks.is_partial() {
             ledger.tally.totals.delivered += 1;
-            ledger.tally.acknowledged += 1;
             ledger.sandwich.count_at(&self.plan.path.points, later, copy);
             return;
         }
         let testify = self.witnesses(copy.last, later);
-        if drop == 0 && testify == 0 {
+        if drop == 0 && (testify == 0 || copy.may_be_late || self.may_be_another(copy)) {
             ledger.tally.totals.not_observable += 1;
         } else if drop == 0 && self.is_ambiguous(copy) {
             ledger.tally.totals.ambiguous += 1;
@@ -245,6 +254,21 @@ impl Case<'_, '_> {
                     && !self.court.is_judged(other.first)
                     && (earliest..=latest).contains(&other.last)
             })
+    }
+
+    /// It, or another that time cannot tell from it, passed points that may have missed it.
+    fn may_be_another(&self, copy: &Trajectory) -> bool {
+        let Assigner { copies, steps, .. } = self.assigner;
+        let slack = self.plan.slack;
+        let may_miss = |start: i64, end: i64| {
+            let (start, end) =
+                (start.saturating_sub(slack), end.saturating_add(slack).saturating_add(PASSING_NANOS));
+            let points = self.plan.path.points.iter().enumerate();
+            let mut active = points.filter(|(at, _)| self.course.active & 1 << at != 0);
+            active.any(|(_, point)| !self.court.coverage[*point].is_clean(start, end))
+        };
+        copies.len() > 1
+            && self.alike.get_or_init(|| Alike::new(copies, steps, slack, may_miss)).is_doubtful(copy)
     }
 
     fn record(&self, copy: &Trajectory, testify: u32, drop: u16) -> Missing {

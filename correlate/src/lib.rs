@@ -11,13 +11,16 @@
 
 mod ablation;
 mod acks;
+mod alike;
 mod assemble;
+mod bundle;
 mod bypass;
 mod bytes_seen;
 mod cause;
 mod class;
 mod clock;
 mod confidence;
+mod cores;
 mod correlator;
 mod coverage;
 mod delay;
@@ -32,10 +35,12 @@ pub mod input;
 mod intervals;
 mod judge;
 mod locate;
+mod log;
 mod losses;
 mod network;
 mod notes;
 pub mod offsets;
+mod partitions;
 mod path;
 mod pattern;
 mod pieces;
@@ -43,10 +48,13 @@ mod plan;
 mod prefix_table;
 pub mod report;
 mod run;
+mod sampling;
 mod sandwich;
+mod scratch;
 mod seen;
 pub mod segmentation;
 mod sighting;
+mod sightings;
 mod tables;
 mod tally;
 mod tenants;
@@ -54,6 +62,7 @@ mod text;
 pub mod topology;
 mod trajectory;
 mod translation;
+mod trial;
 mod tunnels;
 mod view;
 
@@ -67,6 +76,7 @@ pub use input::{
     SliceCounters, Translation, Window,
 };
 pub use report::{Outcome, Report};
+pub use scratch::{Scratch, ScratchError};
 pub use view::ViewOptions;
 
 /// Most lost packets that are listed one by one: the earliest.

@@ -6,7 +6,7 @@ use crate::assemble::Assembler;
 use crate::clock::READING_NANOS;
 use crate::flows::Flow;
 use crate::input::CaptureState;
-use crate::report::{PointName, Report};
+use crate::report::{PointName, Report, Sampling};
 use crate::text::grouped;
 
 /// Most notes about single points.
@@ -15,6 +15,7 @@ const POINT_NOTES: usize = 20;
 /// A line each, most important first.
 pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
+    notes.extend(sampled(report));
     notes.extend(nothing_seen(found, report));
     notes.extend(nothing_compared(report));
     notes.extend(failed_nodes(report));
@@ -52,6 +53,11 @@ fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
         ));
     }
     let received: u64 = found.coverage.iter().map(|point| point.totals.received).sum();
+    let sampled_out: u64 = found.coverage.iter().map(|point| point.totals.sampled_out).sum();
+    if sampled_out > 0 {
+        let of = grouped(sampled_out);
+        return Some(format!("none of {of} packets was selected: capture longer, or leave out --sample"));
+    }
     let filter = &found.job.filter;
     Some(if found.job.points.is_empty() {
         "no interface was captured: see the state of the nodes".to_owned()
@@ -62,6 +68,17 @@ fn nothing_seen(found: &Assembler<'_, '_>, report: &Report) -> Option<String> {
     } else {
         format!(
             "no packet matched the filter \"{filter}\": check it and that the traffic ran during the window"
+        )
+    })
+}
+
+/// That the counts are not of everything.
+fn sampled(report: &Report) -> Option<String> {
+    report.sampling.map(|Sampling { interval, varied }| {
+        let at_times = if varied { ", at times more" } else { "" };
+        format!(
+            "sampled: 1 in {} segments was judged{at_times}; every count is of these, none is scaled up",
+            grouped(interval.into())
         )
     })
 }

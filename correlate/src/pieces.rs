@@ -14,16 +14,22 @@ use lastseen_packet::observation::{FlowKey, Observation, Overlay, OverlayKind, S
 
 use crate::flows::Flows;
 use crate::input::Job;
-use crate::sighting::Sighting;
+use crate::log::Log;
+use crate::scratch::{Fields, Overflow, Record, ScratchError};
+use crate::sightings::Sightings;
 
 /// IP headers of fixed length, in bytes: IPv4, and IPv6 with its fragment header. Options only make a first fragment
 /// seem longer than it is.
 const HEADERS: (u32, u32) = (20, 48);
 /// Fragments of one datagram are no further apart than this, nanoseconds, where a job does not wait longer.
 const LEAST_BOUND_NANOS: i64 = 1_000_000_000;
+/// Bytes that a piece takes while those of its point are put together.
+const WORKING_BYTES: usize = size_of::<Piece>() + size_of::<Part>() + size_of::<(usize, Part)>();
+/// Pieces of a point that there is always room for.
+const LEAST_ROOM: usize = 1 << 16;
 
 /// A row that is a fragment, or whose carrier is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     time: i64,
     /// Index of its flow, which names the point.
@@ -39,14 +45,48 @@ struct Piece {
     marks: u8,
 }
 
-/// The fragments of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Pieces(Vec<Piece>);
+impl Record for Piece {
+    const BYTES: usize = 39;
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(self.time.to_le_bytes());
+        let (from, end) = self.sightings;
+        for word in [self.flow, self.outer_id, self.ip_length, self.payload_length, from, end] {
+            to.extend(word.to_le_bytes());
+        }
+        for half in [self.ip_id, self.fragment_offset, self.outer_fragment_length] {
+            to.extend(half.to_le_bytes());
+        }
+        to.push(self.marks);
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Self {
+        Self {
+            time: i64::from_le_bytes(from.take()),
+            flow: u32::from_le_bytes(from.take()),
+            outer_id: u32::from_le_bytes(from.take()),
+            ip_length: u32::from_le_bytes(from.take()),
+            payload_length: u32::from_le_bytes(from.take()),
+            sightings: (u32::from_le_bytes(from.take()), u32::from_le_bytes(from.take())),
+            ip_id: u16::from_le_bytes(from.take()),
+            fragment_offset: u16::from_le_bytes(from.take()),
+            outer_fragment_length: u16::from_le_bytes(from.take()),
+            marks: u8::from_le_bytes(from.take()),
+        }
+    }
+}
+
+/// The fragments of a run by point, in the order of the sightings that were made of them.
+#[derive(Debug)]
+pub(crate) struct Pieces(Vec<Log<Piece>>);
+
+/// The fragments of one point.
+struct OfPoint(Vec<Piece>);
 
 /// A fragment as part of one of the datagrams it may belong to.
 #[derive(Clone, Copy, Debug)]
 struct Part {
-    /// Point, addresses and protocol.
+    /// Addresses and protocol.
     name: u32,
     id: u32,
     time: i64,
@@ -57,10 +97,26 @@ struct Part {
 }
 
 impl Pieces {
-    /// Takes in a row that is a fragment or whose carrier is one, with the range of sightings that were made of it.
+    /// That one fragment takes in memory.
+    pub(crate) const BYTES: usize = size_of::<Piece>();
+
+    /// None yet, of so many points.
+    pub(crate) fn new(points: usize) -> Self {
+        Self((0..points).map(|_| Log::default()).collect())
+    }
+
+    /// Takes in a row of a point that is a fragment or whose carrier is one, with the range of sightings that were made
+    /// of it.
     #[cold]
-    pub(crate) fn note(&mut self, flow: u32, row: &Observation, shift_nanos: i64, sightings: (usize, usize)) {
-        self.0.push(Piece {
+    pub(crate) fn note(
+        &mut self,
+        point: usize,
+        flow: u32,
+        row: &Observation,
+        shift_nanos: i64,
+        sightings: (usize, usize),
+    ) {
+        self.0[point].push(Piece {
             time: row.time_nanos.saturating_add(shift_nanos),
             flow,
             outer_id: row.outer_id(),
@@ -74,31 +130,80 @@ impl Pieces {
         });
     }
 
+    /// Fragments of one point.
+    pub(crate) fn count(&self, point: usize) -> usize {
+        self.0[point].len()
+    }
+
+    /// Most fragments of one point that can be put together in half of the memory there is.
+    pub(crate) fn room(overflow: &Overflow) -> usize {
+        (overflow.bytes / 2 / WORKING_BYTES).max(LEAST_ROOM)
+    }
+
+    /// Moves all to scratch space.
+    pub(crate) fn put_away(&mut self, overflow: &Overflow) -> Result<(), ScratchError> {
+        self.0.iter_mut().try_for_each(|log| log.put_away(overflow))
+    }
+
     /// Takes away the sightings of datagrams that are not whole, and has the others happen when the last of their
     /// fragments came. Returns how many were taken away, by point.
-    pub(crate) fn settle(mut self, job: &Job, flows: &Flows, sightings: &mut [Vec<Sighting>]) -> Vec<u64> {
-        let mut incomplete = vec![0; sightings.len()];
-        if self.0.is_empty() {
-            return incomplete;
-        }
+    pub(crate) fn settle(
+        self,
+        job: &Job,
+        flows: &Flows,
+        sightings: &mut Sightings,
+    ) -> Result<Vec<u64>, ScratchError> {
+        let overflow = sightings.overflow.clone();
+        let settle = |(point, log): (usize, Log<Piece>)| {
+            let mut pieces = Vec::with_capacity(log.len());
+            log.drain(overflow.as_deref(), |some| {
+                pieces.extend_from_slice(some);
+                Ok(())
+            })?;
+            if pieces.is_empty() { Ok(0) } else { OfPoint(pieces).settle(job, flows, point, sightings) }
+        };
+        self.0.into_iter().enumerate().map(settle).collect()
+    }
+}
+
+impl OfPoint {
+    /// Settles the sightings of the point. Returns how many were taken away.
+    fn settle(
+        mut self,
+        job: &Job,
+        flows: &Flows,
+        point: usize,
+        sightings: &mut Sightings,
+    ) -> Result<u64, ScratchError> {
         let bound = job.guard_nanos.max(LEAST_BOUND_NANOS);
         let mut removed = vec![false; self.0.len()];
         for level in [Piece::outer, Piece::inner] {
             let parts = self.parts(flows, job.key.0, &removed, level);
             Joiner { job, flows, bound, pieces: &mut self.0, removed: &mut removed }.join(&parts);
         }
-        for (piece, is_removed) in self.0.iter().zip(removed) {
-            let point = usize::from(flows.all[piece.flow as usize].point);
-            let (from, to) = piece.sightings;
-            for sighting in &mut sightings[point][from as usize..to as usize] {
-                sighting.time = if is_removed { GONE } else { piece.time };
-                incomplete[point] += u64::from(is_removed);
+        let mut pieces = self.0.iter().zip(removed).peekable();
+        let mut incomplete = 0;
+        sightings.amend(point, |first, some| {
+            let end = first + some.len();
+            let mut is_changed = false;
+            while let Some(&(piece, is_removed)) = pieces.peek() {
+                let (from, to) = (piece.sightings.0 as usize, piece.sightings.1 as usize);
+                for sighting in &mut some[from.clamp(first, end) - first..to.clamp(first, end) - first] {
+                    sighting.time = if is_removed { GONE } else { piece.time };
+                    incomplete += u64::from(is_removed);
+                    is_changed = true;
+                }
+                if to > end {
+                    break;
+                }
+                pieces.next();
             }
-        }
-        for (of_point, _) in sightings.iter_mut().zip(&incomplete).filter(|(_, count)| **count > 0) {
-            of_point.retain(|sighting| sighting.time != GONE);
-        }
-        incomplete
+            if is_changed {
+                some.retain(|sighting| sighting.time != GONE);
+            }
+            is_changed
+        })?;
+        Ok(incomplete)
     }
 
     /// The parts of one level, by datagram name and identification: first fragments in order of time, then the others
@@ -110,13 +215,12 @@ impl Pieces {
         removed: &[bool],
         level: impl Fn(&Piece, &FlowKey) -> Option<(FlowKey, Part)>,
     ) -> Vec<Part> {
-        let mut names: HashMap<(u16, FlowKey), u32, SipKey> = HashMap::with_hasher(SipKey(key));
+        let mut names: HashMap<FlowKey, u32, SipKey> = HashMap::with_hasher(SipKey(key));
         let mut parts = Vec::new();
         for (index, piece) in self.0.iter().enumerate().filter(|(index, _)| !removed[*index]) {
-            let flow = &flows.all[piece.flow as usize];
-            let Some((name, part)) = level(piece, &flow.key) else { continue };
+            let Some((name, part)) = level(piece, &flows.all[piece.flow as usize].key) else { continue };
             let next = names.len() as u32;
-            let name = *names.entry((flow.point, name)).or_insert(next);
+            let name = *names.entry(name).or_insert(next);
             parts.push(Part { name, piece: index as u32, ..part });
         }
         parts.sort_unstable_by_key(|part| {
@@ -302,6 +406,25 @@ mod tests {
         given.sort_by_key(|(first, part)| (*first, part.start, part.end));
         let own = |index| given.iter().filter(move |(of, _)| *of == index).copied().collect::<Vec<_>>();
         firsts.iter().enumerate().map(|(index, first)| completed(first, &own(index))).collect()
+    }
+
+    #[test]
+    fn a_piece_comes_back_as_it_was() {
+        let piece = Piece {
+            time: -5_000_000_000_000,
+            flow: 0x0102_0304,
+            outer_id: 0x0506_0708,
+            ip_length: 0x090a_0b0c,
+            payload_length: 0x0d0e_0f10,
+            sightings: (0x1112_1314, 0x1516_1718),
+            ip_id: 0x191a,
+            fragment_offset: 0x1b1c,
+            outer_fragment_length: 0x1d1e,
+            marks: 0x1f,
+        };
+        let mut bytes = Vec::new();
+        piece.encode(&mut bytes);
+        assert_eq!((bytes.len(), Piece::decode(&mut Fields::new(&bytes))), (Piece::BYTES, piece));
     }
 
     #[test]

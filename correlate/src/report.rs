@@ -70,6 +70,8 @@ pub struct NodeReport {
     pub undecoded: u64,
     /// Packets cut by the snap length, malformed, or without what the filter asks for.
     pub unreadable: u64,
+    /// Packets that were left out because they were not selected.
+    pub sampled_out: u64,
     /// What was not covered and why.
     pub coverage: Vec<String>,
 }
@@ -235,6 +237,15 @@ pub struct Loss {
     pub examples: Vec<LostPacket>,
 }
 
+/// Hash-based selection, RFC 5475 §6.2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampling {
+    /// One in this many segments was judged, at the times at which the fewest were.
+    pub interval: u32,
+    /// At other times more were.
+    pub varied: bool,
+}
+
 /// One direction of one conversation and where its segments were seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathReport {
@@ -281,6 +292,8 @@ pub struct Report {
     pub paths: Vec<PathReport>,
     /// Paths that were not listed because the report is full.
     pub omitted_paths: u64,
+    /// Which share of the segments was selected. Absent: all. Every count of the report is one of selected segments.
+    pub sampling: Option<Sampling>,
 }
 
 /// One flow at one observation point. Names follow the IPFIX information elements.

@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn copy(mask: u32, millis: i64) -> Trajectory {
-        Trajectory { mask, first: millis * MS, last: millis * MS, is_extra: false }
+        Trajectory { mask, first: millis * MS, last: millis * MS, is_extra: false, may_be_late: false }
     }
 
     fn count(table: &mut Sandwich, points: &[usize], active: u32, copy: &Trajectory) {

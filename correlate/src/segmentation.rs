@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use lastseen_packet::observation::{Columns, FlowKey, Observation, SipKey, gso, marks, protocol};
 
+use crate::flows::FLOW_LIMIT;
+
 /// Most segments of one packet that identifications are believed about.
 const MOST_SEGMENTS: u16 = 512;
 
@@ -42,8 +44,10 @@ impl SegmentSizes {
         for index in 0..columns.len() {
             let row = columns.row(index);
             let flow = &columns.flows[row.flow as usize];
-            if is_counted(flow, &row) {
-                self.flows.entry(bare(flow)).or_default().add(point, &row);
+            let flow = bare(flow);
+            let has_room = self.flows.len() < FLOW_LIMIT || self.flows.contains_key(&flow);
+            if has_room && is_counted(&flow, &row) {
+                self.flows.entry(flow).or_default().add(point, &row);
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use lastseen_packet::Segment;
 
+use crate::scratch::{Fields, Record};
+
 /// Most payload of one sighting: a packet that may be longer than an IP length can say is taken in as several.
 pub(crate) const LONGEST_PAYLOAD: u32 = 1 << 15;
 
@@ -84,9 +86,57 @@ impl Sighting {
     }
 }
 
+impl Record for Sighting {
+    const BYTES: usize = 32;
+
+    fn encode(&self, to: &mut Vec<u8>) {
+        let Self { time, k0, owner, tcp_seq, ip_length, ip_id, point, tcp_flags, header_length } = *self;
+        to.extend(time.to_le_bytes());
+        to.extend(k0.to_le_bytes());
+        to.extend(owner.to_le_bytes());
+        to.extend(tcp_seq.to_le_bytes());
+        to.extend(ip_length.to_le_bytes());
+        to.extend(ip_id.to_le_bytes());
+        to.extend(point.to_le_bytes());
+        to.extend([tcp_flags, header_length]);
+    }
+
+    fn decode(from: &mut Fields<'_>) -> Self {
+        Self {
+            time: i64::from_le_bytes(from.take()),
+            k0: u64::from_le_bytes(from.take()),
+            owner: u32::from_le_bytes(from.take()),
+            tcp_seq: u32::from_le_bytes(from.take()),
+            ip_length: u16::from_le_bytes(from.take()),
+            ip_id: u16::from_le_bytes(from.take()),
+            point: u16::from_le_bytes(from.take()),
+            tcp_flags: u8::from_le_bytes(from.take()),
+            header_length: u8::from_le_bytes(from.take()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sighting_comes_back_as_it_was() {
+        let sighting = Sighting {
+            time: -5_000_000_000_000,
+            k0: 0x0123_4567_89ab_cdef,
+            owner: 0xdead_beef,
+            tcp_seq: 0xfeed_cafe,
+            ip_length: 65_535,
+            ip_id: 513,
+            point: 1027,
+            tcp_flags: 0x18,
+            header_length: 52,
+        };
+        let mut bytes = Vec::new();
+        sighting.encode(&mut bytes);
+        assert_eq!((bytes.len(), Sighting::decode(&mut Fields::new(&bytes))), (Sighting::BYTES, sighting));
+    }
 
     #[test]
     fn a_sighting_stays_small() {

@@ -164,9 +164,11 @@ impl MissingTally {
 }
 
 impl Missing {
-    /// Order of the list: by time, then by what does not depend on the order batches came in.
+    /// Order of the list: by time, then by everything else there is, so that neither the order in which batches came nor
+    /// the number of cores shows.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        (self.first, self.k0, self.mask, self.testify, self.ip_length, self.drop)
+        let of_packet = (self.ip_length, self.tcp_seq, self.ip_id, self.tcp_flags, self.header_length);
+        (self.first, self.k0, self.conversation, self.mask, self.testify, self.drop, of_packet)
     }
 
     pub(crate) fn class(&self) -> Class {

@@ -5,6 +5,10 @@
 //! that. This is an order-preserving assignment of the largest size on each leg, so that each leg loses what its
 //! points differ by, and it prefers short delays: of a SYN-ACK sent at 0, 1 and 3 s of which the first was lost, the
 //! two that arrive at 1 and 3 s continue the right ones.
+//!
+//! Where an identity comes round again, a sighting that every point before it may have missed does not go on in place of
+//! a copy that was lost long before: it is a copy of its own. Once another was sent after that one and came through,
+//! nothing speaks against it, since queues keep the order; until then the lost one may be late.
 
 use std::ops::Range;
 
@@ -26,11 +30,24 @@ pub(crate) struct Trajectory {
     pub(crate) last: i64,
     /// Begins beyond a point that saw fewer copies: not a segment of its own.
     pub(crate) is_extra: bool,
+    /// A copy that nobody saw before may be this one, late.
+    pub(crate) may_be_late: bool,
+}
+
+/// What a sighting is to a copy that it could continue long after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// It continues it.
+    Same,
+    /// It is another, unless this one is late.
+    Perhaps,
+    /// It is another.
+    Other,
 }
 
 impl Trajectory {
     fn start(at: u32, time: i64, is_extra: bool) -> Self {
-        Self { mask: 1 << at, first: time, last: time, is_extra }
+        Self { mask: 1 << at, first: time, last: time, is_extra, may_be_late: false }
     }
 
     /// Positions between the first and the last that saw it.
@@ -69,6 +86,9 @@ pub(crate) struct Assigner {
     placed: Vec<(u32, i64)>,
     /// Times of sightings at the position at hand that continue no copy yet.
     waiting: Vec<i64>,
+    /// When copies came to the position at hand, ascending, each with the latest time at which one of those until then
+    /// was first seen.
+    came: Vec<(i64, i64)>,
 }
 
 impl Assigner {
@@ -129,13 +149,26 @@ impl Assigner {
         while end > 0 && !self.waiting.is_empty() {
             let reach = self.copies[end - 1].reach();
             let begin = self.copies[..end].partition_point(|copy| copy.reach() < reach);
-            self.follow(begin..end, at, slack, bound.min(NEAR_NANOS));
+            self.follow(begin..end, at, slack, bound.min(NEAR_NANOS), |_, _| Claim::Same);
             end = begin;
         }
         if !self.waiting.is_empty() {
             self.copies.sort_unstable_by_key(|copy| (copy.reach() == at, copy.last, copy.first, copy.mask));
             let left = self.copies.partition_point(|copy| copy.reach() < at);
-            self.follow(0..left, at, slack, bound);
+            let came = self.note_who_came(left);
+            let was_missed = |time| (0..at).all(|before| is_blind(before, time));
+            let claim = |last: i64, time: i64| {
+                let until = came.partition_point(|(came, _)| *came <= time);
+                if came.is_empty() || !was_missed(time) {
+                    Claim::Same
+                } else if until > 0 && came[until - 1].1 > last.saturating_add(slack) {
+                    Claim::Other
+                } else {
+                    Claim::Perhaps
+                }
+            };
+            self.follow(0..left, at, slack, bound, claim);
+            self.came = came;
         }
         for &time in &self.waiting {
             let was_seen = known > 0 && !(0..at).all(|before| is_blind(before, time));
@@ -143,9 +176,29 @@ impl Assigner {
         }
     }
 
+    /// Of the copies from `begin` on, which came to the position at hand and are in order of that; see [`Self::came`].
+    fn note_who_came(&mut self, begin: usize) -> Vec<(i64, i64)> {
+        let mut came = std::mem::take(&mut self.came);
+        came.clear();
+        let mut latest = i64::MIN;
+        // One that begins here may have been sent at any time.
+        for copy in self.copies[begin..].iter().filter(|copy| copy.mask.count_ones() > 1) {
+            latest = latest.max(copy.first);
+            came.push((copy.last, latest));
+        }
+        came
+    }
+
     /// Continues as many copies of a range, which is in order of time, as there are waiting sightings that can be
-    /// theirs; the others go on waiting.
-    fn follow(&mut self, range: Range<usize>, at: u32, slack: i64, bound: i64) {
+    /// theirs; the others go on waiting. `claim` is asked with a copy's last time and a sighting's.
+    fn follow(
+        &mut self,
+        range: Range<usize>,
+        at: u32,
+        slack: i64,
+        bound: i64,
+        claim: impl Fn(i64, i64) -> Claim,
+    ) {
         let mut free = range.end;
         let mut kept = self.waiting.len();
         for index in (0..self.waiting.len()).rev() {
@@ -153,10 +206,18 @@ impl Assigner {
             while free > range.start && self.copies[free - 1].last > time.saturating_add(slack) {
                 free -= 1;
             }
-            if free > range.start && time.saturating_sub(self.copies[free - 1].last) <= bound {
+            let last = (free > range.start).then(|| self.copies[free - 1].last);
+            let near = last.filter(|last| time.saturating_sub(*last) <= bound);
+            let claim = near.map_or(Claim::Other, |last| claim(last, time));
+            if claim != Claim::Other {
                 free -= 1;
+            }
+            if claim == Claim::Same {
                 self.go_on(free, at, time);
             } else {
+                if claim == Claim::Perhaps {
+                    self.copies[free].may_be_late = true;
+                }
                 kept -= 1;
                 self.waiting[kept] = time;
             }
@@ -171,6 +232,7 @@ impl Assigner {
         }
         copy.mask |= 1 << at;
         copy.last = time;
+        copy.may_be_late = false;
     }
 
     /// Of two identical copies of which one arrived, the original arrived: an extra copy that got further than an

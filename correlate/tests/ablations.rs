@@ -13,7 +13,7 @@ fn without(lab: &Lab, idea: Ablation) -> (Outcome, Outcome) {
     for (point, slice, columns) in lab.batches() {
         correlator.add(point, slice, 0, &columns).unwrap();
     }
-    (correlator.finish(), lab.run())
+    (correlator.finish().unwrap(), lab.run())
 }
 
 /// Datagrams with the same payload, of which the sixth is lost between the nodes.

@@ -60,7 +60,7 @@ fn run_measured(lab: &Lab, clocks: &[Wrong], packets: &[Sent]) -> Outcome {
         let slice = Slice { start_nanos, end_nanos: end_nanos + wrong.at(end_nanos), counters };
         correlator.add(point, slice, 0, &columns).unwrap();
     }
-    let outcome = correlator.finish();
+    let outcome = correlator.finish().unwrap();
     assert_sums(&outcome);
     outcome
 }

@@ -198,7 +198,7 @@ fn run_with(lab: &Lab, drops: &[DropEvent]) -> Outcome {
     for drop in drops {
         correlator.add_drop(drop.clone()).expect("a known node");
     }
-    correlator.finish()
+    correlator.finish().unwrap()
 }
 
 #[test]

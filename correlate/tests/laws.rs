@@ -246,7 +246,7 @@ proptest! {
             let slice = Slice { start_nanos: start, end_nanos: start.saturating_add(length), counters };
             let _ = correlator.add(point, slice, shift, &columns);
         }
-        let outcome = correlator.finish();
+        let outcome = correlator.finish().unwrap();
         assert_sums(&outcome);
     }
 }

@@ -678,7 +678,7 @@ fn points_that_the_user_did_not_name_are_not_on_the_path() {
             correlator.add(point, whole(u64::from(arrives)), 0, &columns).unwrap();
         }
     }
-    let outcome = correlator.finish();
+    let outcome = correlator.finish().unwrap();
     assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 10));
     assert_eq!(outcome.report.paths[0].hops.len(), 2);
 }

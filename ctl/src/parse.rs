@@ -44,6 +44,14 @@ pub fn positive<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, Str
     number.ok_or_else(|| "is not a whole number above 0; give, for example, 100".to_owned())
 }
 
+/// One in how many: `1/100`.
+pub fn one_in(text: &str) -> Result<u32, String> {
+    let interval = text.trim().strip_prefix("1/").and_then(|interval| interval.parse().ok());
+    interval
+        .filter(|interval| *interval > 0)
+        .ok_or_else(|| "is not 1/N with a whole number N above 0; give, for example, 1/100".to_owned())
+}
+
 /// An instant, RFC 3339: `2026-03-01T14:03:20Z`.
 pub fn instant(text: &str) -> Result<Timestamp, String> {
     text.trim().parse().map_err(|_| {
@@ -111,6 +119,16 @@ mod tests {
         }
         assert_eq!(positive::<u64>("1"), Ok(1));
         assert!(["0", "-5", "1.5", "many"].into_iter().all(|bad| positive::<u64>(bad).is_err()));
+    }
+
+    #[test]
+    fn samples_are_one_in_some_number() {
+        assert_eq!([one_in("1/1"), one_in("1/4"), one_in(" 1/1000 ")], [Ok(1), Ok(4), Ok(1000)]);
+        for bad in
+            ["2/3", "0/5", "1/0", "1/-4", "1/ 4", "1/x", "1", "4", "0.25", "25%", "all", "", "1/99999999999"]
+        {
+            assert!(one_in(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -27,11 +27,16 @@ struct Run {
 }
 
 fn diff(arguments: &[String]) -> Run {
+    diff_beside(arguments, &std::env::temp_dir())
+}
+
+/// The same with another directory for temporary files.
+fn diff_beside(arguments: &[String], scratch: &Path) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ctl"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LASTSEEN_")) {
         command.env_remove(name);
     }
-    let output = command.arg("diff-files").args(arguments).output().unwrap();
+    let output = command.env("TMPDIR", scratch).arg("diff-files").args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
@@ -98,6 +103,26 @@ fn a_loss_is_found_on_every_leg_with_a_topology_and_without() {
             assert_eq!((losses(&report), code), (vec![expected], 1), "{arguments:?}\n{report:#}");
             assert_eq!(number(&report["totals"]["notObservable"]), 0, "{report:#}");
         }
+    }
+}
+
+#[test]
+fn little_memory_changes_nothing_and_leaves_nothing_behind() {
+    let (dir, scratch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let fault = Fault { every: 7, after: 2 };
+    let files = Wire { fault: Some(fault), ahead_nanos: SECOND / 2, ..Wire::default() }.write(dir.path());
+    for mut arguments in [with_topology(files.clone(), dir.path()), files] {
+        arguments.extend(["-o", "json"].map(str::to_owned));
+        let held = diff_beside(&arguments, scratch.path());
+        arguments.extend(["--correlation-memory-bytes", "65536"].map(str::to_owned));
+        let away = diff_beside(&arguments, scratch.path());
+        assert_eq!((away.code, &away.out), (Some(1), &held.out), "{away:?}");
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+        let nowhere = scratch.path().join("gone");
+        let refused = diff_beside(&arguments, &nowhere);
+        let is_said = |text: &str| refused.err.contains(text);
+        let place = nowhere.display().to_string();
+        assert!(refused.code == Some(2) && is_said(&place) && is_said("TMPDIR"), "{refused:?}");
     }
 }
 

@@ -79,6 +79,7 @@ impl Metrics {
             ("own_connections", counters.own_connections),
             ("undecoded", counters.undecoded),
             ("unreadable", counters.unreadable),
+            ("sampled_out", counters.sampled_out),
             ("kernel_drops", counters.kernel_drops),
             ("agent_drops", counters.agent_drops),
         ] {
@@ -105,14 +106,20 @@ mod tests {
             own_connections,
             undecoded: 4,
             unreadable: 5,
+            sampled_out: 1,
             ..Counters::default()
         };
         metrics.count(&counters);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        for (outcome, count) in
-            [("recorded", 6), ("filtered", 2), ("own_connections", 3), ("undecoded", 4), ("unreadable", 5)]
-        {
+        for (outcome, count) in [
+            ("recorded", 5),
+            ("sampled_out", 1),
+            ("filtered", 2),
+            ("own_connections", 3),
+            ("undecoded", 4),
+            ("unreadable", 5),
+        ] {
             let line = format!("lastseen_agent_packets_total{{outcome=\"{outcome}\"}} {count}\n");
             assert!(text.contains(&line), "{line}{text}");
         }

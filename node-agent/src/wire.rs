@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use lastseen_packet::Threshold;
 use lastseen_proto::convert::translated_connection;
 use lastseen_proto::limits::{DEFAULT_SNAP_LENGTH, SNAP_LENGTH};
 use lastseen_proto::v1;
@@ -39,6 +40,7 @@ pub(crate) fn counters(counters: &Counters) -> v1::PointCounters {
         undecoded: counters.undecoded,
         bytes: counters.bytes,
         unreadable: counters.unreadable,
+        sampled_out: counters.sampled_out,
     }
 }
 
@@ -95,6 +97,7 @@ pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spe
         snap_length,
         max_packets: asked.max_packets,
         max_bytes: asked.max_bytes,
+        sampling: asked.sampling_interval.map_or(Threshold::ALL, Threshold::one_in),
         identity_key,
         dictionary_key: rand::random(),
         own_endpoints,

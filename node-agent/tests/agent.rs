@@ -402,6 +402,16 @@ fn a_late_start_and_a_packet_limit_are_told() {
         coordinator.state.acking.store(true, Ordering::Relaxed);
         let _agent = agent(&client, coordinator.port, &["--backend", "pcap"]);
         coordinator.register().await;
+        coordinator.send(arm("c-0", CaptureSpec { sampling_interval: Some(4), ..on_eth0() })).await;
+        let refused = coordinator.status("c-0", &[Armed, Failed]).await;
+        assert_eq!(
+            (refused.state(), refused.reason.as_str()),
+            (
+                Failed,
+                "node node-a: eth0: cannot sample: libpcap does not tell the segment size of super-packets; leave \
+                 out --sample, or start the agent with --backend af_packet"
+            )
+        );
         coordinator.send(arm("c-1", CaptureSpec { max_packets: Some(50), ..on_eth0() })).await;
         let armed = coordinator.status("c-1", &[Armed, Failed]).await;
         assert_eq!(armed.state(), Armed, "{}", armed.reason);
@@ -418,6 +428,34 @@ fn a_late_start_and_a_packet_limit_are_told() {
             done.coverage
         );
         assert!(done.reason.starts_with("reached its limit of packets or bytes"), "{}", done.reason);
+    });
+}
+
+#[test]
+fn what_is_not_selected_is_counted_and_every_batch_says_by_what() {
+    let lab = Lab::new();
+    let (server, client) = (lab.coordinator_pki.clone(), lab.agent_pki.clone());
+    lab.run(move || async move {
+        let mut coordinator = Coordinator::start(&server, 0).await;
+        coordinator.state.acking.store(true, Ordering::Relaxed);
+        let _agent = agent(&client, coordinator.port, &[]);
+        coordinator.register().await;
+        coordinator.send(arm("c-1", CaptureSpec { sampling_interval: Some(3), ..on_eth0() })).await;
+        coordinator.status("c-1", &[Armed]).await;
+        coordinator.send(commit("c-1", 100, 400)).await;
+        coordinator.status("c-1", &[Running]).await;
+        traffic(3_000).await;
+        let done = coordinator.status("c-1", &[Completed, Failed]).await;
+        let total: u64 = batches_by_point(&done).values().sum();
+        coordinator.until("all batches", |state| state.batches.lock().unwrap().len() as u64 == total).await;
+        let rows = check_complete(&coordinator, &done);
+        let left_out: u64 = done.points.iter().map(|p| p.counters.unwrap().sampled_out).sum();
+        assert_eq!(u64::from(rows) + left_out, 3_000);
+        assert!((800..1_200).contains(&rows), "{rows} of 3000 are a third");
+        let batches = coordinator.state.batches.lock().unwrap();
+        let thresholds: std::collections::BTreeSet<_> =
+            batches.values().map(|batch| batch.sampling_threshold).collect();
+        assert_eq!(thresholds, [Some(u64::MAX / 3)].into());
     });
 }
 

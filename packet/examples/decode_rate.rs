@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lastseen_packet::observation::{FlowKey, Observation, gso, protocol};
-use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, Network};
+use lastseen_packet::{
+    Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, Network, Sampler, Threshold,
+};
 use lastseen_packet::{decode, observe, segments};
 use pcap_file::DataLink;
 use pcap_file::pcap::{PcapHeader, PcapReader, PcapWriter, RawPcapPacket};
@@ -80,6 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     report("decode", options.runs, &traffic, decode_all);
     report("decode + observe + k0", options.runs, &traffic, identify_all);
+    report("decode + observe + sample 1/16", options.runs, &traffic, sample_all);
     report_expansion(options.runs);
     Ok(())
 }
@@ -182,8 +185,28 @@ fn decode_all(traffic: &Traffic) -> Found {
 }
 
 fn identify_all(traffic: &Traffic) -> Found {
-    let (config, mut out, mut found) = (DecodeConfig::default(), Decoded::default(), Found::default());
     let key = IdentityKey(*b"sixteen byte key");
+    observe_all(traffic, &key, |flow, row, found| {
+        for segment in segments(flow, &row, &key) {
+            found.checksum ^= segment.k0;
+        }
+        found.rows += 1;
+    })
+}
+
+/// What an agent does that samples.
+fn sample_all(traffic: &Traffic) -> Found {
+    let key = IdentityKey(*b"sixteen byte key");
+    let sampler = Sampler::new(key, Threshold::one_in(16));
+    observe_all(traffic, &key, |flow, row, found| found.rows += u64::from(sampler.keeps(flow, &row)))
+}
+
+fn observe_all(
+    traffic: &Traffic,
+    key: &IdentityKey,
+    mut take: impl FnMut(&FlowKey, Observation, &mut Found),
+) -> Found {
+    let (config, mut out, mut found) = (DecodeConfig::default(), Decoded::default(), Found::default());
     for (index, frame) in traffic.frames.iter().enumerate() {
         let bytes = traffic.bytes_of(frame);
         if decode(&config, frame.link, bytes, frame.original_length, &mut out).is_err() {
@@ -192,11 +215,8 @@ fn identify_all(traffic: &Traffic) -> Found {
         }
         found.decoded += 1;
         let capture = Capture { time_nanos: index as i64, gso: Gso::UNKNOWN };
-        let observed = observe(&out, bytes, capture, &key, &mut |flow, row| {
-            for segment in segments(flow, &row, &key) {
-                found.checksum ^= segment.k0;
-            }
-            found.rows += 1;
+        let observed = observe(&out, bytes, capture, key, &mut |flow, row| {
+            take(flow, row, &mut found);
             black_box((flow, row));
         });
         found.no_ip += u64::from(observed.is_err());

@@ -33,7 +33,7 @@ impl IdentityKey {
 
     /// The keyed hash of `words` in little-endian order.
     #[inline]
-    fn hash_words<const N: usize>(&self, words: [u64; N]) -> u64 {
+    pub(crate) fn hash_words<const N: usize>(&self, words: [u64; N]) -> u64 {
         self.hash(words.map(u64::to_le_bytes).as_flattened())
     }
 }

@@ -81,7 +81,7 @@ pub fn segments(flow: &FlowKey, row: &Observation, key: &IdentityKey) -> Segment
 }
 
 #[inline]
-fn segment_count(flow_protocol: u8, row: &Observation) -> u32 {
+pub(crate) fn segment_count(flow_protocol: u8, row: &Observation) -> u32 {
     let is_super = matches!(row.gso_type, gso::TCPV4 | gso::TCPV6)
         && row.gso_size != 0
         && flow_protocol == protocol::TCP

@@ -64,6 +64,7 @@ mod tests {
             undecoded: u64::MAX,
             bytes: u64::MAX,
             unreadable: u64::MAX,
+            sampled_out: u64::MAX,
         };
         let batch = v1::ObservationBatch {
             key: Some(v1::BatchKey {
@@ -78,6 +79,7 @@ mod tests {
             counters: Some(counters),
             rows: BATCH_ROWS,
             columns: vec![0; COLUMNS_BYTES].into(),
+            sampling_threshold: Some(u64::MAX),
         };
         assert!(batch.encoded_len() <= BATCH_BYTES, "{} bytes", batch.encoded_len());
     }

@@ -1,5 +1,5 @@
 //! What the three programs share, and nothing else: identity and TLS, configuration, telemetry, shutdown,
-//! back-off and the admin port. The list is closed; a thing that only one program needs belongs there.
+//! back-off, the admin port and scratch files. The list is closed; a thing that only one program needs belongs there.
 
 pub mod admin;
 pub mod backoff;
@@ -7,6 +7,7 @@ pub mod client;
 pub mod config;
 pub mod identity;
 pub mod refusal;
+pub mod scratch;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;

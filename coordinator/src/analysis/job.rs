@@ -18,10 +18,14 @@ use crate::wire;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) job: Job,
-    /// Index of each point in the job, by node and point.
-    pub(super) points: HashMap<(String, PointKey), usize>,
-    pub(super) clocks: HashMap<String, NodeClock>,
+    pub(super) points: Points,
+    pub(super) clocks: Clocks,
 }
+
+/// Index of each point in the job, by node and point.
+pub(super) type Points = HashMap<(String, PointKey), usize>;
+/// By node.
+pub(super) type Clocks = HashMap<String, NodeClock>;
 
 pub(super) fn prepare(
     capture: &Capture,

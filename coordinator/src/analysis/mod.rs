@@ -4,6 +4,7 @@ mod job;
 mod node_clock;
 mod replay;
 mod run;
+mod scratch;
 mod translated;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use self::run::Means;
 use crate::error::Error;
 use crate::limits;
 use crate::metrics::Metrics;
@@ -43,6 +45,7 @@ pub struct Analysis {
     clock: Clock,
     metrics: Metrics,
     runs: Arc<Semaphore>,
+    memory_bytes: u64,
 }
 
 /// What a run found, as it is stored and sent.
@@ -59,7 +62,15 @@ pub struct Found {
 impl Analysis {
     /// Reads observation files below `directory`.
     pub fn new(store: Arc<dyn Store>, directory: PathBuf, clock: Clock, metrics: Metrics) -> Self {
-        Self { store, directory, clock, metrics, runs: Arc::new(Semaphore::new(RUNS)) }
+        let runs = Arc::new(Semaphore::new(RUNS));
+        Self { store, directory, clock, metrics, runs, memory_bytes: limits::CORRELATION_MEMORY_BYTES }
+    }
+
+    /// Holds the observations of a run in at most `bytes` of memory, and the rest in a file without a name beside the
+    /// observation files.
+    #[must_use]
+    pub fn within(self, bytes: u64) -> Self {
+        Self { memory_bytes: bytes, ..self }
     }
 
     /// Matches what is stored so far of a capture that still runs: only what was first seen before `until_nanos` is
@@ -98,12 +109,13 @@ impl Analysis {
         let translations = self.store.translations(&capture.id).await?;
         let known = self.store.nodes().await?;
         let batches = self.store.batches(&capture.id).await?;
-        let (capture, directory) = (capture.clone(), self.directory.clone());
+        let (capture, directory, memory) = (capture.clone(), self.directory.clone(), self.memory_bytes);
         let outcome = tokio::task::spawn_blocking(move || {
             let _one_of_few = turn;
             let mut prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
             translated::add(&mut prepared.job, &translations);
-            run::run(prepared, &capture, &batches, &directory, None)
+            let means = Means { memory, scratch: directory.clone(), without: None };
+            run::run(prepared, &capture, &batches, &directory, means)
         })
         .await
         .map_err(|e| Error::Internal(format!("the correlation run broke off: {e}")))??;

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use lastseen_correlate::Ablation;
 
+use super::run::Means;
 use super::{Found, job, run, translated};
 use crate::error::Error;
-use crate::files;
 use crate::store::{SqliteStore, Store};
+use crate::{files, limits};
 
 /// What the method finds in capture `id` of a coordinator that keeps its data in `data_dir`, without an idea or with
 /// all of them. The coordinator may be running.
@@ -23,7 +24,9 @@ pub async fn replay(data_dir: &Path, id: &str, without: Option<Ablation>) -> Res
     let outcome = tokio::task::spawn_blocking(move || {
         let mut prepared = job::prepare(&capture, &topologies, &known, &batches, None)?;
         translated::add(&mut prepared.job, &translations);
-        run::run(prepared, &capture, &batches, &directory, without)
+        let memory = limits::CORRELATION_MEMORY_BYTES;
+        let means = Means { memory, scratch: directory.clone(), without };
+        run::run(prepared, &capture, &batches, &directory, means)
     });
     Ok(Found::new(outcome.await.map_err(|e| Error::Internal(format!("the correlation broke off: {e}")))??))
 }

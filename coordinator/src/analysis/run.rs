@@ -1,14 +1,16 @@
 //! Reads every batch back and hands it over. A batch that cannot be used becomes a coverage note.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lastseen_correlate::{Ablation, Correlator, Outcome};
+use lastseen_correlate::{Ablation, BatchError, Correlator, Outcome, ScratchError};
 use lastseen_proto::batch::{self, Limits};
 use lastseen_proto::{convert, v1};
+use lastseen_runtime::scratch::ScratchFile;
 use prost::Message;
 
-use super::job::Prepared;
+use super::job::{Clocks, Points, Prepared};
+use super::scratch::OnDisk;
 use crate::error::Error;
 use crate::files::Reader;
 use crate::model::Capture;
@@ -17,53 +19,98 @@ use crate::store::StoredBatch;
 /// Notes of one node about single batches; the rest is counted.
 const NOTES: usize = 5;
 
+/// What a run has at its disposal.
+#[derive(Clone, Debug)]
+pub(super) struct Means {
+    /// Bytes of memory for observations.
+    pub(super) memory: u64,
+    /// Directory for those that memory has no room for.
+    pub(super) scratch: PathBuf,
+    /// An idea of the method to do without, for measurement.
+    pub(super) without: Option<Ablation>,
+}
+
+/// Why a batch was not added.
+enum Unused {
+    /// The run goes on without it.
+    Batch(String),
+    /// The run is of no use any more.
+    Scratch(ScratchError),
+}
+
 pub(super) fn run(
     prepared: Prepared,
     capture: &Capture,
     batches: &[StoredBatch],
     directory: &Path,
-    without: Option<Ablation>,
+    means: Means,
 ) -> Result<Outcome, Error> {
     let Prepared { job, points, clocks } = prepared;
-    let mut correlator =
-        Correlator::new(job).map_err(|e| Error::Precondition(format!("{}: {e}", capture.id)))?;
-    if let Some(idea) = without {
+    let correlator = Correlator::new(job).map_err(|e| Error::Precondition(format!("{}: {e}", capture.id)))?;
+    let memory = usize::try_from(means.memory).unwrap_or(usize::MAX);
+    let mut correlator = correlator.within(memory, Box::new(OnDisk(ScratchFile::new(means.scratch))));
+    if let Some(idea) = means.without {
         correlator = correlator.without(idea);
     }
     let mut reader = Reader::new(directory, &capture.id);
     let mut problems: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for stored in batches {
-        let key = (stored.node.clone(), stored.point.key.clone());
-        let added = points
-            .get(&key)
-            .ok_or_else(|| "its point is not part of the capture".to_owned())
-            .and_then(|&point| {
-                let clock = clocks.get(&stored.node).ok_or("the node's clock was never measured")?;
-                let message = read(&mut reader, stored)?;
-                let columns =
-                    batch::decode(&message.columns, &Limits::default()).map_err(|e| e.to_string())?;
-                let monotonic =
-                    message.slice_start_nanos.saturating_sub(message.realtime_minus_monotonic_nanos);
-                let offset = clock.coordinator_minus_monotonic_nanos(monotonic);
-                let shift = convert::to_coordinator_nanos(&message, offset);
-                let slice = convert::slice(&message, shift);
-                correlator.add(point, slice, shift, &columns).map_err(|e| e.to_string())
-            });
-        if let Err(reason) = added {
-            tracing::warn!(
-                capture = capture.id,
-                node = stored.node,
-                reason,
-                "batch left out of the correlation"
-            );
-            problems.entry(&stored.node).or_default().push(reason);
+        match add(&mut correlator, stored, &mut reader, (&points, &clocks)) {
+            Ok(()) => {}
+            Err(Unused::Scratch(error)) => return Err(no_scratch(&error)),
+            Err(Unused::Batch(reason)) => {
+                let (capture, node) = (&capture.id, &stored.node);
+                tracing::warn!(capture, node, reason, "batch left out of the correlation");
+                problems.entry(node).or_default().push(reason);
+            }
         }
     }
-    let mut outcome = correlator.finish();
+    let mut outcome = correlator.finish().map_err(|error| no_scratch(&error))?;
     for (node, reasons) in problems {
         note(&mut outcome, node, &reasons);
     }
     Ok(outcome)
+}
+
+fn add(
+    correlator: &mut Correlator,
+    stored: &StoredBatch,
+    reader: &mut Reader,
+    (points, clocks): (&Points, &Clocks),
+) -> Result<(), Unused> {
+    let key = (stored.node.clone(), stored.point.key.clone());
+    let &point = points.get(&key).ok_or("its point is not part of the capture")?;
+    let clock = clocks.get(&stored.node).ok_or("the node's clock was never measured")?;
+    let message = read(reader, stored)?;
+    let columns = batch::decode(&message.columns, &Limits::default()).map_err(|e| e.to_string())?;
+    let monotonic = message.slice_start_nanos.saturating_sub(message.realtime_minus_monotonic_nanos);
+    let offset = clock.coordinator_minus_monotonic_nanos(monotonic);
+    let shift = convert::to_coordinator_nanos(&message, offset);
+    let slice = convert::slice(&message, shift);
+    correlator.selected_by(slice, convert::threshold(&message));
+    correlator.add(point, slice, shift, &columns).map_err(|error| match error {
+        BatchError::Scratch(error) => Unused::Scratch(error),
+        error => Unused::Batch(error.to_string()),
+    })
+}
+
+impl From<String> for Unused {
+    fn from(reason: String) -> Self {
+        Self::Batch(reason)
+    }
+}
+
+impl From<&str> for Unused {
+    fn from(reason: &str) -> Self {
+        Self::Batch(reason.to_owned())
+    }
+}
+
+fn no_scratch(error: &ScratchError) -> Error {
+    Error::Exhausted(format!(
+        "correlation {error}; make room there, raise --correlation-memory-bytes, or capture again with a shorter window or \
+         a narrower filter"
+    ))
 }
 
 fn read(reader: &mut Reader, stored: &StoredBatch) -> Result<v1::ObservationBatch, String> {
@@ -77,5 +124,74 @@ fn note(outcome: &mut Outcome, node: &str, reasons: &[String]) {
     report.coverage.extend(shown);
     if reasons.len() > NOTES {
         report.coverage.push(format!("{} more batches could not be used", reasons.len() - NOTES));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lastseen_packet::observation::{Columns, FlowKey, Observation};
+    use lastseen_proto::batch::Encoder;
+
+    use super::*;
+    use crate::analysis::job;
+    use crate::files::Appender;
+    use crate::model::{BatchKey, CheckedBatch, ClockFix, Point, PointKey, SECOND, Window};
+
+    fn capture() -> Capture {
+        let clock = ClockFix {
+            at_nanos: 0,
+            coordinator_minus_monotonic_nanos: 0,
+            realtime_minus_monotonic_nanos: 0,
+            error_nanos: 1,
+            round_trip_nanos: 2,
+        };
+        let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
+        let mut capture = Capture { window, ..Capture::sample(&["node-a"]) };
+        capture.parts[0].clock_start = Some(clock);
+        capture
+    }
+
+    /// Stores a batch of a hundred packets.
+    fn stored(capture: &Capture, directory: &Path) -> StoredBatch {
+        let mut columns = Columns { flows: vec![FlowKey::UNSPECIFIED], ..Columns::default() };
+        (0..100).for_each(|time_nanos| columns.push(&Observation { time_nanos, ..Observation::default() }));
+        let message = v1::ObservationBatch {
+            slice_end_nanos: SECOND,
+            rows: 100,
+            columns: Encoder::new().unwrap().encode(&columns).unwrap().into(),
+            ..v1::ObservationBatch::default()
+        };
+        let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+        let point = Point { key: key.clone(), kind: 5, mtu: 1500, gso_known: true };
+        let (node, incarnation, sequence) = ("node-a".to_owned(), 1, 0);
+        let of =
+            BatchKey { capture: capture.id.clone(), node: node.clone(), point: key, incarnation, sequence };
+        let bytes = message.encode_to_vec();
+        let checksum = crc32fast::hash(&bytes);
+        let batch = CheckedBatch { key: of, point: point.clone(), bytes: bytes.into(), checksum, rows: 100 };
+        let location = Appender::new(directory.to_owned()).append(&[batch]).unwrap().remove(0);
+        StoredBatch { node, point, incarnation, sequence, location }
+    }
+
+    #[test]
+    fn a_run_without_room_names_the_directory_and_what_to_do_and_leaves_nothing_there() {
+        let home = tempfile::tempdir().unwrap();
+        let capture = capture();
+        let batches = [stored(&capture, home.path())];
+        let run_in = |scratch: PathBuf| {
+            let prepared = job::prepare(&capture, &[], &[], &batches, None).unwrap();
+            let means = Means { memory: 0, scratch, without: None };
+            run(prepared, &capture, &batches, home.path(), means)
+        };
+        let before = std::fs::read_dir(home.path()).unwrap().count();
+        let outcome = run_in(home.path().to_owned()).unwrap();
+        assert_eq!(outcome.flows[0].packet_delta_count, 100);
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), before);
+        let Err(Error::Exhausted(reason)) = run_in(home.path().join("gone")) else {
+            panic!("there is no room")
+        };
+        for part in ["cannot write", "/gone: No such file", "--correlation-memory-bytes"] {
+            assert!(reason.contains(part), "{reason}");
+        }
     }
 }

@@ -19,6 +19,8 @@ pub struct Arrived {
     pub slice_end_nanos: i64,
     /// Rows it claims.
     pub rows: u32,
+    /// Packets were left out of it by selection.
+    pub is_sampled: bool,
     /// Encoded columns.
     pub columns: Bytes,
     /// The whole encoded message.
@@ -37,6 +39,9 @@ pub enum CheckError {
     /// A name that no node has.
     #[error("point: {0}")]
     Point(&'static str),
+    /// Selected where super-packets hide what there is to select.
+    #[error("sampling_threshold: a point without segment sizes cannot select")]
+    Sampled,
     /// A slice that does not go forward.
     #[error("slice: ends at {end}, before its start at {start}")]
     Slice {
@@ -64,6 +69,9 @@ pub fn check(arrived: Arrived) -> Result<CheckedBatch, CheckError> {
         return Err(CheckError::Bytes { bytes: arrived.message.len() });
     }
     check_point(&arrived.point)?;
+    if arrived.is_sampled && !arrived.point.gso_known {
+        return Err(CheckError::Sampled);
+    }
     let (start, end) = (arrived.slice_start_nanos, arrived.slice_end_nanos);
     if end < start {
         return Err(CheckError::Slice { start, end });

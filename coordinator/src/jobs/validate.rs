@@ -33,6 +33,8 @@ pub struct Request {
     pub snap_length: Option<u32>,
     /// Start on the coordinator's clock.
     pub start_at_nanos: Option<i64>,
+    /// One in this many segments.
+    pub sampling_interval: Option<u32>,
 }
 
 /// Checks every field against the limits and the nodes there are, and fills in what was left out.
@@ -54,6 +56,13 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<S
             ),
         ));
     }
+    let sampling_interval = request.sampling_interval.unwrap_or(1);
+    if sampling_interval == 0 {
+        return Err(Error::invalid(
+            "sampling_interval",
+            "0 selects nothing; give 1 or more, or leave it out for all",
+        ));
+    }
     Ok(Spec {
         nodes: resolve_nodes(request.all_nodes, request.nodes, nodes, now_nanos)?,
         name: request.name,
@@ -66,6 +75,7 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<S
         max_bytes: request.max_bytes,
         snap_length,
         start_at_nanos: request.start_at_nanos,
+        sampling_interval,
     })
 }
 
@@ -304,6 +314,19 @@ mod tests {
         );
         let nobody = resolve(Request { all_nodes: true, ..Request::default() }, &nodes[..1], NOW);
         assert!(matches!(nobody, Err(Error::Precondition(_))), "{nobody:?}");
+    }
+
+    #[test]
+    fn nothing_cannot_be_sampled() {
+        let nodes = [node("a", true, 0)];
+        let asked = |interval| Request { all_nodes: true, sampling_interval: interval, ..Request::default() };
+        let refused = resolve(asked(Some(0)), &nodes, NOW).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "sampling_interval: 0 selects nothing; give 1 or more, or leave it out for all"
+        );
+        let interval = |asked| resolve(asked, &nodes, NOW).unwrap().sampling_interval;
+        assert_eq!([interval(asked(None)), interval(asked(Some(100)))], [1, 100]);
     }
 
     #[test]

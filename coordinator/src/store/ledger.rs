@@ -17,7 +17,7 @@ pub(super) async fn save_point(
     let counters = &status.counters;
     sqlx::query(
         "UPDATE capture_points SET received = $2, kernel_drops = $3, agent_drops = $4, filtered = $5,
-             own_connections = $6, undecoded = $7, bytes = $8, unreadable = $9, batches = $10
+             own_connections = $6, undecoded = $7, bytes = $8, unreadable = $9, sampled_out = $10, batches = $11
          WHERE id = $1",
     )
     .bind(id)
@@ -29,6 +29,7 @@ pub(super) async fn save_point(
     .bind(counters.undecoded as i64)
     .bind(counters.bytes as i64)
     .bind(counters.unreadable as i64)
+    .bind(counters.sampled_out as i64)
     .bind(status.batches as i64)
     .execute(connection)
     .await?;
@@ -92,6 +93,7 @@ fn read_status(row: &SqliteRow) -> Result<PointStatus, StoreError> {
             undecoded: number("undecoded")?,
             bytes: number("bytes")?,
             unreadable: number("unreadable")?,
+            sampled_out: number("sampled_out")?,
         },
         batches: number("batches")?,
     })

@@ -47,6 +47,7 @@ pub fn counters(message: Option<v1::PointCounters>) -> Counters {
         undecoded: message.undecoded,
         bytes: message.bytes,
         unreadable: message.unreadable,
+        sampled_out: message.sampled_out,
     }
 }
 
@@ -74,6 +75,7 @@ pub fn arrived(node: &str, batch: v1::ObservationBatch) -> Option<(Arrived, v1::
         slice_start_nanos: batch.slice_start_nanos,
         slice_end_nanos: batch.slice_end_nanos,
         rows: batch.rows,
+        is_sampled: batch.sampling_threshold.is_some(),
         columns: batch.columns,
         message,
     };

@@ -22,6 +22,7 @@ pub fn request(spec: v1::CaptureSpec) -> Result<Request, Error> {
         max_bytes: spec.max_bytes,
         snap_length: spec.snap_length,
         start_at_nanos: spec.start_at.as_ref().map(nanos),
+        sampling_interval: spec.sampling_interval,
     })
 }
 
@@ -49,6 +50,7 @@ pub fn spec_message(spec: &Spec) -> v1::CaptureSpec {
         max_bytes: spec.max_bytes,
         snap_length: Some(spec.snap_length),
         start_at: spec.start_at_nanos.map(timestamp),
+        sampling_interval: (spec.sampling_interval > 1).then_some(spec.sampling_interval),
     }
 }
 
@@ -74,7 +76,13 @@ pub fn message(capture: &Capture) -> v1::Capture {
 
 /// Packets that were received and that the filter and the decoder let pass.
 fn passed(counters: &Counters) -> u64 {
-    let set_aside = [counters.filtered, counters.own_connections, counters.undecoded, counters.unreadable];
+    let set_aside = [
+        counters.filtered,
+        counters.own_connections,
+        counters.undecoded,
+        counters.unreadable,
+        counters.sampled_out,
+    ];
     set_aside.into_iter().fold(counters.received, u64::saturating_sub)
 }
 
@@ -101,6 +109,7 @@ fn part_message(part: &Part) -> v1::CaptureNode {
         undecoded: sum(|counters| counters.undecoded),
         coverage: part.coverage.clone(),
         unreadable: sum(|counters| counters.unreadable),
+        sampled_out: sum(|counters| counters.sampled_out),
     }
 }
 
@@ -117,6 +126,7 @@ mod tests {
             own_connections: 2,
             undecoded: 4,
             unreadable: 8,
+            sampled_out: 16,
             ..Default::default()
         };
         let point = Some(v1::ObservationPoint::default());
@@ -124,7 +134,7 @@ mod tests {
         let mut part = Part::new("node-a");
         part.points = [status.clone(), status].into_iter().filter_map(batch::point_status).collect();
         let node = part_message(&part);
-        assert_eq!((node.packets, node.filtered, node.undecoded, node.unreadable), (170, 6, 8, 16));
-        assert_eq!(node.packets + node.filtered + node.undecoded + node.unreadable, 200);
+        assert_eq!((node.packets, node.filtered, node.undecoded, node.unreadable), (138, 6, 8, 16));
+        assert_eq!(node.packets + node.filtered + node.undecoded + node.unreadable + node.sampled_out, 200);
     }
 }

@@ -276,5 +276,6 @@ pub fn batch(
         counters: Some(v1::PointCounters { received: columns.len() as u64, ..Default::default() }),
         rows: columns.len() as u32,
         columns: Encoder::new().unwrap().encode(columns).unwrap().into(),
+        sampling_threshold: None,
     }
 }

@@ -151,6 +151,7 @@ pub fn config(data_dir: PathBuf) -> Config {
         admin_listen: String::new(),
         data_dir,
         database_url: None,
+        correlation_memory_bytes: 1 << 20,
         pki_dir: PathBuf::new(),
         log_format: LogFormat::Text,
         config: None,

@@ -26,7 +26,8 @@ use crate::domain::Domain;
 use crate::flows::Flows;
 use crate::input::{Job, Point};
 use crate::path::{MAX_HOPS, Path};
-use crate::sighting::Sighting;
+use crate::scratch::ScratchError;
+use crate::sightings::Sightings;
 use crate::topology::Direction;
 
 /// Addresses within a domain, in the direction of the packets: as they are sent and as they arrive, which differs where
@@ -55,7 +56,7 @@ pub(crate) struct Inference<'j> {
 
 impl<'j> Inference<'j> {
     /// From flows that name their conversation and sightings that do too.
-    pub(crate) fn new(job: &'j Job, flows: &Flows, sightings: &[Vec<Sighting>]) -> Self {
+    pub(crate) fn new(job: &'j Job, flows: &Flows, sightings: &Sightings) -> Result<Self, ScratchError> {
         let mut numbers = BTreeMap::new();
         let mut way_of = Vec::with_capacity(flows.conversations.len());
         for conversation in 0..flows.conversations.len() {
@@ -69,7 +70,7 @@ impl<'j> Inference<'j> {
             let look = Look { ttl: flow.ttl, is_tunnelled, is_bare: !is_tunnelled };
             of_way.entry(usize::from(flow.point)).and_modify(|known| known.join(look)).or_insert(look);
         }
-        Self { job, numbers, looks, times: Times::new(sightings, &way_of), way_of }
+        Ok(Self { job, numbers, looks, times: Times::new(sightings, &way_of)?, way_of })
     }
 
     /// The number of the way a conversation's packets take.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::scratch::ScratchError;
 use crate::sighting::Sighting;
+use crate::sightings::Sightings;
 
 /// Differences kept of a pair of points: enough for a median.
 const KEPT: usize = 16;
@@ -24,19 +26,24 @@ pub(super) struct Times {
 
 impl Times {
     /// `way_of` numbers the ends of a conversation.
-    pub(super) fn new(sightings: &[Vec<Sighting>], way_of: &[u32]) -> Self {
-        let total: usize = sightings.iter().map(Vec::len).sum();
-        let share = (total / MOST).next_power_of_two() as u64;
+    pub(super) fn new(sightings: &Sightings, way_of: &[u32]) -> Result<Self, ScratchError> {
+        let share = (sightings.total() / MOST).next_power_of_two() as u64;
         // The lowest bit tells datagrams from packets.
-        let chosen = |sighting: &&Sighting| share <= 1 || (sighting.k0 >> 1).is_multiple_of(share);
-        let mut chosen: Vec<Sighting> = sightings.iter().flatten().filter(chosen).copied().collect();
+        let is_chosen = |sighting: &Sighting| share <= 1 || (sighting.k0 >> 1).is_multiple_of(share);
+        let (mut chosen, mut times) = (Vec::new(), Self::default());
+        for point in 0..sightings.points() {
+            let mut resolution = Resolution::default();
+            sightings.each(point, |sighting| {
+                chosen.extend(is_chosen(sighting).then_some(*sighting));
+                resolution.add(sighting.time);
+            })?;
+            times.coarse.extend(resolution.is_coarse().then_some(point as u16));
+        }
         chosen.sort_unstable_by_key(|s| (s.k0, s.owner, s.point, s.time));
-        let coarse = (0..).zip(sightings).filter(|(_, of_point)| is_coarse(of_point)).map(|(point, _)| point);
-        let mut times = Self { coarse: coarse.collect(), ..Self::default() };
         for group in chosen.chunk_by(|a, b| (a.k0, a.owner) == (b.k0, b.owner)) {
             times.compare(way_of[group[0].owner as usize], group);
         }
-        times
+        Ok(times)
     }
 
     fn compare(&mut self, way: u32, group: &[Sighting]) {
@@ -65,11 +72,28 @@ impl Times {
     }
 }
 
-/// All stamps are whole microseconds, but for one shift of the clock.
-fn is_coarse(sightings: &[Sighting]) -> bool {
-    let fraction = |sighting: &Sighting| sighting.time.rem_euclid(MICROSECOND);
-    sightings.len() >= TELLING
-        && sightings.iter().all(|sighting| fraction(sighting) == fraction(&sightings[0]))
+/// Whether the stamps of a point are whole microseconds.
+#[derive(Debug, Default)]
+struct Resolution {
+    count: usize,
+    /// What the first stamp is beyond a microsecond: a shift of the clock is the same for all.
+    fraction: i64,
+    differs: bool,
+}
+
+impl Resolution {
+    fn add(&mut self, time: i64) {
+        let fraction = time.rem_euclid(MICROSECOND);
+        if self.count == 0 {
+            self.fraction = fraction;
+        }
+        self.differs |= fraction != self.fraction;
+        self.count += 1;
+    }
+
+    fn is_coarse(&self) -> bool {
+        self.count >= TELLING && !self.differs
+    }
 }
 
 #[cfg(test)]
@@ -82,13 +106,19 @@ mod tests {
         let stamp = |point: u16, time: i64, k0: u64| Sighting { time, k0, point, ..Sighting::default() };
         let moments: Vec<(i64, u64)> = (0..16).map(|n| (n * 1_000_417 + 853, n as u64 * 2)).collect();
         let shift = 7_421_331;
+        let times = |points: [Vec<Sighting>; 2]| {
+            let mut sightings = Sightings::new(2);
+            let all = points.into_iter().flatten();
+            all.for_each(|sighting| sightings.push(sighting.point.into(), sighting));
+            Times::new(&sightings, &[0]).unwrap()
+        };
         let at = |point: u16, cut: i64| -> Vec<Sighting> {
             moments.iter().map(|&(time, k0)| stamp(point, time / cut * cut + shift, k0)).collect()
         };
-        let mixed = Times::new(&[at(0, 1), at(1, 1_000)], &[0]);
+        let mixed = times([at(0, 1), at(1, 1_000)]);
         assert_eq!((mixed.median(0, 0, 1), mixed.median(0, 1, 0)), (Some(0), Some(0)));
         let later: Vec<Sighting> =
             at(1, 1).into_iter().map(|one| Sighting { time: one.time + 700, ..one }).collect();
-        assert_eq!(Times::new(&[at(0, 1), later], &[0]).median(0, 0, 1), Some(700));
+        assert_eq!(times([at(0, 1), later]).median(0, 0, 1), Some(700));
     }
 }

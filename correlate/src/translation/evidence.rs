@@ -4,13 +4,15 @@
 //! that the choice is the same wherever and whenever they were seen. Then all segments of the conversations that may
 //! have gone into one are looked up. Traffic that nobody translated is in neither set and costs one look at a table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lastseen_packet::observation::{SipKey, protocol};
 
 use crate::flows::Flows;
 use crate::input::Job;
+use crate::scratch::ScratchError;
 use crate::sighting::Sighting;
+use crate::sightings::Sightings;
 
 /// Most sampled sightings of a conversation, and of all together.
 const SAMPLE: usize = 512;
@@ -58,7 +60,8 @@ struct Sketch {
 pub(super) struct Shared {
     /// Sampled identities of the later conversation.
     pub(super) sampled: usize,
-    hits: Vec<Hit>,
+    /// A few for each sample, however often it was seen.
+    hits: BTreeSet<Hit>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,16 +85,16 @@ impl Shared {
     /// saw both conversations.
     pub(super) fn weight(&mut self, has_common_node: bool) -> Weight {
         self.hits.retain(|hit| hit.is_same_node || !has_common_node);
-        self.hits.sort_unstable();
-        self.hits.dedup_by_key(|hit| hit.k0);
-        let number = |kind| self.hits.iter().filter(|hit| hit.kind == kind).count() as u32;
+        let mut hits: Vec<_> = self.hits.iter().collect();
+        hits.dedup_by_key(|hit| hit.k0);
+        let number = |kind| hits.iter().filter(|hit| hit.kind == kind).count() as u32;
         let bits = |kind, first, further| match number(kind) {
             0 => 0,
             count => first + further * (count - 1),
         };
         // Neighbouring packets are numbered one after the other, so each after the first says less.
         let best = bits(Kind::Sequence, 24, 1).max(bits(Kind::Identification, 12, 3));
-        Weight { count: self.hits.len(), bits: best.max(bits(Kind::Payload, 6, 3)) }
+        Weight { count: hits.len(), bits: best.max(bits(Kind::Payload, 6, 3)) }
     }
 }
 
@@ -99,73 +102,69 @@ impl Shared {
 pub(super) fn find(
     job: &Job,
     flows: &Flows,
-    sightings: &[Vec<Sighting>],
+    sightings: &Sightings,
     suspects: &Suspects,
-) -> BTreeMap<(u32, u32), Shared> {
-    let sketches = sketches(job, flows, sightings, &suspects.after);
+) -> Result<BTreeMap<(u32, u32), Shared>, ScratchError> {
+    let sketches = sketches(job, flows, sightings, &suspects.after)?;
     let index = index(job, &sketches);
     let mut pairs: HashMap<(u32, u32), Shared, SipKey> = HashMap::with_hasher(SipKey(job.key.0));
-    for (point, of_point) in involved(flows, sightings, &suspects.before) {
+    for point in involved(flows, sightings, &suspects.before) {
         let node = job.points[point].node as u32;
-        for sighting in of_point {
+        sightings.each(point, |sighting| {
             let before = flows.all[sighting.owner as usize].conversation;
             if !suspects.before[before as usize] {
-                continue;
+                return;
             }
             for (after, sample) in index.get(&sighting.k0).into_iter().flatten() {
                 let is_same_node = sample.node == node;
                 let bound = if is_same_node { SAME_NODE_NANOS } else { OTHER_NODE_NANOS };
                 if *after != before && sample.time.abs_diff(sighting.time) <= bound.unsigned_abs() {
                     let shared = pairs.entry((before, *after)).or_default();
-                    shared.hits.push(Hit { k0: sample.k0, kind: sample.kind, is_same_node });
+                    shared.hits.insert(Hit { k0: sample.k0, kind: sample.kind, is_same_node });
                 }
             }
-        }
+        })?;
     }
     let count = |(pair, shared): ((u32, u32), Shared)| {
         let sampled = sketches.get(&pair.1).map_or(0, Sketch::count);
         (pair, Shared { sampled, ..shared })
     };
-    pairs.into_iter().map(count).collect()
+    Ok(pairs.into_iter().map(count).collect())
 }
 
-/// Points that saw suspects, with what they saw.
-fn involved<'s>(
-    flows: &Flows,
-    sightings: &'s [Vec<Sighting>],
-    suspects: &[bool],
-) -> impl Iterator<Item = (usize, &'s Vec<Sighting>)> {
-    let mut is_involved = vec![false; sightings.len()];
+/// Points that saw suspects.
+fn involved(flows: &Flows, sightings: &Sightings, suspects: &[bool]) -> impl Iterator<Item = usize> + use<> {
+    let mut is_involved = vec![false; sightings.points()];
     for flow in flows.all.iter().filter(|flow| flow.segments > 0) {
         is_involved[usize::from(flow.point)] |= suspects[flow.conversation as usize];
     }
-    sightings.iter().enumerate().filter(move |(point, _)| is_involved[*point])
+    (0..sightings.points()).filter(move |point| is_involved[*point])
 }
 
 fn sketches(
     job: &Job,
     flows: &Flows,
-    sightings: &[Vec<Sighting>],
+    sightings: &Sightings,
     suspects: &[bool],
-) -> HashMap<u32, Sketch, SipKey> {
+) -> Result<HashMap<u32, Sketch, SipKey>, ScratchError> {
     let count = suspects.iter().filter(|is_suspect| **is_suspect).count();
     let size = (SAMPLES / count.max(1)).clamp(4, SAMPLE);
     let mut sketches: HashMap<u32, Sketch, SipKey> = HashMap::with_hasher(SipKey(job.key.0));
-    for (point, of_point) in involved(flows, sightings, suspects) {
+    for point in involved(flows, sightings, suspects) {
         let node = job.points[point].node as u32;
-        for sighting in of_point {
+        sightings.each(point, |sighting| {
             let flow = &flows.all[sighting.owner as usize];
             if suspects[flow.conversation as usize] {
                 let Sighting { k0, time, .. } = *sighting;
                 let sample = Sample { k0, node, time, kind: kind(flow.key.protocol, sighting) };
                 sketches.entry(flow.conversation).or_default().add(sample, size);
             }
-        }
+        })?;
     }
     for sketch in sketches.values_mut() {
         sketch.prune(size);
     }
-    sketches
+    Ok(sketches)
 }
 
 fn kind(protocol: u8, sighting: &Sighting) -> Kind {

@@ -28,7 +28,8 @@ use self::evidence::{Shared, Suspects};
 use crate::flows::{Conversation, Flows};
 use crate::input::Job;
 use crate::network::{Network, Role};
-use crate::sighting::Sighting;
+use crate::scratch::ScratchError;
+use crate::sightings::Sightings;
 
 /// What shared identities and kept ports must come to, as a power of two. One TCP sequence number is enough; datagrams
 /// need an IP-ID and a port, or several of either.
@@ -45,23 +46,29 @@ pub(crate) struct Joins {
     pub(crate) doubtful: HashSet<u32>,
 }
 
-/// Finds what belongs together. `sightings` are by point and name their flow.
-pub(crate) fn find(job: &Job, network: &Network<'_>, flows: &Flows, sightings: &[Vec<Sighting>]) -> Joins {
+/// Finds what belongs together. `sightings` name their flow.
+pub(crate) fn find(
+    job: &Job,
+    network: &Network<'_>,
+    flows: &Flows,
+    sightings: &Sightings,
+) -> Result<Joins, ScratchError> {
     let roles = roles(network, flows);
     let suspects = Suspects {
         before: roles.iter().map(|roles| roles.first.is_some() && !roles.delivered).collect(),
         after: roles.iter().map(|roles| roles.first.is_some() && !roles.sent).collect(),
     };
     let is_possible = suspects.before.contains(&true) && suspects.after.contains(&true);
-    let shared = if is_possible { evidence::find(job, flows, sightings, &suspects) } else { BTreeMap::new() };
+    let shared =
+        if is_possible { evidence::find(job, flows, sightings, &suspects)? } else { BTreeMap::new() };
     let known = job.nodes.iter().flat_map(|node| &node.translations);
     let mut told: Vec<_> = known.flat_map(tuples::steps).collect();
     if shared.is_empty() && told.is_empty() {
-        return Joins::default();
+        return Ok(Joins::default());
     }
     told.sort_unstable();
     told.dedup();
-    Joiner::new(job, network, flows, &roles).join(shared, &told)
+    Ok(Joiner::new(job, network, flows, &roles).join(shared, &told))
 }
 
 /// Where a conversation was seen, as far as its place in a translation goes.

@@ -2,13 +2,17 @@
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
 
 use lastseen_correlate::input::{Direction, InterfaceKind};
 use lastseen_correlate::topology::{
     ForwardingEntry, Interface, MacAddress, Neighbor, OverlayDevice, Prefix, Route, RouteType, Topology,
 };
-use lastseen_correlate::{Correlator, GUARD_NANOS, Job, Node, Outcome, Point, Slice, SliceCounters, Window};
+use lastseen_correlate::{
+    Correlator, GUARD_NANOS, Job, Node, Outcome, Point, Scratch, Slice, SliceCounters, Window,
+};
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::{
     Columns, ColumnsBuilder, FlowKey, Observation, Overlay, OverlayKind, marks, protocol,
@@ -216,8 +220,37 @@ impl Lab {
         batches
     }
 
+    /// What is found, which is the same where memory has room for next to nothing.
     pub fn run(&self) -> Outcome {
-        run(self.job.clone(), self.batches())
+        let outcome = run(self.job.clone(), self.batches());
+        let within = self.run_within(LITTLE, Bytes::default());
+        assert_eq!(format!("{within:?}"), format!("{outcome:?}"), "within {LITTLE} bytes");
+        outcome
+    }
+
+    /// What is found within so many bytes of memory.
+    pub fn run_within(&self, bytes: usize, scratch: impl Scratch + 'static) -> Outcome {
+        let correlator = Correlator::new(self.job.clone()).expect("a valid job");
+        feed(correlator.within(bytes, Box::new(scratch)), self.batches())
+    }
+}
+
+/// Memory in which the observations of no test have room.
+const LITTLE: usize = 512;
+
+/// Scratch space that is in memory.
+#[derive(Debug, Default)]
+pub struct Bytes(Mutex<BTreeMap<u64, Vec<u8>>>);
+
+impl Scratch for Bytes {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.lock().unwrap().insert(offset, bytes.to_vec());
+        Ok(())
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        bytes.copy_from_slice(&self.0.lock().unwrap()[&offset][..bytes.len()]);
+        Ok(())
     }
 }
 
@@ -228,11 +261,14 @@ pub fn whole(received: u64) -> Slice {
 }
 
 pub fn run(job: Job, batches: Vec<(usize, Slice, Columns)>) -> Outcome {
-    let mut correlator = Correlator::new(job).expect("a valid job");
+    feed(Correlator::new(job).expect("a valid job"), batches)
+}
+
+pub fn feed(mut correlator: Correlator, batches: Vec<(usize, Slice, Columns)>) -> Outcome {
     for (point, slice, columns) in batches {
         correlator.add(point, slice, 0, &columns).expect("a valid batch");
     }
-    correlator.finish()
+    correlator.finish().unwrap()
 }
 
 fn columns(seen: &[(FlowKey, Observation)]) -> Columns {

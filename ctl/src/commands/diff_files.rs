@@ -10,7 +10,7 @@ use lastseen_proto::v1::DiffReport;
 use super::diff_nodes::show;
 use crate::Outcome;
 use crate::context::Context;
-use crate::diff_files::{self, Named};
+use crate::diff_files::{self, Named, Room};
 use crate::parse;
 use crate::show_file;
 
@@ -52,12 +52,22 @@ pub struct Arguments {
     /// A UDP port that carries Geneve, besides 6081 and those of the topology.
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     geneve_port: Vec<u16>,
+    /// Memory for observations, in bytes; more than that goes to a file without a name in the directory for temporary
+    /// files ($TMPDIR, /tmp) and takes longer.
+    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_BYTES,
+          value_parser = clap::value_parser!(u64).range(1 << 16..))]
+    correlation_memory_bytes: u64,
 }
+
+/// What a coordinator takes, too.
+const MEMORY_BYTES: u64 = 1 << 30;
 
 pub(super) fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let config = show_file::config(&arguments.vxlan_port, &arguments.geneve_port)?;
-    let Arguments { files, topology, from, to, min_loss, .. } = arguments;
+    let Arguments { files, topology, from, to, min_loss, correlation_memory_bytes, .. } = arguments;
+    let memory = usize::try_from(correlation_memory_bytes).unwrap_or(usize::MAX);
+    let room = Room { memory, directory: &std::env::temp_dir() };
     let options = ViewOptions { from, to, min_loss_ratio: min_loss };
-    let report: DiffReport = diff_files::diff(&files, topology.as_deref(), &options, config)?.into();
+    let report: DiffReport = diff_files::diff(&files, topology.as_deref(), &options, config, room)?.into();
     show(&report, min_loss, context, out)
 }

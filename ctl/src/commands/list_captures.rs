@@ -48,7 +48,7 @@ impl View for ListCapturesResponse {
         }
         let wide = context.global.output == Format::Wide;
         let mut headers = vec!["ID", "NAME", "STATE", "NODES", "CREATED", "DURATION", ">PACKETS", ">DROPS"];
-        headers.extend(if wide { &["FILTER", "LABELS", "CREATED BY", "REASON"][..] } else { &[] });
+        headers.extend(if wide { &["FILTER", "SAMPLE", "LABELS", "CREATED BY", "REASON"][..] } else { &[] });
         let mut table = Table::new(&headers);
         for capture in &self.captures {
             table.row(row(capture, wide));
@@ -88,6 +88,7 @@ fn row(capture: &Capture, wide: bool) -> Vec<String> {
     ];
     if wide {
         cells.push(spec.filter.clone());
+        cells.push(spec.sampling_interval.map_or_else(String::new, |interval| format!("1/{interval}")));
         cells.push(super::show_capture::labels(&spec));
         cells.push(capture.created_by.clone());
         cells.push(capture.reason.clone());

@@ -89,11 +89,12 @@ pub(super) fn job(spec: &CaptureSpec) -> Vec<(&'static str, String)> {
         ("start at", units::instant(spec.start_at.as_ref())),
         ("max packets", spec.max_packets.map_or_else(String::new, units::count)),
         ("max bytes", spec.max_bytes.map_or_else(String::new, units::bytes)),
+        ("sample", spec.sampling_interval.map_or_else(String::new, |interval| format!("1/{interval}"))),
         ("snap length", spec.snap_length.map_or_else(String::new, |length| length.to_string())),
     ]
 }
 
-const WIDE: &[&str] = &[">FILTERED", ">UNDECODED", ">UNREADABLE", "ARMED", "CAPTURES ON"];
+const WIDE: &[&str] = &[">FILTERED", ">UNDECODED", ">UNREADABLE", ">SAMPLED OUT", "ARMED", "CAPTURES ON"];
 
 fn nodes(capture: &Capture, wide: bool) -> String {
     let mut headers =
@@ -121,6 +122,7 @@ fn row(node: &CaptureNode, wide: bool) -> Vec<String> {
         cells.push(units::count(node.filtered));
         cells.push(units::count(node.undecoded));
         cells.push(units::count(node.unreadable));
+        cells.push(units::count(node.sampled_out));
         cells.push(units::time_of_day(node.armed_at.as_ref()));
         cells.push(node.interfaces.join(","));
     }

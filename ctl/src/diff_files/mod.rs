@@ -3,6 +3,7 @@
 mod fabric;
 mod name;
 mod run;
+mod shelf;
 mod sides;
 mod tap;
 mod window;
@@ -16,20 +17,22 @@ use lastseen_packet::DecodeConfig;
 
 use self::fabric::Fabric;
 pub(crate) use self::name::{Named, parse};
+pub(crate) use self::shelf::Room;
 
-/// The report on `files`, as `options` choose.
+/// The report on `files`, as `options` choose, for whose observations there is `room`.
 pub(crate) fn diff(
     files: &[Named],
     topology: Option<&Path>,
     options: &ViewOptions,
     config: DecodeConfig,
+    room: Room<'_>,
 ) -> anyhow::Result<Report> {
     name::check(files)?;
     let fabric = topology.map(Fabric::read).transpose()?;
     for (field, end) in [("from", &options.from), ("to", &options.to)] {
         check_end(field, end.as_deref(), files, fabric.as_ref())?;
     }
-    let report = run::run(files, fabric, config)?;
+    let report = run::run(files, fabric, config, room)?;
     Ok(if *options == ViewOptions::default() { report } else { report.filtered(options) })
 }
 

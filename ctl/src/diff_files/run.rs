@@ -6,12 +6,14 @@ use lastseen_correlate::offsets::offsets;
 use lastseen_correlate::report::{NodeReport, Report};
 use lastseen_correlate::segmentation::SegmentSizes;
 use lastseen_correlate::topology::{Direction, InterfaceKind};
-use lastseen_correlate::{Correlator, Job};
+use lastseen_correlate::{BatchError, Correlator, Job};
 use lastseen_packet::DecodeConfig;
 use lastseen_packet::TunnelPort;
+use lastseen_packet::observation::Columns;
 
 use super::fabric::Fabric;
 use super::name::Named;
+use super::shelf::{Room, Shelf, no_room};
 use super::sides::Sides;
 use super::tap::{self, Batch, KEY, Tap};
 use super::window::{LEAD_NANOS, Overlap};
@@ -26,29 +28,33 @@ struct Evidence {
     /// Names of the nodes in the order of the command line.
     names: Vec<String>,
     taps: Vec<Tap>,
+    /// What was read of them.
+    shelf: Shelf,
     /// By node: how far its clock is ahead of the reference node's. Absent: cannot be compared.
     ahead: Vec<Option<i64>>,
 }
 
-/// The report on `files`.
+/// The report on `files`, for whose observations there is `room`.
 pub(super) fn run(
     files: &[Named],
     fabric: Option<Fabric>,
     mut config: DecodeConfig,
+    room: Room<'_>,
 ) -> anyhow::Result<Report> {
     for overlay in fabric.iter().flat_map(Fabric::tunnels).filter_map(|interface| interface.overlay) {
         if overlay.port != 0 && !config.set(TunnelPort { port: overlay.port, kind: overlay.kind }) {
             return Err(anyhow!("topology: more than 32 tunnel ports"));
         }
     }
-    let mut evidence = Evidence { names: nodes(files), fabric, taps: Vec::new(), ahead: Vec::new() };
+    let shelf = Shelf::new(room)?;
+    let mut evidence = Evidence { names: nodes(files), fabric, taps: Vec::new(), shelf, ahead: Vec::new() };
     for (at, named) in files.iter().enumerate() {
         let tap = evidence.tap(named, at, &config)?;
         evidence.taps.push(tap);
     }
     let stamps = evidence.taps.iter_mut().flat_map(|tap| std::mem::take(&mut tap.stamps)).collect();
     evidence.ahead = offsets(evidence.names.len(), stamps);
-    evidence.report()
+    evidence.report(room)
 }
 
 /// Each node once.
@@ -67,10 +73,10 @@ impl Evidence {
         self.names.iter().position(|name| *name == named.node).unwrap_or_default()
     }
 
-    fn tap(&self, named: &Named, at: usize, config: &DecodeConfig) -> anyhow::Result<Tap> {
+    fn tap(&mut self, named: &Named, at: usize, config: &DecodeConfig) -> anyhow::Result<Tap> {
         let place = self.fabric.as_ref().map(|fabric| fabric.interface(named)).transpose()?;
         let sides = place.map(|(tables, interface)| Sides::new(tables, interface));
-        let mut tap = tap::read(named, (self.node(named), config), sides.as_ref())?;
+        let mut tap = tap::read(named, (self.node(named), config), sides.as_ref(), &mut self.shelf)?;
         tap.stamps.iter_mut().for_each(|stamp| stamp.point = at);
         Ok(tap)
     }
@@ -84,7 +90,7 @@ impl Evidence {
         self.ahead[self.node(&tap.named)].unwrap_or(0)
     }
 
-    fn report(mut self) -> anyhow::Result<Report> {
+    fn report(mut self, room: Room<'_>) -> anyhow::Result<Report> {
         let spans: Vec<(i64, i64)> = self
             .taps
             .iter()
@@ -101,10 +107,10 @@ impl Evidence {
             Ok(window) => window,
             Err(reason) => return Ok(self.inconclusive(reason)),
         };
-        let mut correlator =
-            Correlator::new(self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?)?;
+        let job = self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?;
+        let mut correlator = Correlator::new(job)?.within(room.memory, room.scratch());
         self.feed(&mut correlator)?;
-        let mut report = correlator.finish().report;
+        let mut report = correlator.finish().map_err(no_room)?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
         report.notes.extend(self.notes());
         Ok(report)
@@ -168,32 +174,24 @@ impl Evidence {
 
     /// Hands over every batch and gives its memory back.
     fn feed(&mut self, correlator: &mut Correlator) -> anyhow::Result<()> {
-        let sizes = self.segment_sizes();
+        let sizes = self.segment_sizes()?;
         let mut first_point = 0;
         for at in 0..self.taps.len() {
             let batches = std::mem::take(&mut self.taps[at].batches);
             let tap = &self.taps[at];
-            for mut batch in batches {
-                sizes.restore(&mut batch.columns);
+            for batch in batches {
                 let Some(of_tap) = tap.directions.iter().position(|known| *known == batch.direction) else {
                     continue;
                 };
-                correlator.add(
-                    first_point + of_tap,
-                    self.slice(tap, &batch),
-                    -self.ahead_of(tap),
-                    &batch.columns,
-                )?;
+                let slice = self.slice(tap, &batch);
+                let mut columns = self.shelf.take(batch.columns)?;
+                sizes.restore(&mut columns);
+                add(correlator, first_point + of_tap, slice, -self.ahead_of(tap), &columns)?;
             }
             if let (Some(span), 1..) = (tap.span, tap.drops) {
                 for of_tap in 0..tap.directions.len() {
                     let slice = self.dropping(tap, span);
-                    correlator.add(
-                        first_point + of_tap,
-                        slice,
-                        0,
-                        &lastseen_packet::observation::Columns::default(),
-                    )?;
+                    add(correlator, first_point + of_tap, slice, 0, &Columns::default())?;
                 }
             }
             first_point += tap.directions.len();
@@ -201,14 +199,14 @@ impl Evidence {
         Ok(())
     }
 
-    fn segment_sizes(&self) -> SegmentSizes {
+    fn segment_sizes(&self) -> anyhow::Result<SegmentSizes> {
         let mut sizes = SegmentSizes::new(KEY.0);
         for (at, tap) in self.taps.iter().enumerate() {
             for batch in &tap.batches {
-                sizes.learn(at, &batch.columns);
+                self.shelf.show(&batch.columns, |columns| sizes.learn(at, columns))?;
             }
         }
-        sizes
+        Ok(sizes)
     }
 
     /// Where the clock is not known nothing is covered: what the node did not see is not observable.
@@ -302,9 +300,23 @@ impl Evidence {
             own_connections: 0,
             undecoded: 0,
             unreadable: self.of_node(node).map(|tap| tap.unreadable).sum(),
+            sampled_out: 0,
             coverage,
         }
     }
+}
+
+fn add(
+    correlator: &mut Correlator,
+    point: usize,
+    slice: Slice,
+    to_reference_nanos: i64,
+    columns: &Columns,
+) -> anyhow::Result<()> {
+    correlator.add(point, slice, to_reference_nanos, columns).map_err(|error| match error {
+        BatchError::Scratch(error) => no_room(error),
+        error => error.into(),
+    })
 }
 
 fn empty() -> Report {
@@ -320,6 +332,7 @@ fn empty() -> Report {
         nodes: Vec::new(),
         paths: Vec::new(),
         omitted_paths: 0,
+        sampling: None,
     }
 }
 

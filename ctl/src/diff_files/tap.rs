@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use anyhow::{Context as _, anyhow, bail};
 use lastseen_correlate::offsets::Stamp;
 use lastseen_correlate::topology::Direction;
-use lastseen_packet::observation::{Columns, ColumnsBuilder, FlowKey, Observation, marks};
+use lastseen_packet::observation::{ColumnsBuilder, FlowKey, Observation, marks};
 use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, decode, k0, observe};
 
 use super::name::Named;
+use super::shelf::{Shelf, Stored};
 use super::sides::Sides;
 use crate::capture_file::{Frame, Item, Reader};
 
@@ -34,7 +35,7 @@ pub(super) struct Batch {
     /// Packets that are no IP packet.
     pub(super) undecoded: u64,
     pub(super) drops: u64,
-    pub(super) columns: Columns,
+    pub(super) columns: Stored,
 }
 
 /// A file, read.
@@ -56,17 +57,18 @@ pub(super) struct Tap {
     pub(super) stamps: Vec<Stamp>,
 }
 
-/// Reads a file. `sides` tell its directions apart where the file does not.
+/// Reads a file onto the shelf. `sides` tell its directions apart where the file does not.
 pub(super) fn read(
     named: &Named,
     (node, config): (usize, &DecodeConfig),
     sides: Option<&Sides>,
+    shelf: &mut Shelf,
 ) -> anyhow::Result<Tap> {
     let shown = named.file.display().to_string();
     let file = File::open(&named.file).with_context(|| format!("cannot open {shown}"))?;
     let mut reader = Reader::open(Box::new(BufReader::with_capacity(1 << 20, file)))
         .map_err(|e| anyhow!("{shown}: {e}"))?;
-    let mut taking = Taking::new(named, node, config, sides);
+    let mut taking = Taking::new(named, (node, config), sides, shelf);
     let mut number = 0_u64;
     while let Some(item) = reader.next() {
         number += 1;
@@ -81,13 +83,14 @@ pub(super) fn read(
         }
     }
     let statistics = reader.statistics();
-    Ok(taking.finish(statistics))
+    taking.finish(statistics)
 }
 
 struct Taking<'t> {
     node: usize,
     config: &'t DecodeConfig,
     sides: Option<&'t Sides>,
+    shelf: &'t mut Shelf,
     decoded: Decoded,
     /// The file's only one.
     interface: Option<u32>,
@@ -111,7 +114,12 @@ struct Slice {
 const DIRECTIONS: [Option<Direction>; 3] = [Some(Direction::In), Some(Direction::Out), None];
 
 impl<'t> Taking<'t> {
-    fn new(named: &Named, node: usize, config: &'t DecodeConfig, sides: Option<&'t Sides>) -> Self {
+    fn new(
+        named: &Named,
+        (node, config): (usize, &'t DecodeConfig),
+        sides: Option<&'t Sides>,
+        shelf: &'t mut Shelf,
+    ) -> Self {
         let directions = match (named.direction, sides) {
             (Some(direction), _) => vec![Some(direction)],
             (None, Some(_)) => vec![Some(Direction::In), Some(Direction::Out)],
@@ -121,6 +129,7 @@ impl<'t> Taking<'t> {
             node,
             config,
             sides,
+            shelf,
             decoded: Decoded::default(),
             interface: None,
             open: std::array::from_fn(|_| ColumnsBuilder::new(0, KEY.0)),
@@ -232,12 +241,12 @@ impl<'t> Taking<'t> {
         self.tap.span = Some(span);
         let start = *self.slice.start_nanos.get_or_insert(time);
         if time.saturating_sub(start) >= SLICE_NANOS {
-            self.cut(time);
+            self.cut(time)?;
         }
         Ok(())
     }
 
-    fn cut(&mut self, end: i64) {
+    fn cut(&mut self, end: i64) -> anyhow::Result<()> {
         let Slice { start_nanos, received, unreadable, undecoded, drops } = std::mem::take(&mut self.slice);
         self.slice.start_nanos = Some(end);
         let start = start_nanos.unwrap_or(end);
@@ -253,15 +262,16 @@ impl<'t> Taking<'t> {
                 unreadable,
                 undecoded,
                 drops,
-                columns: open.columns().clone(),
+                columns: self.shelf.put(open.columns())?,
             });
             open.clear();
         }
+        Ok(())
     }
 
-    fn finish(mut self, statistics: crate::capture_file::Statistics) -> Tap {
+    fn finish(mut self, statistics: crate::capture_file::Statistics) -> anyhow::Result<Tap> {
         if let Some((_, last)) = self.tap.span {
-            self.cut(last);
+            self.cut(last)?;
         }
         let told = [statistics.start_nanos, statistics.end_nanos].map(|time| i64::try_from(time?).ok());
         if let [Some(start), Some(end)] = told
@@ -277,7 +287,7 @@ impl<'t> Taking<'t> {
         }
         let Tap { batches, directions, .. } = &mut self.tap;
         batches.retain(|batch| directions.contains(&batch.direction));
-        self.tap
+        Ok(self.tap)
     }
 
     /// Covers the time before the first and after the last packet in which the file says that it was capturing.
@@ -292,7 +302,7 @@ impl<'t> Taking<'t> {
                 unreadable: 0,
                 undecoded: 0,
                 drops: 0,
-                columns: Columns::default(),
+                columns: Stored::Nothing,
             }));
         }
     }

@@ -24,6 +24,7 @@ fn left_out(nodes: &[NodeReport]) -> String {
         (sum(|node| node.own_connections), "of Lastseen's own"),
         (sum(|node| node.undecoded), "not IP"),
         (sum(|node| node.unreadable), "unreadable"),
+        (sum(|node| node.sampled_out), "not sampled"),
     ];
     let named = kinds.iter().filter(|(count, _)| *count > 0);
     let said: Vec<_> = named.map(|(count, kind)| format!("{} {kind}", units::count(*count))).collect();

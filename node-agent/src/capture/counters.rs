@@ -3,7 +3,7 @@
 use std::ops::{AddAssign, Sub};
 
 /// Packet counters of a point. Every packet that is received ends in exactly one of: recorded, `filtered`,
-/// `own_connections`, `undecoded`, `unreadable`.
+/// `own_connections`, `undecoded`, `unreadable`, `sampled_out`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Packets handed to the agent.
@@ -22,12 +22,15 @@ pub struct Counters {
     pub bytes: u64,
     /// Packets cut by the snap length, malformed, or without what the filter asks for: they may have been any packet.
     pub unreadable: u64,
+    /// Packets of which no segment was selected.
+    pub sampled_out: u64,
 }
 
 impl Counters {
     /// Packets of which observations were made, those dropped behind the queue included.
     pub fn recorded(&self) -> u64 {
-        let set_aside = [self.filtered, self.own_connections, self.undecoded, self.unreadable];
+        let set_aside =
+            [self.filtered, self.own_connections, self.undecoded, self.unreadable, self.sampled_out];
         set_aside.into_iter().fold(self.received, u64::saturating_sub)
     }
 }
@@ -42,6 +45,7 @@ impl AddAssign for Counters {
         self.undecoded += more.undecoded;
         self.bytes += more.bytes;
         self.unreadable += more.unreadable;
+        self.sampled_out += more.sampled_out;
     }
 }
 
@@ -58,6 +62,7 @@ impl Sub for Counters {
             undecoded: self.undecoded - less.undecoded,
             bytes: self.bytes - less.bytes,
             unreadable: self.unreadable - less.unreadable,
+            sampled_out: self.sampled_out - less.sampled_out,
         }
     }
 }

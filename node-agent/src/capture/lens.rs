@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use lastseen_packet::observation::{FlowKey, Observation};
-use lastseen_packet::{Capture, DecodeConfig, Decoded, IdentityKey, LinkType, Transport, decode, observe};
+use lastseen_packet::{
+    Capture, DecodeConfig, Decoded, IdentityKey, LinkType, Sampler, Threshold, Transport, decode, observe,
+};
 
 use super::backend::Frame;
 use crate::conntrack::Translated;
@@ -48,6 +50,8 @@ pub enum Seen {
     Undecoded,
     /// Cut by the snap length, malformed, or without what the filter asks for.
     Unreadable,
+    /// No segment of it was selected.
+    SampledOut,
 }
 
 /// Reads frames the way one capture asks for. One per worker thread.
@@ -57,13 +61,26 @@ pub struct Lens {
     filter: Filter,
     own: OwnEndpoints,
     translated: Option<Translated>,
+    sampler: Sampler,
     decoded: Decoded,
 }
 
 impl Lens {
     /// A lens.
     pub fn new(config: DecodeConfig, key: IdentityKey, filter: Filter, own: OwnEndpoints) -> Self {
-        Self { config, key, filter, own, translated: None, decoded: Decoded::default() }
+        let sampler = Sampler::new(key, Threshold::ALL);
+        Self { config, key, filter, own, translated: None, sampler, decoded: Decoded::default() }
+    }
+
+    /// Leaves out what is not selected.
+    #[must_use]
+    pub fn selecting(self, threshold: Threshold) -> Self {
+        Self { sampler: Sampler::new(self.key, threshold), ..self }
+    }
+
+    /// By what packets are selected.
+    pub fn threshold(&self) -> Threshold {
+        self.sampler.threshold()
     }
 
     /// Matches packets under every tuple that translation gives them.
@@ -87,7 +104,7 @@ impl Lens {
         frame: &Frame<'_>,
         emit: &mut impl FnMut(&FlowKey, Observation),
     ) -> Seen {
-        let Self { config, key, filter, own, translated, decoded } = self;
+        let Self { config, key, filter, own, translated, sampler, decoded } = self;
         let bytes = frame.bytes;
         if decode(config, link, bytes, frame.original_length, decoded).is_err() {
             return Seen::Unreadable;
@@ -109,6 +126,17 @@ impl Lens {
             None => return Seen::Unreadable,
         }
         let capture = Capture { time_nanos: frame.time_nanos, gso: frame.gso };
-        observe(decoded, bytes, capture, key, emit).map_or(Seen::Undecoded, |()| Seen::Recorded)
+        let mut is_selected = false;
+        let observed = observe(decoded, bytes, capture, key, &mut |flow, row| {
+            if sampler.keeps(flow, &row) {
+                is_selected = true;
+                emit(flow, row);
+            }
+        });
+        match observed {
+            Ok(()) if is_selected => Seen::Recorded,
+            Ok(()) => Seen::SampledOut,
+            Err(_) => Seen::Undecoded,
+        }
     }
 }

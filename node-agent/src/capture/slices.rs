@@ -5,6 +5,7 @@
 
 use std::mem::take;
 
+use lastseen_packet::Threshold;
 use lastseen_packet::observation::{Columns, ColumnsBuilder};
 
 use super::counters::Counters;
@@ -29,6 +30,8 @@ pub struct Slice<'a> {
     pub realtime_minus_monotonic: i64,
     /// Of this slice alone.
     pub counters: Counters,
+    /// By what its rows were selected.
+    pub threshold: Threshold,
     /// Its rows. They are stamped before its end; one that waited in a block may be stamped just before its begin.
     pub columns: &'a Columns,
     /// Nothing follows.
@@ -48,6 +51,8 @@ pub struct Slicer<S> {
     pub rows: ColumnsBuilder,
     /// Counted so far.
     pub counters: Counters,
+    /// By what the rows of the slice are selected; to be changed only between slices.
+    pub threshold: Threshold,
     start_nanos: i64,
     ticked_nanos: i64,
     at_tick: Counters,
@@ -57,7 +62,15 @@ impl<S: Sink> Slicer<S> {
     /// Nothing yet. `key` protects the flow dictionary.
     pub fn new(sink: S, key: [u8; 16]) -> Self {
         let (counters, at_tick) = (Counters::default(), Counters::default());
-        Self { sink, rows: ColumnsBuilder::new(256, key), counters, start_nanos: 0, ticked_nanos: 0, at_tick }
+        Self {
+            sink,
+            rows: ColumnsBuilder::new(256, key),
+            counters,
+            threshold: Threshold::ALL,
+            start_nanos: 0,
+            ticked_nanos: 0,
+            at_tick,
+        }
     }
 
     /// The first slice begins, or the first after a [`Self::pause`].
@@ -111,6 +124,7 @@ impl<S: Sink> Slicer<S> {
             end_nanos: now_nanos.max(self.start_nanos),
             realtime_minus_monotonic,
             counters: self.counters,
+            threshold: self.threshold,
             columns: self.rows.columns(),
             is_last,
         };

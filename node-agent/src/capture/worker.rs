@@ -104,6 +104,7 @@ impl<S: Sink> Point<S> {
         let on_wall = |monotonic: i64| monotonic.saturating_add(moment.offset);
         if self.phase == Phase::Waiting {
             self.phase = Phase::Recording;
+            self.slicer.threshold = lens.threshold();
             self.slicer.begin(on_wall(from));
         }
         let more = self.record((on_wall(from), on_wall(until)), moment.offset, lens, window, news);
@@ -229,6 +230,7 @@ fn count(counters: &mut Counters, frame: &Frame<'_>, seen: Seen) {
         Seen::Own => counters.own_connections += 1,
         Seen::Undecoded => counters.undecoded += 1,
         Seen::Unreadable => counters.unreadable += 1,
+        Seen::SampledOut => counters.sampled_out += 1,
     }
 }
 
@@ -240,14 +242,16 @@ mod tests {
 
     #[test]
     fn every_packet_is_counted_in_one_place() {
-        use Seen::{Filtered, Own, Recorded, Undecoded, Unreadable};
+        use Seen::{Filtered, Own, Recorded, SampledOut, Undecoded, Unreadable};
         let frame = Frame { bytes: &[0; 10], original_length: 10, time_nanos: 0, gso: Gso::UNKNOWN };
         let mut counters = Counters::default();
-        for (times, outcome) in [Recorded, Filtered, Own, Undecoded, Unreadable].into_iter().enumerate() {
+        for (times, outcome) in
+            [Recorded, Filtered, Own, Undecoded, Unreadable, SampledOut].into_iter().enumerate()
+        {
             (0..=times).for_each(|_| count(&mut counters, &frame, outcome));
         }
         let Counters { received, filtered, own_connections, undecoded, unreadable, bytes, .. } = counters;
         assert_eq!((filtered, own_connections, undecoded, unreadable), (2, 3, 4, 5));
-        assert_eq!((received, counters.recorded(), bytes), (15, 1, 150));
+        assert_eq!((counters.sampled_out, received, counters.recorded(), bytes), (6, 21, 1, 210));
     }
 }

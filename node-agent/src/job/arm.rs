@@ -73,6 +73,7 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     for link in &selection.links {
         match open_points(context, spec, link, settings) {
             Ok(opened) => {
+                can_select(context, spec, &opened)?;
                 for (point, totals, reader) in opened {
                     points.push((point, totals));
                     readers.push(reader);
@@ -128,6 +129,19 @@ fn reserve(context: &Context, spec: &Spec, count: usize) -> Result<Reservation, 
 }
 
 type Opened = (PointId, Arc<Totals>, Point<BatchSink>);
+
+/// Which segments a super-packet stands for, and so which of them to select, only the segment size tells.
+fn can_select(context: &Context, spec: &Spec, opened: &[Opened]) -> Result<(), String> {
+    let unable = opened.iter().map(|(point, ..)| point).find(|point| !point.gso_known);
+    match unable.filter(|_| !spec.sampling.is_all()) {
+        None => Ok(()),
+        Some(PointId { interface, .. }) => Err(format!(
+            "node {}: {interface}: cannot sample: libpcap does not tell the segment size of super-packets; leave out \
+             --sample, or start the agent with --backend af_packet",
+            context.node
+        )),
+    }
+}
 
 /// The two points of an interface.
 fn open_points(

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use lastseen_packet::Threshold;
+
 /// How packets are captured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {
@@ -30,6 +32,8 @@ pub struct Spec {
     pub max_packets: Option<u64>,
     /// Ends the window after this many recorded bytes.
     pub max_bytes: Option<u64>,
+    /// By what packets are selected.
+    pub sampling: Threshold,
     /// Keys identity hashes; the same on every node.
     pub identity_key: [u8; 16],
     /// Keys the flow dictionaries; this process's own.

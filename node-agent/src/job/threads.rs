@@ -44,7 +44,7 @@ pub(super) fn start(
                 Ok(filter) => {
                     let own = OwnEndpoints::new(spec.own_endpoints);
                     let lens = Lens::new(config, IdentityKey(spec.identity_key), filter, own);
-                    let lens = lens.following(translated);
+                    let lens = lens.following(translated).selecting(spec.sampling);
                     worker::run(hand, lens, &window, &news);
                 }
                 Err(error) => drop(news.try_send(error.to_string())),

@@ -81,6 +81,7 @@ impl Sink for BatchSink {
             counters: Some(wire::counters(&slice.counters)),
             rows: slice.columns.len() as u32,
             columns: columns.into(),
+            sampling_threshold: (!slice.threshold.is_all()).then(|| slice.threshold.largest_hash()),
         };
         let taken = self.outbox.offer(batch, must);
         if taken {

@@ -8,4 +8,5 @@ mod hostile;
 mod identity;
 mod layers;
 mod offload;
+mod sampling;
 mod tshark;

@@ -7,7 +7,7 @@ mod times;
 mod topology;
 mod translation;
 
-pub use points::{point, slice, to_coordinator_nanos};
+pub use points::{point, slice, threshold, to_coordinator_nanos};
 pub use report::{flow_record, lost_packet};
 pub use times::{nanos, timestamp};
 pub use translation::translated_connection;

@@ -2,6 +2,8 @@
 
 use lastseen_correlate::input::{Point, Slice, SliceCounters};
 
+use lastseen_packet::Threshold;
+
 use super::{ConvertError, enums};
 use crate::v1;
 
@@ -40,6 +42,12 @@ pub fn slice(batch: &v1::ObservationBatch, to_coordinator_nanos: i64) -> Slice {
             unreadable: counters.unreadable,
             own_connections: counters.own_connections,
             undecoded: counters.undecoded,
+            sampled_out: counters.sampled_out,
         },
     }
+}
+
+/// By which threshold the packets of `batch` were selected.
+pub fn threshold(batch: &v1::ObservationBatch) -> Threshold {
+    batch.sampling_threshold.map_or(Threshold::ALL, Threshold::up_to)
 }

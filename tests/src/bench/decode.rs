@@ -46,7 +46,7 @@ pub fn measure(table: &mut Table, options: &Options) -> Result<()> {
     let packets = write(&templates, options.packets, &file)?;
     let few = write(&templates, TSHARK_PACKETS.min(options.packets), &short)?;
 
-    let (decoding, identifying) = ours(&templates, options)?;
+    let [decoding, identifying, sampling] = ours(&templates, options)?;
     let tcpdump = Spread::of(options.rounds, || tcpdump(&file, packets))?;
     let tshark = Spread::of(options.rounds, || tshark(&short, few))?;
     let millions = packets / 1e6;
@@ -57,6 +57,7 @@ pub fn measure(table: &mut Table, options: &Options) -> Result<()> {
             .beside(format!("`tcpdump -nr FILE -w /dev/null` {tcpdump}"))
             .ratio(identifying.median / tcpdump.median),
     );
+    table.add(Row::new("decode + sampling 1/16, Mpps per core", sampling));
     table.add(
         Row::new(format!("decode + identity, beside tshark on {few:.0} of them"), identifying)
             .beside(format!("`tshark -T fields`, {} fields, {tshark:.3}", TSHARK_FIELDS.len()))
@@ -92,13 +93,14 @@ fn write(templates: &[PathBuf], packets: u64, to: &Path) -> Result<f64> {
     number_before(&program::run(program::example("decode_rate")?, &arguments)?.stdout, " packets written")
 }
 
-/// Mpps of decoding, and of decoding with identity; all takes within one process.
-fn ours(templates: &[PathBuf], options: &Options) -> Result<(Spread, Spread)> {
+/// Mpps of decoding, of decoding with identity, and of decoding with sampling; all takes within one process.
+fn ours(templates: &[PathBuf], options: &Options) -> Result<[Spread; 3]> {
     let flags = [format!("--packets={}", options.packets), format!("--runs={}", options.rounds)];
     let mut arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
     arguments.extend(templates.iter().map(|path| path.as_os_str()));
     let printed = program::run(program::example("decode_rate")?, &arguments)?.stdout;
-    Ok((rates(&printed, "decode:")?, rates(&printed, "decode + observe + k0:")?))
+    let rates = |label| rates(&printed, label);
+    Ok([rates("decode:")?, rates("decode + observe + k0:")?, rates("decode + observe + sample 1/16:")?])
 }
 
 /// `LABEL 8.2 Mpps per core, median of 3 (slowest 8.1, fastest 8.4)`.

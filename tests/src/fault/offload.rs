@@ -14,6 +14,11 @@ pub fn software_segmentation(netns: &Netns, software: bool) -> Result<()> {
     segment(netns, NIC, software)
 }
 
+/// Makes the kernel compute the checksums of what leaves by `eth0`, or undoes it.
+pub fn checksums(netns: &Netns, software: bool) -> Result<()> {
+    netns.run("ethtool", &["-K", NIC, "tx", if software { "off" } else { "on" }]).map(drop)
+}
+
 /// Makes the underlay cut super-frames on the way to a node, which merges them again as they come in (GRO), or undoes
 /// it. All segments of a super-frame then arrive together, as from a fast wire.
 pub fn merging_receiver(switch: &Netns, node: &Node, merging: bool) -> Result<()> {

@@ -32,15 +32,11 @@ pub(super) fn inject(cast: Cast<'_>) -> Result<Injected<'_>> {
     set_mtu(sender, POD_MTU)?;
     advertise_mss(receiver, &format!("advmss {}", POD_MTU - TCP_IPV4_HEADERS))?;
     offload::software_segmentation(&sender.pod, true)?;
-    Ok(Injected {
-        count: counting.count,
-        undo: Box::new(move || {
-            offload::software_segmentation(&sender.pod, false)?;
-            advertise_mss(receiver, "")?;
-            set_mtu(sender, OVERLAY_MTU)?;
-            (counting.undo)()
-        }),
-    })
+    Ok(counting.undone_by(move || {
+        offload::software_segmentation(&sender.pod, false)?;
+        advertise_mss(receiver, "")?;
+        set_mtu(sender, OVERLAY_MTU)
+    }))
 }
 
 /// Sets the MTU of the whole way from the pod to its node's routing.

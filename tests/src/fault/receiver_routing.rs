@@ -11,6 +11,9 @@ use crate::lab::netns::Netns;
 use crate::lab::node::{BRIDGE, NIC, OVERLAY};
 
 const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
+/// `BR_STATE_DISABLED` and `BR_STATE_FORWARDING` of `if_bridge.h`.
+const DISABLED: &str = "0";
+const FORWARDING: &str = "3";
 
 /// Forwarding is off on the tunnel device.
 pub(super) fn forwarding_off(cast: Cast<'_>) -> Result<Injected<'_>> {
@@ -65,6 +68,22 @@ pub(super) fn veth_down(cast: Cast<'_>) -> Result<Injected<'_>> {
     netns.ip(&format!("link set {veth} down\n"))?;
     wait_for_carrier_loss(netns)?;
     Ok(counting.undone_by(move || netns.ip(&format!("link set {veth} up\n"))))
+}
+
+/// The bridge's only port may not forward, so the bridge loses its carrier.
+pub(super) fn port_disabled(cast: Cast<'_>) -> Result<Injected<'_>> {
+    let (netns, veth) = (&cast.receiver.netns, cast.receiver.plan.veth.as_str());
+    let counting = counting(cast)?;
+    let set = move |state| netns.run("bridge", &["link", "set", "dev", veth, "state", state]).map(drop);
+    // What the pod says by itself would be lost as well, and counted by nobody.
+    let solicit = move |times| cast.receiver.pod.sysctl("net/ipv6/conf/eth0/router_solicitations", times);
+    solicit("0")?;
+    set(DISABLED)?;
+    wait_for_carrier_loss(netns)?;
+    Ok(counting.undone_by(move || {
+        set(FORWARDING)?;
+        solicit("-1")
+    }))
 }
 
 /// The kernel takes up to a second to pass the loss of the last port on to the bridge; until then packets still

@@ -30,9 +30,18 @@ pub struct PacketSocket {
 impl PacketSocket {
     /// Opens a socket on `interface`. What is sent there does not come back.
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
-        let socket =
-            netns.enter(|| open(interface).with_context(|| format!("open a socket on {interface}")))?;
+        let socket = netns.enter(|| {
+            let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
+            open(index, &[libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING])
+                .with_context(|| format!("open a socket on {interface}"))
+        })?;
         Ok(Self { socket, interface: interface.to_owned() })
+    }
+
+    /// Opens a socket on all interfaces that also shows what is sent.
+    pub fn open_everywhere(netns: &Netns) -> Result<Self> {
+        let open = || open(0, &[libc::PACKET_VNET_HDR]).context("open a socket on every interface");
+        Ok(Self { socket: netns.enter(open)?, interface: "every interface".to_owned() })
     }
 
     /// The next frame, behind its offload header. Absent if none waits.
@@ -98,11 +107,11 @@ impl AsFd for PacketSocket {
     }
 }
 
-fn open(interface: &str) -> Result<Socket> {
-    let index = if_nametoindex(interface)?;
+/// On the interface with this index, 0 for all.
+fn open(index: libc::c_uint, options: &[libc::c_int]) -> Result<Socket> {
     // Without a protocol nothing comes in before the socket is bound.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
-    for option in [libc::PACKET_VNET_HDR, libc::PACKET_IGNORE_OUTGOING] {
+    for &option in options {
         switch_on(&socket, option).with_context(|| format!("set option {option}"))?;
     }
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;

@@ -9,7 +9,8 @@ use lastseen_correlate::Ablation;
 use lastseen_ctl::output::json;
 use lastseen_proto::v1::ListLostPacketsResponse;
 
-use super::check::{Finding, check};
+use super::check::check;
+use super::finding::Finding;
 use super::packets;
 use super::truth::Truth;
 use crate::product::fleet::Fleet;

@@ -1,6 +1,7 @@
 //! What the seed decides for one scenario: who plays which part, sizes, rates and ports.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -20,6 +21,19 @@ use crate::traffic::{Conversation, End};
 const CLEAN_UDP_BYTES: [usize; 2] = [40, 1400];
 const CLEAN_UDP_PER_SECOND: [u32; 2] = [100, 400];
 const CLEAN_TCP_BYTES: [u32; 2] = [200_000, 1_000_000];
+
+/// Ports that the seed chooses from.
+#[derive(Debug)]
+struct Ports {
+    listening: Range<u16>,
+    /// Of several flows, the one after the last.
+    sending: Range<u16>,
+}
+
+/// Those of the conversation into the fault. No tunnel's port is among these or the next, and no port in both: either
+/// conversation may begin and end in any pod.
+const FAULTY_PORTS: Ports = Ports { listening: 10_000..20_000, sending: 40_000..50_000 };
+const CLEAN_PORTS: Ports = Ports { listening: 20_000..30_000, sending: 50_000..60_000 };
 
 /// First port of the other conversations' listeners and senders, which none of the others is given by chance.
 const OTHERS_PORT: u16 = 30_100;
@@ -48,15 +62,16 @@ impl<'lab> Staging<'lab> {
         let by_chance = random.random();
         let bystander_meets_sender = scenario.fault.spares().map_or(by_chance, |side| side == Side::Sender);
         let cast = Cast { lab, sender, receiver, bystander, bystander_meets_sender, family: scenario.family };
-        let mut faulty =
-            converse(&mut random, pods([sender, receiver], cast.family), &scenario.traffic, seconds);
+        let pair = pods([sender, receiver], cast.family);
+        let mut faulty = converse(&mut random, pair, FAULTY_PORTS, &scenario.traffic, seconds);
         scenario.fault.aim(&mut faulty, cast);
         let partner = if bystander_meets_sender { sender } else { receiver };
         let (from, to) = if random.random() { (bystander, partner) } else { (partner, bystander) };
-        let clean = converse(&mut random, pods([from, to], cast.family), &clean_traffic(), seconds);
+        let pair = pods([from, to], cast.family);
+        let clean = converse(&mut random, pair, CLEAN_PORTS, &clean_traffic(), seconds);
         let others = scenario.fault.others(cast).into_iter();
         let mut others: Vec<_> =
-            others.map(|ends| converse(&mut random, ends, &light_traffic(), seconds)).collect();
+            others.map(|ends| converse(&mut random, ends, CLEAN_PORTS, &light_traffic(), seconds)).collect();
         for (other, nth) in others.iter_mut().zip(0..) {
             other.take_ports(OTHERS_PORT + nth, OTHERS_SOURCE_PORT + nth);
         }
@@ -106,13 +121,14 @@ fn light_traffic() -> Traffic {
 fn converse<'lab>(
     random: &mut StdRng,
     [from, to]: [End<'lab>; 2],
+    ports: Ports,
     traffic: &Traffic,
     seconds: f64,
 ) -> Conversation<'lab> {
-    let port = random.random_range(2_000..30_000);
+    let port = random.random_range(ports.listening);
     let per_second = random.random_range(traffic.udp_per_second[0]..=traffic.udp_per_second[1]);
     let udp = UdpPlan {
-        source_port: random.random_range(40_000..60_000) - traffic.udp_flows.unwrap_or(0),
+        source_port: random.random_range(ports.sending) - traffic.udp_flows.unwrap_or(0),
         sizes: sizes(random, traffic.udp_bytes),
         per_second,
         count: traffic.udp_count.unwrap_or((f64::from(per_second) * seconds) as u64),
@@ -148,4 +164,24 @@ fn connections(random: &mut StdRng, traffic: &Traffic) -> Vec<TcpPlan> {
         plans.push(TcpPlan { messages: 1, request: random.random_range(small..=large), answer: 1 });
     }
     plans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLEAN_PORTS, FAULTY_PORTS, OTHERS_SOURCE_PORT, Ports};
+    use crate::lab::plan::VXLAN_PORT;
+    use crate::scenario::file::{folder, load};
+
+    #[test]
+    fn no_two_conversations_of_a_scenario_ever_want_the_same_port() {
+        let scenarios = load(&folder()).expect("scenario files");
+        let flows = scenarios.iter().filter_map(|scenario| scenario.traffic.udp_flows).max().unwrap_or(0);
+        let wanted = |ports: Ports, flows| [ports.listening, ports.sending.start - flows..ports.sending.end];
+        let mut ranges = [wanted(FAULTY_PORTS, flows), wanted(CLEAN_PORTS, 0)].concat();
+        ranges.sort_by_key(|range| range.start);
+        assert!(ranges.windows(2).all(|pair| pair[0].end <= pair[1].start), "{ranges:?}");
+        for port in [OTHERS_SOURCE_PORT, VXLAN_PORT, 4789, 8473] {
+            assert!(ranges.iter().all(|range| !range.contains(&port)), "{port} is in {ranges:?}");
+        }
+    }
 }

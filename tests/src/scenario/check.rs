@@ -1,136 +1,29 @@
 //! Holds a report against the ground truth.
 
-use std::net::SocketAddr;
-
-use lastseen_correlate::Ablation;
-
-use super::file::Verdict;
-use super::packets::{LostPacket, Score};
-use super::report::{Loss, NodeReport, Path, PointName, Report, Totals};
-use super::route;
-use super::truth::{LegLoss, Stream, Truth};
-
-/// What came of a comparison.
-#[derive(Debug, Clone, Default)]
-pub struct Finding {
-    /// What the report says, in one line.
-    pub found: String,
-    /// Segments judged.
-    pub segments: u64,
-    /// Segments the report calls lost on the right paths, for each leg of the truth.
-    pub by_leg: Vec<u64>,
-    /// Segments the report calls lost anywhere else.
-    pub lost_elsewhere: u64,
-    /// The legs on which it does.
-    pub elsewhere: Vec<(PointName, Option<PointName>, u64)>,
-    /// The datagrams it names, held against the ids of those that were lost.
-    pub packets: Score,
-    /// Largest error of a node's clock, nanoseconds.
-    pub clock_error_nanos: i64,
-    /// Whether the leg on which the report loses most is the right one; absent when nothing is to be found.
-    pub hop_right: Option<bool>,
-    /// The report as `ctl diff-nodes -o json` printed it.
-    pub report: String,
-    /// Everything that differs; empty means passed.
-    pub differences: Vec<String>,
-    /// The same without an idea of the method.
-    pub without: Vec<(Ablation, Finding)>,
-}
+use super::finding::Finding;
+use super::report::{NodeReport, Report, Totals};
+use super::truth::{LegLoss, Truth};
+use super::{blame, delay, route, sample, streams};
 
 /// Compares `report` with `truth`.
 pub fn check(truth: &Truth, report: &Report, exit_code: i32) -> Finding {
     let by_leg = vec![0; truth.losses.len()];
     let segments = report.totals.segments;
-    let mut finding = Finding { found: describe(report), by_leg, segments, ..Finding::default() };
-    attribute(truth, report, &mut finding);
+    let mut finding = Finding { found: blame::describe(report), by_leg, segments, ..Finding::default() };
+    blame::attribute(truth, report, &mut finding);
     finding.hop_right = truth.losses.first().map(|LegLoss { from, to, .. }| {
-        legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
+        blame::legs(report).first().is_some_and(|(top, _)| *top == format!("{from} → {to}"))
     });
     check_verdict(truth, report, exit_code, &mut finding);
     check_losses(truth, &mut finding);
     check_clocks(truth, report, &mut finding);
     check_sums(report, &mut finding);
-    if truth.faulty.flows.is_empty() {
-        check_stream(&truth.faulty, truth, report, &mut finding);
-    } else {
-        check_flows(truth, report, &mut finding);
-    }
-    check_stream(&truth.clean, truth, report, &mut finding);
-    for other in &truth.others {
-        check_stream(other, truth, report, &mut finding);
-    }
+    streams::check(truth, report, &mut finding);
     check_translations(truth, report, &mut finding);
-    check_unseen(truth, report, &mut finding);
     finding.differences.extend(route::check(truth, report));
+    finding.differences.extend(sample::check(truth, report));
+    finding.differences.extend(delay::check(truth, report));
     finding
-}
-
-impl Finding {
-    /// Segments that are called lost and truly are, at most as many as there are.
-    pub fn correct(&self, truth: &Truth) -> u64 {
-        truth.losses.iter().zip(&self.by_leg).map(|(loss, found)| loss.count.min(*found)).sum()
-    }
-
-    /// Segments that are called lost and are not.
-    pub fn false_losses(&self, truth: &Truth) -> u64 {
-        let excess =
-            truth.losses.iter().zip(&self.by_leg).map(|(loss, found)| found.saturating_sub(loss.count));
-        self.lost_elsewhere + excess.sum::<u64>()
-    }
-
-    /// Segments the report calls lost where some truly were.
-    pub fn lost_right(&self) -> u64 {
-        self.by_leg.iter().sum()
-    }
-
-    /// Holds the packets that are named as lost against those the generators miss.
-    pub fn name_packets(&mut self, truth: &Truth, named: &[LostPacket]) {
-        self.packets = Score::sum(truth.oracles.iter().map(|oracle| oracle.score(named)));
-        let Score { lost, named, right } = self.packets;
-        // What a point was too busy to see may be lost without being named.
-        let is_all = lost <= right + truth.unseen();
-        if named != right || !is_all {
-            self.differ(format!("of {lost} lost datagrams {right} are named, and {} others", named - right));
-        }
-    }
-
-    fn differ(&mut self, text: String) {
-        self.differences.push(text);
-    }
-}
-
-/// Sorts every loss in the report into right and elsewhere.
-fn attribute(truth: &Truth, report: &Report, finding: &mut Finding) {
-    for path in &report.paths {
-        let (sender, receiver) = (truth.faulty.source.ip(), truth.faulty.destination.ip());
-        let is_of = |leg: &LegLoss| {
-            path.addresses() == Some(if leg.is_answer { (receiver, sender) } else { (sender, receiver) })
-        };
-        for loss in &path.losses {
-            let leg = truth.losses.iter().position(|leg| {
-                is_of(leg) && (is_on(loss, leg) || truth.unseen_percent.is_some() && spans(path, loss, leg))
-            });
-            if let Some(leg) = leg {
-                finding.by_leg[leg] += loss.count;
-            } else {
-                finding.lost_elsewhere += loss.count;
-                finding.elsewhere.push((loss.from.clone(), loss.to.clone(), loss.count));
-                finding.differ(format!("false loss: {} {}", name(path), line(loss)));
-            }
-        }
-    }
-}
-
-fn is_on(loss: &Loss, leg: &LegLoss) -> bool {
-    loss.from == leg.from && loss.to.as_ref() == Some(&leg.to)
-}
-
-/// Whether a loss is told between points that have the leg between them: those that are nearer were not there to see.
-fn spans(path: &Path, loss: &Loss, leg: &LegLoss) -> bool {
-    let at = |point: &PointName| path.hops.iter().position(|hop| hop.point == *point);
-    let ends =
-        [Some(&loss.from), Some(&leg.from), Some(&leg.to), loss.to.as_ref()].map(|end| end.and_then(at));
-    ends.iter().all(Option::is_some) && ends.is_sorted()
 }
 
 fn check_verdict(truth: &Truth, report: &Report, exit_code: i32, finding: &mut Finding) {
@@ -159,13 +52,10 @@ fn check_losses(truth: &Truth, finding: &mut Finding) {
     }
 }
 
-/// All nodes of a lab share one clock, so every offset but one that was injected is an error, and must not exceed the
-/// one that is stated.
+/// No clock may be further off than is stated.
 fn check_clocks(truth: &Truth, report: &Report, finding: &mut Finding) {
     for node in &report.nodes {
-        let injected = truth.clock_ahead.as_ref().filter(|(name, _)| *name == node.node);
-        let injected = injected.map_or(0, |(_, nanos)| *nanos);
-        let offset = node.clock_offset_nanos.unwrap_or(0).saturating_sub(injected).saturating_abs();
+        let offset = truth.clock_error(node).saturating_abs();
         finding.clock_error_nanos = finding.clock_error_nanos.max(offset);
         // An agent that did not run was never measured.
         let is_unmeasured = node.clock_offset_nanos.is_none() && truth.killed.as_ref() == Some(&node.node);
@@ -183,70 +73,15 @@ fn check_sums(report: &Report, finding: &mut Finding) {
     for path in &report.paths {
         sum.add(&path.totals);
         if path.totals.sum() != path.totals.segments {
-            finding.differ(format!("{}: states do not add up: {:?}", name(path), path.totals));
+            finding.differ(format!("{}: states do not add up: {:?}", path.name(), path.totals));
         }
         let by_leg: u64 = path.losses.iter().map(|loss| loss.count).sum();
         if by_leg != path.totals.lost {
-            finding.differ(format!("{}: legs lose {by_leg}, the path {}", name(path), path.totals.lost));
+            finding.differ(format!("{}: legs lose {by_leg}, the path {}", path.name(), path.totals.lost));
         }
     }
     if sum != report.totals && report.omitted_paths == 0 {
         finding.differ(format!("paths add up to {sum:?}, totals say {:?}", report.totals));
-    }
-}
-
-/// Many flows: what each lost, and all of them in the totals, because not every path is listed. Nothing but datagrams
-/// is captured.
-fn check_flows(truth: &Truth, report: &Report, finding: &mut Finding) {
-    for (port, lost) in &truth.faulty.flows {
-        let source = SocketAddr::new(truth.faulty.source.ip(), *port);
-        let flow = Stream { source, ..truth.faulty.clone() };
-        let found = flow.path(report).map_or(0, |path| path.totals.lost);
-        if found != *lost {
-            finding.differ(format!("flow from {source}: lost {found}, ground truth {lost}"));
-        }
-    }
-    let (sent, lost) = (truth.faulty.sent + truth.clean.sent, truth.faulty.lost + truth.clean.lost);
-    let expected = Totals { segments: sent, delivered: sent - lost, lost, ..Totals::default() };
-    if report.totals != expected {
-        finding.differ(format!("totals are {:?}, ground truth {expected:?}", report.totals));
-    }
-    let paths = report.paths.len() as u64 + report.omitted_paths;
-    if paths != truth.faulty.flows.len() as u64 + 1 {
-        finding.differ(format!("{paths} paths, but {} flows and one more", truth.faulty.flows.len()));
-    }
-}
-
-/// Every datagram sent must be in the report, in the state the generators know.
-fn check_stream(stream: &Stream, truth: &Truth, report: &Report, finding: &mut Finding) {
-    let Some(path) = stream.path(report) else {
-        return finding.differ(format!("no path udp {} → {}", stream.source, stream.destination));
-    };
-    let Totals { segments, delivered, lost, not_observable, .. } = path.totals;
-    let blind_allowed =
-        truth.verdict == Verdict::Inconclusive || truth.is_hidden || truth.unseen_percent.is_some();
-    let unseen = if blind_allowed { not_observable } else { 0 };
-    let arrived = stream.sent - stream.lost;
-    let is_right = segments == stream.sent
-        && (lost..=lost + unseen).contains(&stream.lost)
-        && (delivered..=delivered + unseen).contains(&arrived)
-        && segments == delivered + lost + unseen;
-    if !is_right {
-        finding.differ(format!(
-            "{}: sent {} lost {}, reported {:?}",
-            name(path),
-            stream.sent,
-            stream.lost,
-            path.totals
-        ));
-    }
-}
-
-fn check_unseen(truth: &Truth, report: &Report, finding: &mut Finding) {
-    let Some(([least, most], path)) = truth.unseen_percent.zip(truth.faulty.path(report)) else { return };
-    let percent = 100.0 * path.totals.not_observable as f64 / truth.faulty.sent as f64;
-    if !(least..=most).contains(&percent) {
-        finding.differ(format!("{percent:.1} % not observable, expected {least} % to {most} %"));
     }
 }
 
@@ -256,53 +91,20 @@ fn check_translations(truth: &Truth, report: &Report, finding: &mut Finding) {
     if named != truth.translators {
         finding.differ(format!(
             "{}: translated by {named:?}, in truth by {:?}",
-            name(path),
+            path.name(),
             truth.translators
         ));
     }
-}
-
-/// The report in one line: verdict and, by size, the legs on which something was lost.
-fn describe(report: &Report) -> String {
-    let legs: Vec<_> = legs(report).into_iter().map(|(leg, _)| leg).collect();
-    format!("{} {}", report.verdict, legs.join(", ")).trim_end().to_owned()
-}
-
-/// Segments lost on each leg over all paths, most first.
-fn legs(report: &Report) -> Vec<(String, u64)> {
-    let mut legs: Vec<(String, u64)> = Vec::new();
-    for loss in report.paths.iter().flat_map(|path| &path.losses) {
-        let leg = leg(loss);
-        match legs.iter_mut().find(|(known, _)| *known == leg) {
-            Some((_, count)) => *count += loss.count,
-            None => legs.push((leg, loss.count)),
-        }
-    }
-    legs.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    legs
-}
-
-fn leg(loss: &Loss) -> String {
-    let to = loss.to.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
-    format!("{} → {to}", loss.from)
-}
-
-fn line(loss: &Loss) -> String {
-    format!("{} {}", loss.count, leg(loss))
-}
-
-fn name(path: &Path) -> String {
-    format!("{} {} → {}", path.protocol, path.source, path.destination)
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Finding, check, spans};
+    use super::{Finding, check};
     use crate::scenario::file::Verdict;
     use crate::scenario::legs::Roles;
-    use crate::scenario::report::{Path, PointName};
+    use crate::scenario::report::PointName;
     use crate::scenario::truth::{LegLoss, Stream, Truth};
 
     fn stream(source: &str, destination: &str, sent: u64, lost: u64) -> Stream {
@@ -329,6 +131,7 @@ mod tests {
             clock_ahead: None,
             unseen_percent: None,
             is_hidden: false,
+            delay_millis: None,
             losses: vec![LegLoss { from: point("a"), to: point("b"), count: 6, is_answer: false, unseen: 0 }],
             faulty: stream("10.0.1.2:5", "10.0.2.2:6", 20, 5),
             translators: vec!["a".to_owned()],
@@ -337,6 +140,7 @@ mod tests {
             roles: Roles::default(),
             others: Vec::new(),
             routes: [None, None],
+            sampled: None,
         }
     }
 
@@ -445,6 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_beyond_its_error_is_noticed() {
+        let truth = Truth { delay_millis: Some([40, 70]), ..truth() };
+        let judge = |median: &str| {
+            let mut report = right_report();
+            let b = json!({"node": "b", "state": "COMPLETED", "clockOffsetNanos": "0", "clockErrorNanos": "1000000"});
+            report["nodes"].as_array_mut().expect("nodes").push(b);
+            let hop = |node: &str| {
+                json!({"node": node, "interface": "eth0", "seen": "15",
+                "delayP50Nanos": median, "delayP99Nanos": "90000000"})
+            };
+            report["paths"][0]["hops"] = json!([hop("a"), hop("b")]);
+            check(&truth, &serde_json::from_value(report).expect("report"), 1).differences
+        };
+        assert_eq!([judge("39500000"), judge("71000000")], [const { Vec::<String>::new() }; 2]);
+        assert_eq!(["38000000", "72000000", "95000000"].map(|median| judge(median).len()), [1, 1, 1]);
+    }
+
+    #[test]
     fn what_no_point_could_miss_is_not_observable_and_no_more_than_said() {
         let mut truth = Truth { unseen_percent: Some([10.0, 30.0]), ..truth() };
         let report = |unseen: u64, lost: u64| {
@@ -466,22 +288,6 @@ mod tests {
         };
         assert_eq!([judge(2, 5), judge(4, 2)], [(0, vec![]), (3, vec![])]);
         assert!(!judge(2, 6).1.is_empty(), "a false loss");
-        let hops = ["a", "b", "c", "d"].map(|node| json!({"node": node, "interface": "eth0"}));
-        let make = path;
-        let spanning = |from: &str, to: &str| {
-            let mut path = make("udp", ["10.0.1.2:5", "10.0.2.2:6"], 20, 5);
-            path["hops"] = json!(hops);
-            path["losses"][0]["from"]["node"] = json!(from);
-            path["losses"][0]["to"]["node"] = json!(to);
-            let path: Path = serde_json::from_value(path).expect("path");
-            spans(
-                &path,
-                &path.losses[0],
-                &LegLoss { from: point("b"), to: point("c"), ..truth.losses[0].clone() },
-            )
-        };
-        assert!(spanning("a", "c") && spanning("b", "d") && spanning("b", "c"));
-        assert!(!spanning("c", "d") && !spanning("a", "b") && !spanning("b", "?"));
         assert!(!judge(2, 2).1.is_empty(), "one loss is neither seen nor unseen");
         assert!(!judge(1, 5).1.is_empty() && !judge(8, 5).1.is_empty(), "the share");
     }

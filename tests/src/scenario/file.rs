@@ -34,12 +34,24 @@ pub struct Scenario {
     pub traffic: Traffic,
     /// Ring memory of the receiver's agent in bytes; absent: the agent's default.
     pub ring_bytes: Option<u32>,
+    /// How the agents capture; absent: as they choose.
+    pub backend: Option<Backend>,
     /// Length of the window; absent: the usual.
     pub window_seconds: Option<u32>,
     /// What is captured, as a pcap-filter(7) expression; absent: everything.
     pub filter: Option<String>,
+    /// One in this many segments is recorded; absent: all.
+    pub sample: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
+}
+
+/// How an agent captures, where it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// By libpcap, which does not tell the segment size of super-packets.
+    Pcap,
 }
 
 /// The addresses that a capture's filter names, beside that of the third node's pod.
@@ -131,6 +143,8 @@ pub struct Expect {
     /// Least and most share of the datagrams that must be `not_observable`, in percent. Those that were lost among them
     /// cannot be called lost. Absent: none may be, unless the verdict is `INCONCLUSIVE`.
     pub not_observable_percent: Option<[f64; 2]>,
+    /// Least and most time that datagrams take between the nodes, in milliseconds; absent: not asked.
+    pub delay_millis: Option<[i64; 2]>,
     /// What the generators miss vanished in the receiving pod, behind the last point there is.
     #[serde(default)]
     pub lost_in_pod: bool,

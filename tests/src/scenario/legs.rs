@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::casting::Staging;
-use super::check::Finding;
 use super::file::Place;
+use super::finding::Finding;
 use super::report::PointName;
 use super::truth::Truth;
 use crate::lab::node::Node;

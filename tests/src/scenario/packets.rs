@@ -1,8 +1,8 @@
 //! Losses packet by packet: the ids that the generators miss against the packets that `ctl list-lost` names.
 //!
-//! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by what both know:
-//! length and time, and the identification, which a connected socket counts up by one for each datagram. TCP has no ids
-//! here, and IPv6 no identification: what they lose is compared by leg and count only.
+//! A datagram's id lies beyond the bytes that the product hashes, so the two are brought together by the identification,
+//! which a connected socket counts up by one for each datagram and of which the sender's interface shows one, and by
+//! length and time. TCP has no ids here, and IPv6 no identification: what they lose is compared by leg and count only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::product::ctl::Ctl;
 use crate::traffic::ConversationLog;
 use crate::traffic::udp::UdpPlan;
 
-/// The generator takes its stamp when the kernel has the datagram, which may be busy until then, nanoseconds.
+/// Identifications come round much later than clocks are off and the generator takes to stamp a datagram, nanoseconds.
 const STAMP_NANOS: i64 = 500_000_000;
 
 /// Largest payload that pods send in one packet: the overlay's MTU less the headers of IPv4 and UDP.
@@ -27,6 +27,8 @@ pub struct Oracle {
     source: SocketAddr,
     destination: SocketAddr,
     sent: Vec<Datagram>,
+    /// Identification of the first.
+    base: u16,
     /// Places in `sent` of those that did not arrive.
     lost: BTreeSet<usize>,
 }
@@ -77,17 +79,17 @@ pub fn parse(text: &str) -> Result<Vec<LostPacket>> {
 }
 
 impl Oracle {
-    /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none. `arrives` says that what the log misses was
-    /// lost where no point is: behind the last or before the first.
+    /// Absent where nothing was sent, or datagrams cannot be told apart: by equal ids, or over IPv6, which numbers none.
+    /// `arrives` says that what the log misses was lost where no point is: behind the last or before the first.
     pub fn new(log: &ConversationLog, plan: Option<&UdpPlan>, arrives: bool) -> Option<Self> {
-        let (udp, plan) = (log.udp.as_ref()?, plan.filter(|plan| plan.flows <= 1)?);
+        let (udp, plan) = (log.udp.as_ref()?, plan?);
+        let numbered = udp.numbered?;
         let places: BTreeMap<u64, usize> = udp.sent.iter().copied().zip(0..).collect();
-        if places.len() < udp.sent.len() || log.source.is_ipv6() {
-            return None;
-        }
+        let base = numbered.ip_id.wrapping_sub(*places.get(&numbered.id)? as u16);
         let lost = if arrives { Vec::new() } else { udp.lost() };
         let datagram = |(id, at): (&u64, &i64)| Datagram { at: *at, payload: plan.size(*id) as u32 };
         Some(Self {
+            base,
             source: SocketAddr::new(log.source, plan.source_port),
             destination: log.destination,
             sent: udp.sent.iter().zip(&udp.sent_at).map(datagram).collect(),
@@ -95,13 +97,21 @@ impl Oracle {
         })
     }
 
+    /// Leaves of the lost those that are selected, by source and id; `logs` has the stream's own.
+    pub fn select(&mut self, logs: &[ConversationLog], is_selected: impl Fn(SocketAddr, u64) -> bool) {
+        let is_own =
+            |log: &&ConversationLog| (log.source, log.destination) == (self.source.ip(), self.destination);
+        let ids = logs.iter().find(is_own).and_then(|log| log.udp.as_ref()).map(|udp| &udp.sent);
+        let source = self.source;
+        self.lost.retain(|place| ids.is_some_and(|ids| is_selected(source, ids[*place])));
+    }
+
     /// Holds the packets named as lost against those that were.
     pub fn score(&self, named: &[LostPacket]) -> Score {
         let own: Vec<_> = named.iter().filter(|packet| self.is_own(packet)).collect();
-        let base = self.base(&own);
         let mut right = BTreeSet::new();
         for packet in &own {
-            let place = packet.ip_id.zip(base).map(|(ip_id, base)| usize::from(ip_id.wrapping_sub(base)));
+            let place = packet.ip_id.map(|ip_id| usize::from(ip_id.wrapping_sub(self.base)));
             right.extend(place.filter(|place| self.lost.contains(place) && self.is_like(*place, packet)));
         }
         Score { lost: self.lost.len() as u64, named: own.len() as u64, right: right.len() as u64 }
@@ -116,28 +126,6 @@ impl Oracle {
         let sent = self.sent[place];
         sent.is_as_long_as(packet)
             && packet.nanos().is_some_and(|at| at.abs_diff(sent.at) < STAMP_NANOS.unsigned_abs())
-    }
-
-    /// Identification of the first datagram: the one that most packets speak for by length and time.
-    fn base(&self, named: &[&LostPacket]) -> Option<u16> {
-        let mut votes: BTreeMap<u16, usize> = BTreeMap::new();
-        for packet in named {
-            if let Some((ip_id, place)) = packet.ip_id.zip(self.nearest(packet)) {
-                *votes.entry(ip_id.wrapping_sub(place as u16)).or_default() += 1;
-            }
-        }
-        votes.into_iter().max_by_key(|(_, votes)| *votes).map(|(base, _)| base)
-    }
-
-    /// The datagram of the same length that was sent nearest in time.
-    fn nearest(&self, packet: &LostPacket) -> Option<usize> {
-        let at = packet.nanos()?;
-        let begin = self.sent.partition_point(|sent| sent.at < at.saturating_sub(STAMP_NANOS));
-        let near = self.sent.iter().enumerate().skip(begin);
-        near.take_while(|(_, sent)| sent.at <= at.saturating_add(STAMP_NANOS))
-            .filter(|(_, sent)| sent.is_as_long_as(packet))
-            .min_by_key(|(_, sent)| sent.at.abs_diff(at))
-            .map(|(place, _)| place)
     }
 }
 
@@ -182,6 +170,7 @@ mod tests {
     use super::{LostPacket, Oracle, Score};
     use crate::traffic::ConversationLog;
     use crate::traffic::log::UdpLog;
+    use crate::traffic::numbering::Numbered;
     use crate::traffic::udp::UdpPlan;
 
     const START: i64 = 1_700_000_000_000_000_000;
@@ -196,6 +185,7 @@ mod tests {
             sent: (0..20).collect(),
             received,
             sent_at: (0..20).map(|id| START + id * 10_000_000).collect(),
+            numbered: Some(Numbered { id: 2, ip_id: BASE.wrapping_add(2) }),
         };
         let log = ConversationLog {
             source: "10.0.0.1".parse().unwrap(),

@@ -23,6 +23,18 @@ pub struct Report {
     /// Further paths, those with the least to say.
     #[serde(deserialize_with = "count")]
     pub omitted_paths: u64,
+    /// Which share was judged; absent: all.
+    pub sampling: Option<Sampling>,
+}
+
+/// Hash-based selection.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sampling {
+    /// One in this many.
+    pub interval: u32,
+    /// At times more.
+    pub varied: bool,
 }
 
 /// How one node took part.
@@ -103,6 +115,11 @@ pub struct Path {
 }
 
 impl Path {
+    /// Protocol, source and destination, for people.
+    pub fn name(&self) -> String {
+        format!("{} {} → {}", self.protocol, self.source, self.destination)
+    }
+
     /// Addresses of source and destination.
     pub fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         Some((address(&self.source)?, address(&self.destination)?))
@@ -141,6 +158,12 @@ pub struct Hop {
     /// Segments it saw.
     #[serde(deserialize_with = "count")]
     pub seen: u64,
+    /// Median time since the point before, nanoseconds.
+    #[serde(deserialize_with = "signed")]
+    pub delay_p50_nanos: Option<i64>,
+    /// Time that 99 of 100 segments did not exceed.
+    #[serde(deserialize_with = "signed")]
+    pub delay_p99_nanos: Option<i64>,
 }
 
 /// Segments lost on one leg.

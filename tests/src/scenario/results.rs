@@ -11,7 +11,7 @@ use serde::Serialize;
 use lastseen_correlate::Ablation;
 
 use super::ablation;
-use super::check::Finding;
+use super::finding::Finding;
 use super::legs::{self, Confused};
 use super::packets::Score;
 use super::run::Outcome;

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn points_that_saw_nothing_are_not_on_the_route() {
-        let hop = |interface: &str, seen| Hop { point: point(interface), seen };
+        let hop = |interface: &str, seen| Hop { point: point(interface), seen, ..Hop::default() };
         let path = Path { hops: vec![hop("veth", 9), hop("cni0", 0), hop("eth0", 9)], ..Path::default() };
         let differences = |wanted: &[&str]| {
             let wanted: Vec<_> = wanted.iter().map(|interface| point(interface)).collect();

@@ -10,16 +10,19 @@ use serde_json::Value;
 
 use super::ablation;
 use super::casting::Staging;
-use super::check::{Finding, check};
-use super::file::{Scenario, Segmentation, Span, Watched};
+use super::check::check;
+use super::file::{Backend, Scenario, Segmentation, Span, Watched};
+use super::finding::Finding;
 use super::late;
 use super::packets;
 use super::report::Report;
+use super::sample;
 use super::truth::Truth;
 use crate::fault::{Cast, Fault, Injected, nat, offload};
 use crate::product::fleet::Fleet;
 use crate::product::skew::Skew;
 use crate::traffic;
+use crate::traffic::ledger::Watch;
 use crate::traffic::witness::{Passed, Witness};
 
 /// Length of the window.
@@ -123,6 +126,7 @@ fn judge(
     if let Fault::ControlDelayed { at, millis } = scenario.fault {
         fleet.slow_agent(staging.cast.node(at), Duration::from_millis(millis))?;
     }
+    restart_all(fleet, scenario, &["--backend", "pcap"])?;
     let skew = skew(fleet, scenario, staging.cast)?;
     if let Fault::AgentAbsent { at } = scenario.fault {
         fleet.stop_agent(staging.cast.node(at))?;
@@ -145,11 +149,18 @@ fn judge(
     if let Fault::ControlDelayed { at, .. } | Fault::ClockOff { at, .. } = scenario.fault {
         fleet.restart_agent(staging.cast.node(at), &[])?;
     }
+    restart_all(fleet, scenario, &[])?;
     truth.cut(&report);
     let mut finding = Finding { report: text, ..check(&truth, &report, exit_code) };
     finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
+}
+
+/// Restarts every agent with `flags` if the scenario names how they capture.
+fn restart_all(fleet: &mut Fleet<'_>, scenario: &Scenario, flags: &[&str]) -> Result<()> {
+    let Some(Backend::Pcap) = scenario.backend else { return Ok(()) };
+    fleet.lab.nodes.iter().try_for_each(|node| fleet.restart_agent(node, flags))
 }
 
 /// Puts the clocks of a node off, if that is the fault, and says whose and how.
@@ -182,6 +193,7 @@ pub fn observe(
         Span::Across => (start - BEYOND, end + BEYOND),
     };
     let witnesses = watch(scenario, staging)?;
+    let ledger = scenario.sample.map(|_| Watch::start(staging.cast.lab)).transpose()?;
     sleep_until(first);
     let deadline = Instant::now() + left(last);
     let conversations = staging.conversations();
@@ -200,6 +212,9 @@ pub fn observe(
     let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
     if scenario.traffic.udp_count.is_some_and(|count| truth.faulty.sent < count) {
         bail!("only {} datagrams were sent in time: this machine is too busy to judge", truth.faulty.sent);
+    }
+    if let (Some(interval), Some(ledger)) = (scenario.sample, ledger) {
+        sample::narrow(&mut truth, fleet, capture, interval, &ledger.finish()?, &logs)?;
     }
     if let Some(witnesses) = witnesses {
         let passed: Vec<Vec<Passed>> = witnesses.into_iter().map(Witness::finish).collect::<Result<_>>()?;
@@ -270,6 +285,8 @@ fn start_for(fleet: &Fleet<'_>, scenario: &Scenario, cast: Cast<'_>) -> Result<S
     }
     let filter = scenario.filter.clone().or_else(|| Some(filter(scenario.filter_on?, cast)));
     more.extend(filter.iter().flat_map(|filter| ["--filter", filter]));
+    let sample = scenario.sample.map(|interval| format!("1/{interval}"));
+    more.extend(sample.iter().flat_map(|sample| ["--sample", sample]));
     start_capture_with(fleet, &scenario.name, &more)
 }
 

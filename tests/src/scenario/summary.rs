@@ -3,9 +3,11 @@
 
 use lastseen_ctl::output::table::Table;
 
-use super::results::{NotObservable, Results, Totals};
+use super::results::{AblationResult, NotObservable, Results, Totals};
 use crate::calibration::{Misses, Sweep};
 
+/// Scenarios named of those that fail without an idea.
+const NAMED: usize = 5;
 /// How lines of the table are called.
 const METHOD: &str = "the method";
 
@@ -53,13 +55,20 @@ fn methods(results: &Results) -> String {
     for one in &results.ablations {
         table.row(cells(&one.without, &one.totals));
     }
-    let hurt = results.ablations.iter().flat_map(|one| {
-        let names = one.hurt.iter().map(move |name| format!("  {}: {name}\n", one.without));
-        names.collect::<Vec<_>>()
-    });
-    let hurt: String = hurt.collect();
+    let hurt: String = results.ablations.iter().map(hurt).collect();
     let heading = if hurt.is_empty() { "" } else { "\nfail without it\n" };
     format!("{}{heading}{hurt}", table.text())
+}
+
+/// Scenarios that fail without an idea, the first few by name.
+fn hurt(one: &AblationResult) -> String {
+    if one.hurt.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec![format!("  {}", one.without)];
+    lines.extend(one.hurt.iter().take(NAMED).map(|name| format!("    {name}")));
+    lines.extend(one.hurt.len().checked_sub(NAMED + 1).map(|more| format!("    and {} more", more + 1)));
+    lines.join("\n") + "\n"
 }
 
 fn cells(method: &str, totals: &Totals) -> [String; 11] {

@@ -10,7 +10,8 @@ use super::edges::Crossing;
 use super::file::{Leg, Place, Scenario, Verdict};
 use super::legs::Roles;
 use super::packets::Oracle;
-use super::report::{Path, PointName, Report};
+use super::report::{NodeReport, Path, PointName, Report};
+use super::sample::Sampled;
 use crate::fault::{Fault, Side};
 use crate::traffic::log::UdpLog;
 use crate::traffic::udp::UdpPlan;
@@ -31,6 +32,8 @@ pub struct Truth {
     pub unseen_percent: Option<[f64; 2]>,
     /// The filter hides the stream into the fault from some point on.
     pub is_hidden: bool,
+    /// Least and most time that datagrams take between the nodes, milliseconds.
+    pub delay_millis: Option<[i64; 2]>,
     /// Every leg on which something is lost, the one that loses most first.
     pub losses: Vec<LegLoss>,
     /// The UDP stream into the fault.
@@ -47,6 +50,8 @@ pub struct Truth {
     pub others: Vec<Stream>,
     /// Points that see what arrives of the faulty stream, and of the answers beside it.
     pub routes: [Option<Vec<PointName>>; 2],
+    /// What a capture that sampled must have judged.
+    pub sampled: Option<Sampled>,
 }
 
 /// Ground truth of one leg.
@@ -124,6 +129,10 @@ impl Truth {
             if faulty_stream.lost == 0 {
                 bail!("the pod lost nothing: there is nothing to find");
             }
+            let struck = struck.first().copied().unwrap_or(0);
+            if scenario.fault.counts_losses() && struck != faulty_stream.lost {
+                bail!("the pod lost {} datagrams, the fault struck {struck}", faulty_stream.lost);
+            }
             faulty_stream.lost = 0;
         }
         if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
@@ -149,6 +158,7 @@ impl Truth {
             clock_ahead: None,
             unseen_percent: scenario.expect.not_observable_percent,
             is_hidden: scenario.expect.hidden,
+            delay_millis: scenario.expect.delay_millis,
             losses,
             faulty: faulty_stream,
             translators: vec![staging.cast.sender.plan.name.clone(); translations],
@@ -158,6 +168,7 @@ impl Truth {
             others: streams(&staging.others, others)?,
             routes: [&scenario.expect.route, &scenario.expect.return_route]
                 .map(|route| Some(route.as_ref()?.iter().map(|&point| name(staging, point)).collect())),
+            sampled: None,
         };
         for (fault, count) in scenario.faults().zip(struck) {
             if fault.strikes_packets() && *count == 0 {
@@ -216,6 +227,13 @@ impl Truth {
         self.losses.iter().map(|loss| loss.count).sum()
     }
 
+    /// How much more of a node's clock the report takes for an error than is one, nanoseconds: all nodes of a lab share
+    /// one clock, so every offset but one that was injected.
+    pub fn clock_error(&self, node: &NodeReport) -> i64 {
+        let injected = self.clock_ahead.as_ref().filter(|(name, _)| *name == node.node);
+        node.clock_offset_nanos.unwrap_or(0).saturating_sub(injected.map_or(0, |(_, nanos)| *nanos))
+    }
+
     fn consistent(&self, clean: &ConversationLog) -> Result<()> {
         if self.clean.lost > 0 || clean.tcp.iter().any(|tcp| !tcp.completed) {
             bail!("the lab lost traffic of the third node: {} datagrams, {:?}", self.clean.lost, clean.tcp);
@@ -234,8 +252,9 @@ fn oracles(
     [faulty, clean]: [&ConversationLog; 2],
 ) -> Vec<Oracle> {
     let is_unnamed = scenario.expect.lost_in_pod || scenario.expect.out_of_sight;
-    let of_faulty = Oracle::new(faulty, staging.faulty.udp.as_ref(), is_unnamed);
-    of_faulty.into_iter().chain(Oracle::new(clean, staging.clean.udp.as_ref(), false)).collect()
+    let plans = [staging.faulty.udp.as_ref(), staging.clean.udp.as_ref()];
+    let streams = [faulty, clean].into_iter().zip(plans).zip([is_unnamed, false]);
+    streams.filter_map(|((log, plan), arrives)| Oracle::new(log, plan, arrives)).collect()
 }
 
 /// What each flow lost.

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::numbering::Numbered;
+
 /// Ids at both ends of a UDP stream, in the order they were sent and received.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UdpLog {
@@ -13,6 +15,8 @@ pub struct UdpLog {
     pub received: Vec<u64>,
     /// When each of `sent` had been handed over, Unix nanoseconds.
     pub sent_at: Vec<i64>,
+    /// One of them as the kernel numbered it; absent where it numbers none, and of several flows.
+    pub numbered: Option<Numbered>,
 }
 
 impl UdpLog {

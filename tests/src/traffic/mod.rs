@@ -3,7 +3,9 @@
 //! Sockets are made inside the pods' namespaces and driven from ordinary threads.
 
 mod fragments;
+pub mod ledger;
 pub mod log;
+pub mod numbering;
 pub mod sink;
 pub mod tcp;
 pub mod udp;
@@ -90,7 +92,7 @@ impl Conversation<'_> {
         });
         let sent = sent.map_err(|_| anyhow!("the UDP sender to {destination} panicked"))?.transpose()?;
         let received = sink.finish();
-        let udp = sent.map(|(sent, sent_at)| UdpLog { sent, received, sent_at });
+        let udp = sent.map(|sent| UdpLog { received, ..sent });
         Ok(ConversationLog { source: self.from.address, destination, udp, tcp: tcp? })
     }
 }

@@ -8,11 +8,16 @@ use anyhow::{Context, Result};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde::Deserialize;
 
+use super::log::UdpLog;
+use super::numbering::Numbering;
 use super::{End, fragments};
 
 /// Leading payload bytes that are the same in every datagram. The product hashes at most 32, so the id,
 /// which follows, never helps it.
 pub const SAME_BYTES: usize = 32;
+
+/// What payloads are filled with.
+pub const FILLER: u8 = 0x2e;
 
 /// Smallest payload: the equal bytes and the id.
 pub const SMALLEST: usize = SAME_BYTES + size_of::<u64>();
@@ -50,17 +55,41 @@ pub struct UdpPlan {
 }
 
 impl UdpPlan {
-    /// Sends the stream and returns the ids that went out and when each had, in Unix nanoseconds; fewer than planned
-    /// when `deadline` came first.
-    pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<(Vec<u64>, Vec<i64>)> {
-        from.netns.enter(|| self.send_all(from, to, deadline))
+    /// Sends the stream and returns what went out; less than planned when `deadline` came first.
+    pub fn send(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<UdpLog> {
+        let start = || Numbering::start(from, self.source_port);
+        let mut numbering = self.is_numbered(from).then(start).transpose()?;
+        let mut log = from.netns.enter(|| self.send_all(from, to, deadline, &mut numbering))?;
+        if let Some(numbering) = numbering.as_mut().filter(|_| log.numbered.is_none() && !log.sent.is_empty())
+        {
+            let seen = numbering.wait()?;
+            log.numbered = Some(seen.with_context(|| format!("{} shows no datagram to {to}", from.address))?);
+        }
+        Ok(log)
     }
 
-    fn send_all(&self, from: End<'_>, to: SocketAddr, deadline: Instant) -> Result<(Vec<u64>, Vec<i64>)> {
+    /// Whether one identification tells all.
+    fn is_numbered(&self, from: End<'_>) -> bool {
+        self.identity == Identity::Numbered
+            && self.flows <= 1
+            && self.source_port != 0
+            && from.address.is_ipv4()
+    }
+
+    fn send_all(
+        &self,
+        from: End<'_>,
+        to: SocketAddr,
+        deadline: Instant,
+        numbering: &mut Option<Numbering>,
+    ) -> Result<UdpLog> {
         let step = self.step();
         let mut payload = Vec::new();
-        let mut sent = Vec::with_capacity(self.count as usize);
-        let mut sent_at = Vec::with_capacity(self.count as usize);
+        let mut log = UdpLog {
+            sent: Vec::with_capacity(self.count as usize),
+            sent_at: Vec::with_capacity(self.count as usize),
+            ..UdpLog::default()
+        };
         let start = Instant::now();
         let mut open = None;
         for first in (0..self.count).step_by(step as usize) {
@@ -86,12 +115,15 @@ impl UdpPlan {
                 Identity::Identical => socket.send_to(&payload, to),
             };
             if outcome.is_ok() {
-                sent_at.resize(sent_at.len() + ids.clone().count(), now());
-                sent.extend(ids.map(id_of));
+                log.sent_at.resize(log.sent_at.len() + ids.clone().count(), now());
+                log.sent.extend(ids.map(id_of));
+            }
+            if let Some(numbering) = numbering.as_mut().filter(|_| log.numbered.is_none()) {
+                log.numbered = numbering.look()?;
             }
             open = Some((flow, socket));
         }
-        Ok((sent, sent_at))
+        Ok(log)
     }
 
     /// Payload of the datagram with this id, in bytes.
@@ -129,7 +161,7 @@ fn fill(payload: &mut Vec<u8>, size: usize, ids: impl Iterator<Item = u64>) {
     payload.clear();
     for id in ids {
         let start = payload.len();
-        payload.resize(start + size, 0x2e);
+        payload.resize(start + size, FILLER);
         payload[start + SAME_BYTES..start + SMALLEST].copy_from_slice(&id.to_be_bytes());
     }
 }

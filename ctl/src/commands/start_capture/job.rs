@@ -37,6 +37,7 @@ pub(super) fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
         max_bytes: arguments.max_bytes,
         snap_length: arguments.snaplen,
         start_at: arguments.start_at.or(start_in).map(proto_timestamp),
+        sampling_interval: arguments.sample,
     })
 }
 
@@ -109,9 +110,12 @@ mod tests {
     fn flags_become_a_job() {
         let spec = parsed(
             "--nodes a,b --filter tcp --interfaces eth0,cni0 --duration 1m30s --max-packets 5 --max-bytes 64MiB \
-             --start-at 2026-03-01T14:03:20.5Z --snaplen 256 --name n --label k=v --label team=net",
+             --start-at 2026-03-01T14:03:20.5Z --snaplen 256 --name n --label k=v --label team=net \
+             --sample 1/8",
         )
         .unwrap();
+        let shown = crate::commands::show_capture::job(&spec);
+        assert!(shown.contains(&("sample", "1/8".to_owned())), "a dry run shows it: {shown:?}");
         assert_eq!(
             (spec.nodes, spec.all_nodes, spec.filter),
             (vec!["a".into(), "b".into()], false, "tcp".into())
@@ -122,6 +126,7 @@ mod tests {
             (spec.max_packets, spec.max_bytes, spec.snap_length),
             (Some(5), Some(64 << 20), Some(256))
         );
+        assert_eq!(spec.sampling_interval, Some(8));
         let start = prost_types::Timestamp { seconds: 1_772_373_800, nanos: 500_000_000 };
         assert_eq!((spec.start_at, spec.name, spec.labels.len()), (Some(start), "n".into(), 2));
     }
@@ -168,6 +173,10 @@ mod tests {
             (
                 "--all-nodes --max-bytes -5",
                 "--max-bytes: \"-5\" is not a number of bytes; give, for example, 1000000, 64MiB or 2GB",
+            ),
+            (
+                "--all-nodes --sample 2/3",
+                "--sample: \"2/3\" is not 1/N with a whole number N above 0; give, for example, 1/100",
             ),
             (
                 "--all-nodes --interfaces any",

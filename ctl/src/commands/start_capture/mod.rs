@@ -65,6 +65,9 @@ pub struct Arguments {
     /// Bytes of each packet that are looked at; 192 unless given.
     #[arg(long, value_name = "N", value_parser = parse::whole(*SNAP_LENGTH.start(), *SNAP_LENGTH.end()))]
     snaplen: Option<u32>,
+    /// Record 1 in N segments, for example 1/100: those that a hash chooses, the same at every node.
+    #[arg(long, value_name = "1/N", value_parser = parse::one_in)]
+    sample: Option<u32>,
     /// A name to find it by; need not be unique.
     #[arg(long, value_name = "S", default_value = "", hide_default_value = true)]
     name: String,

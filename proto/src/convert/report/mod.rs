@@ -23,7 +23,7 @@ mod nodes;
 mod paths;
 
 use lastseen_correlate::input::Window;
-use lastseen_correlate::report::{Report, SegmentTotals};
+use lastseen_correlate::report::{Report, Sampling, SegmentTotals};
 
 pub use flows::flow_record;
 pub use losses::lost_packet;
@@ -44,6 +44,8 @@ same_fields!(
     duplicated,
     bypassed
 );
+
+same_fields!(Sampling, Sampling, interval, varied);
 
 fn each<A, B: From<A>>(list: Vec<A>) -> Vec<B> {
     list.into_iter().map(B::from).collect()
@@ -70,6 +72,7 @@ impl From<Report> for v1::DiffReport {
             paths: each(report.paths),
             filter: report.filter,
             omitted_paths: report.omitted_paths,
+            sampling: report.sampling.map(Into::into),
         }
     }
 }
@@ -94,6 +97,7 @@ impl TryFrom<v1::DiffReport> for Report {
             nodes: each(message.nodes),
             paths: try_each(message.paths)?,
             omitted_paths: message.omitted_paths,
+            sampling: message.sampling.map(Into::into),
         })
     }
 }

@@ -18,6 +18,7 @@ impl From<NodeReport> for v1::NodeReport {
             own_connections: node.own_connections,
             undecoded: node.undecoded,
             unreadable: node.unreadable,
+            sampled_out: node.sampled_out,
             coverage: node.coverage,
         }
     }
@@ -37,6 +38,7 @@ impl From<v1::NodeReport> for NodeReport {
             own_connections: message.own_connections,
             undecoded: message.undecoded,
             unreadable: message.unreadable,
+            sampled_out: message.sampled_out,
             coverage: message.coverage,
         }
     }

@@ -106,6 +106,7 @@ fn report() -> Report {
         own_connections: 4,
         undecoded: 5,
         unreadable: 6,
+        sampled_out: 7,
         coverage: vec!["late".into()],
     };
     Report {
@@ -120,6 +121,7 @@ fn report() -> Report {
         nodes: vec![node],
         paths: vec![path],
         omitted_paths: 4,
+        sampling: Some(Sampling { interval: 4, varied: true }),
     }
 }
 

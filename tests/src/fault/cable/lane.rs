@@ -47,8 +47,12 @@ impl Lane {
                 }
                 let decision = self.rule.decide(&frame[OFFLOAD_HEADER..], now);
                 self.shared.struck.fetch_add(decision.struck, Ordering::Relaxed);
+                let mut frame = frame.to_vec();
+                if let Some(last) = frame.last_mut().filter(|_| decision.is_corrupted) {
+                    *last ^= 0xff;
+                }
                 for due in decision.due.into_iter().flatten() {
-                    queue.push(Reverse((due, number, frame.to_vec())));
+                    queue.push(Reverse((due, number, frame.clone())));
                     number += 1;
                 }
                 self.send_due(&mut queue)?;

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 
 use super::retransmission::Progress;
-use super::tunnelled::{Data, is_between};
+use super::tunnelled::{Data, is_between, is_datagram};
 use crate::fault::Cast;
 
 /// Time between the begins of two stretches in which acknowledgments wait.
@@ -42,8 +42,25 @@ pub enum Mischief {
         /// How long after the packet, in milliseconds.
         millis: u64,
     },
+    /// In a share of the datagrams the last byte is changed, which no part of a packet's identity covers.
+    Corrupt {
+        /// Share, 1 to 100.
+        percent: u8,
+        /// Who computes the datagrams' checksums.
+        checksum: Checksum,
+    },
     /// Acknowledgments wait for longer than the sender does, and what it retransmits is dropped.
     DropRetransmissions,
+}
+
+/// Who computes the checksum of what a pod sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checksum {
+    /// Nobody: the kernel marks packets as still to be summed, and no receiver on virtual wires verifies them.
+    Offloaded,
+    /// The kernel, as for an interface without the offload; the receiver verifies it.
+    Software,
 }
 
 /// What becomes of one frame.
@@ -51,13 +68,15 @@ pub enum Mischief {
 pub(super) struct Decision {
     /// When each copy goes on.
     pub(super) due: [Option<Instant>; 2],
+    /// Whether its last byte changes.
+    pub(super) is_corrupted: bool,
     /// What to add to the count.
     pub(super) struck: u64,
 }
 
 impl Decision {
     fn at(due: Instant, is_struck: bool) -> Self {
-        Self { due: [Some(due), None], struck: is_struck.into() }
+        Self { due: [Some(due), None], is_corrupted: false, struck: is_struck.into() }
     }
 }
 
@@ -121,12 +140,19 @@ impl Rule for There {
                 Decision::at(due, true)
             }
             Mischief::Double { percent, millis } if is_chosen(&mut self.random, percent) => {
-                Decision { due: [Some(now), Some(now + Duration::from_millis(millis))], struck: 1 }
+                let due = [Some(now), Some(now + Duration::from_millis(millis))];
+                Decision { due, is_corrupted: false, struck: 1 }
             }
-            Mischief::Double { .. } => Decision::at(now, false),
+            Mischief::Corrupt { percent, .. }
+                if is_datagram(frame) && is_chosen(&mut self.random, percent) =>
+            {
+                Decision { is_corrupted: true, ..Decision::at(now, true) }
+            }
+            Mischief::Double { .. } | Mischief::Corrupt { .. } => Decision::at(now, false),
             Mischief::DropRetransmissions => {
                 let is_repeated = Data::of(frame).is_some_and(|data| self.progress.is_repeated(data));
-                if is_repeated { Decision { due: [None; 2], struck: 1 } } else { Decision::at(now, false) }
+                let decision = Decision::at(now, is_repeated);
+                if is_repeated { Decision { due: [None; 2], ..decision } } else { decision }
             }
         }
     }

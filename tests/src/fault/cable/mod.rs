@@ -15,8 +15,8 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 
 use self::lane::Lane;
-pub use self::mischief::Mischief;
-use super::{Cast, Injected};
+pub use self::mischief::{Checksum, Mischief};
+use super::{Cast, Injected, offload};
 use crate::lab::netns::Netns;
 use crate::lab::packet_socket::PacketSocket;
 
@@ -35,6 +35,10 @@ struct Shared {
 pub(super) fn inject(cast: Cast<'_>, mischief: Mischief) -> Result<Injected<'_>> {
     let (switch, port) = (&cast.lab.switch, cast.receiver.plan.name.as_str());
     let [near, far] = PIECE;
+    let is_summed = matches!(mischief, Mischief::Corrupt { checksum: Checksum::Software, .. });
+    if is_summed {
+        offload::checksums(&cast.sender.pod, true)?;
+    }
     switch.ip(&format!(
         "link add {near} type veth peer name {far}\n\
          link set {near} up\n\
@@ -57,6 +61,9 @@ pub(super) fn inject(cast: Cast<'_>, mischief: Mischief) -> Result<Injected<'_>>
         shared.stop.store(true, Ordering::Relaxed);
         let ended = threads.map(|thread| thread.join().map_err(|_| anyhow!("the box panicked")));
         switch.ip(&format!("link del {near}\nlink set {port} master br0\n"))?;
+        if is_summed {
+            offload::checksums(&cast.sender.pod, false)?;
+        }
         ended.into_iter().try_for_each(|ended| ended?)?;
         cast.lab.warm_up().context("without the box")
     };

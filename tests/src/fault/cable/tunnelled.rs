@@ -8,15 +8,22 @@ use crate::lab::plan::VXLAN_PORT;
 const OUTER: usize = 14 + 20 + 8 + 8;
 const ETHERNET: usize = 14;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// Whether it is a frame in the overlay between two nodes.
 pub(super) fn is_between(frame: &[u8], from: Ipv4Addr, to: Ipv4Addr) -> bool {
     frame.len() >= OUTER + ETHERNET + 20
         && frame[12..14] == [8, 0]
-        && frame[23] == 17
+        && frame[23] == UDP
         && frame[26..30] == from.octets()
         && frame[30..34] == to.octets()
         && frame[36..38] == VXLAN_PORT.to_be_bytes()
+}
+
+/// Whether such a frame carries a UDP datagram of a pod.
+pub(super) fn is_datagram(frame: &[u8]) -> bool {
+    let ip = &frame[OUTER + ETHERNET..];
+    ip[0] == 0x45 && ip[9] == UDP
 }
 
 /// A TCP segment with payload in such a frame.

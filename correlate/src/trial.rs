@@ -1,0 +1,165 @@
+//! The whole analysis, once the conversations are known: clocks, paths, verdicts.
+//!
+//! What is found on the way changes what the paths are taken to be: clocks that were wrong, conversations that are
+//! matched by their bytes, points that packets do not pass, times at which a point cannot be relied on. Each time all is
+//! planned anew from what is known, and what was judged by older plans is judged again.
+
+use std::collections::HashSet;
+
+use crate::acks::{AckLogs, Acks, Repeat};
+use crate::assemble::Assembler;
+use crate::bypass::{self, Bypasses};
+use crate::clock::{Clocks, Crossings};
+use crate::coverage::Coverage;
+use crate::drops::Drops;
+use crate::flows::Flows;
+use crate::infer::Inference;
+use crate::input::{DropEvent, Job};
+use crate::judge::{Court, Proofs};
+use crate::losses::Settler;
+use crate::network::Network;
+use crate::partitions::Partitions;
+use crate::pattern::Timeline;
+use crate::plan::Plans;
+use crate::report::{Outcome, Sampling};
+use crate::run::{self, Findings};
+use crate::sandwich::Burst;
+use crate::scratch::ScratchError;
+use crate::sightings::Sightings;
+
+/// What was observed.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    pub(crate) flows: Flows,
+    /// They name their conversation.
+    pub(crate) sightings: Sightings,
+    pub(crate) acks: AckLogs,
+    pub(crate) repeats: Vec<Repeat>,
+    pub(crate) drops: Vec<DropEvent>,
+    /// Packets that did not come with all of their fragments, by point.
+    pub(crate) incomplete: Vec<u64>,
+    /// Absent where everything was selected.
+    pub(crate) sampling: Option<Sampling>,
+}
+
+/// What is known so far.
+pub(crate) struct Trial<'t, 'j> {
+    job: &'j Job,
+    network: &'t Network<'j>,
+    coverage: Vec<Coverage>,
+    clocks: Clocks,
+    /// Paths from what was seen alone, where there is no topology.
+    inference: Option<Inference<'j>>,
+    /// Conversations that are matched by their bytes.
+    by_bytes: HashSet<u32>,
+    bypasses: Bypasses,
+}
+
+/// What does not change from one hearing to the next.
+#[derive(Clone, Copy)]
+struct Record<'r> {
+    flows: &'r Flows,
+    partitions: &'r Partitions,
+    proofs: Proofs<'r>,
+    timeline: &'r Timeline,
+}
+
+impl<'t, 'j> Trial<'t, 'j> {
+    /// Nothing is known but the topology, the clocks as they were measured, and when points were capturing.
+    pub(crate) fn new(job: &'j Job, network: &'t Network<'j>, coverage: Vec<Coverage>) -> Self {
+        let clocks = Clocks::measured(job);
+        let (by_bytes, bypasses) = Default::default();
+        Self { job, network, coverage, clocks, inference: None, by_bytes, bypasses }
+    }
+
+    /// The report and what belongs to it.
+    pub(crate) fn outcome(mut self, evidence: Evidence) -> Result<Outcome, ScratchError> {
+        let Evidence { mut flows, sightings, acks, repeats, drops, incomplete, sampling } = evidence;
+        if self.network.is_unmapped() {
+            self.inference = Some(Inference::new(self.job, &flows, &sightings)?);
+        }
+        let mut partitions = self.bring_together(&mut flows, sightings)?;
+        self.by_bytes = partitions.match_bytes(self.job, &self.plans(&flows))?;
+        let clocks = self.clocks.clone();
+        let acks = Acks::new(self.job, &clocks, &flows, &self.plans(&flows), &acks, repeats);
+        let acks = acks.of_some(sampling.is_some());
+        let drops = Drops::new(self.job, &clocks, &drops);
+        let proofs = Proofs { acks: &acks, drops: &drops };
+        let timeline = Timeline::new(self.job.window, &flows);
+        let record = Record { flows: &flows, partitions: &partitions, proofs, timeline: &timeline };
+        let (plans, findings) = self.judge(record)?;
+        drop(partitions);
+        let rates = findings.sandwich.rates(&self.coverage);
+        let assembler = Assembler {
+            job: self.job,
+            network: self.network,
+            flows: &flows,
+            coverage: &self.coverage,
+            plans: &plans,
+            clocks: &clocks,
+            timeline: &timeline,
+            incomplete: &incomplete,
+            sampling,
+            settler: Settler { job: self.job, rates: &rates, drops: &drops },
+        };
+        Ok(assembler.outcome(findings))
+    }
+
+    /// The plans as far as all is known.
+    fn plans(&self, flows: &Flows) -> Plans {
+        let Self { job, network, coverage, clocks, inference, .. } = self;
+        let mut plans = Plans::new(job, network, flows, coverage, clocks, inference.as_ref());
+        plans.are_told_apart(&self.by_bytes);
+        bypass::apply(&self.bypasses, &mut plans);
+        plans
+    }
+
+    /// Brings the sightings of one identity together, and puts all times onto the coordinator's clock.
+    fn bring_together(
+        &mut self,
+        flows: &mut Flows,
+        sightings: Sightings,
+    ) -> Result<Partitions, ScratchError> {
+        let plans = self.plans(flows);
+        let crossings = Crossings::new(self.job, &plans, self.clocks.recording());
+        let (mut partitions, differences) = Partitions::new(sightings, &plans, &crossings)?;
+        self.clocks = self.clocks.clone().refined(&differences);
+        if self.clocks.is_refined() {
+            partitions.correct(self.job, &self.clocks);
+            flows.correct(self.job, &self.clocks);
+            for (coverage, point) in self.coverage.iter_mut().zip(&self.job.points) {
+                coverage.correct(|time| self.clocks.correct(point.node, time));
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// Judges everything, and once more when that shows what the paths were wrongly taken to be.
+    fn judge(&mut self, record: Record<'_>) -> Result<(Plans, Findings), ScratchError> {
+        let (mut plans, mut findings) = self.hear(record)?;
+        self.bypasses = bypass::find(&plans, &findings.tallies);
+        if !self.bypasses.is_empty() {
+            (plans, findings) = self.hear(record)?;
+        }
+        let bursts = findings.sandwich.bursts(&self.coverage);
+        if !bursts.is_empty() {
+            self.blind(&bursts);
+            (plans, findings) = self.hear(record)?;
+        }
+        Ok((plans, findings))
+    }
+
+    fn hear(&self, record: Record<'_>) -> Result<(Plans, Findings), ScratchError> {
+        let Record { flows, partitions, proofs, timeline } = record;
+        let plans = self.plans(flows);
+        let findings = run::run(&Court::new(self.job, &plans, &self.coverage, proofs, timeline), partitions)?;
+        Ok((plans, findings))
+    }
+
+    /// What a point cannot be relied on for shows only once all is matched, and changes what it testifies to.
+    fn blind(&mut self, bursts: &[Burst]) {
+        for burst in bursts {
+            self.coverage[burst.point].blind(burst.start, burst.end, burst.rate);
+        }
+    }
+}
