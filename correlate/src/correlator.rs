@@ -75,8 +75,9 @@ impl Correlator {
         })
     }
 
-    /// Holds observations in at most `bytes` of memory, and the rest in `scratch`. Flows, losses and acknowledgments, of
-    /// which there are far fewer, come on top. Before the first batch.
+    /// Holds observations in at most `bytes` of memory, and the rest in `scratch`. Flows, losses, acknowledgments and the
+    /// names of segments that are left out around a change of selection, of which there are far fewer, come on top.
+    /// Before the first batch.
     #[must_use]
     pub fn within(mut self, bytes: usize, scratch: Box<dyn Scratch>) -> Self {
         self.sightings.overflow = Some(Arc::new(Overflow::new(bytes, scratch)));
@@ -228,8 +229,8 @@ impl Correlator {
         let mut selection = self.thresholds.seal(&job);
         let mut distrusted = Vec::new();
         if let Some(selection) = &mut selection {
-            distrusted = Selection::distrust(&mut job, &mut sightings)?;
-            selection.sift(&mut flows, &mut sightings)?;
+            distrusted = Selection::distrust(&mut job, &mut flows, &mut sightings)?;
+            selection.sift(&mut flows, &self.fragments, &mut sightings)?;
         }
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
@@ -272,7 +273,7 @@ fn follow(
             flows.follow_streams(&mut streams, some, &mut repeats);
             fragmented.unify(flows, some);
             if let Some(selection) = sieve.selection {
-                selection.sweep(some);
+                selection.sweep(flows, some);
             }
             for sighting in &mut *some {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
