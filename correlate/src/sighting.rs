@@ -4,8 +4,8 @@ use lastseen_packet::Segment;
 
 use crate::scratch::{Fields, Record};
 
-/// Most payload of one sighting: a packet that may be longer than an IP length can say is taken in as several.
-pub(crate) const LONGEST_PAYLOAD: u32 = 1 << 15;
+/// Payload that a sighting always has room for, whatever its headers.
+pub(crate) const LEAST_ROOM: u32 = (u16::MAX - u8::MAX as u16) as u32;
 
 /// One segment as one point saw it. 32 bytes, because tens of millions are held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,8 @@ impl Sighting {
         }
     }
 
-    /// A super-packet of unknown segment size in parts that a sighting can hold, each with an identity of its own.
+    /// A packet longer than an IP length can say in parts that a sighting can hold, each with an identity of its own. All
+    /// but the last [are full](Self::is_full).
     pub(crate) fn parts(
         segment: Segment,
         shift_nanos: i64,
@@ -53,8 +54,9 @@ impl Sighting {
         point: u16,
     ) -> impl Iterator<Item = Self> {
         let headers = segment.ip_length.saturating_sub(segment.payload_length);
-        (0..segment.payload_length).step_by(LONGEST_PAYLOAD as usize).zip(0..).map(move |(start, index)| {
-            let payload_length = LONGEST_PAYLOAD.min(segment.payload_length - start);
+        let room = room(headers);
+        (0..segment.payload_length).step_by(room as usize).zip(0..).map(move |(start, index)| {
+            let payload_length = room.min(segment.payload_length - start);
             let part = Segment {
                 k0: segment.k0.wrapping_add(2 * index),
                 tcp_seq: segment.tcp_seq.wrapping_add(start),
@@ -64,6 +66,16 @@ impl Sighting {
             };
             Self::new(&part, shift_nanos, owner, point)
         })
+    }
+
+    /// Whether a segment does not fit into one sighting.
+    pub(crate) fn is_too_small_for(segment: &Segment) -> bool {
+        segment.payload_length > room(segment.ip_length.saturating_sub(segment.payload_length))
+    }
+
+    /// True if it holds as much as it can: it may be part of a longer packet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ip_length == u16::MAX
     }
 
     /// Gives a whole packet the identity of its datagram, because some hop saw it in fragments.
@@ -84,6 +96,11 @@ impl Sighting {
     pub(crate) fn payload_length(&self) -> u32 {
         u32::from(self.ip_length.saturating_sub(u16::from(self.header_length)))
     }
+}
+
+/// Payload that a sighting has room for behind so many bytes of headers.
+fn room(headers: u32) -> u32 {
+    u32::from(u16::MAX) - headers.min(u8::MAX.into())
 }
 
 impl Record for Sighting {
