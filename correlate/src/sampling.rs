@@ -231,8 +231,8 @@ impl Selection {
         }
         match ks(flow, sighting) {
             Some(ks) => threshold.selects(ks.hash(&self.key)),
-            // Fragments without identification: hops that see the whole may have selected otherwise. IPv6 is not
-            // put together on its way.
+            // Fragments without identification: hops that see the whole may have selected otherwise. Over IPv6 those
+            // whose whole is known have its name.
             None => !flow.source.is_ipv4(),
         }
     }

@@ -26,6 +26,8 @@ pub(crate) struct Sighting {
     pub(crate) header_length: u8,
 }
 
+/// Bytes of the header of an IPv6 fragment, RFC 8200 §4.5.
+const FRAGMENT_HEADER: u8 = 8;
 /// Marks the identity of a datagram that some hop saw in fragments.
 const DATAGRAM_BIT: u64 = 1;
 
@@ -81,6 +83,14 @@ impl Sighting {
     /// Gives a whole packet the identity of its datagram, because some hop saw it in fragments.
     pub(crate) fn become_datagram(&mut self, datagram_key: u64) {
         self.k0 = datagram_key | DATAGRAM_BIT;
+    }
+
+    /// Makes a first fragment over IPv6 the packet that its datagram is without being cut.
+    pub(crate) fn become_whole(&mut self, packet_key: u64, payload_length: u32) {
+        self.k0 = packet_key & !DATAGRAM_BIT;
+        self.header_length = self.header_length.saturating_sub(FRAGMENT_HEADER);
+        let length = payload_length.saturating_add(self.header_length.into());
+        self.ip_length = u16::try_from(length).unwrap_or(u16::MAX);
     }
 
     /// Gives a part of a packet the identity of its bytes.
