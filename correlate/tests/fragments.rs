@@ -305,14 +305,14 @@ fn dual_stack() -> Lab {
             interface.addresses.extend(own.into_iter().map(of_v6));
         }
         let routes: Vec<_> =
-            tables.routes.iter().filter(|one| is_of_pods(one.destination.address)).cloned().collect();
+            tables.routes.iter().filter(|one| is_of_pods(one.destination.address)).copied().collect();
         tables.routes.extend(routes.into_iter().map(|route| Route {
             destination: of_v6(route.destination),
             gateway: route.gateway.map(v6),
             ..route
         }));
         let neighbors: Vec<_> =
-            tables.neighbors.iter().filter(|one| is_of_pods(one.address)).cloned().collect();
+            tables.neighbors.iter().filter(|one| is_of_pods(one.address)).copied().collect();
         tables
             .neighbors
             .extend(neighbors.into_iter().map(|one| Neighbor { address: v6(one.address), ..one }));

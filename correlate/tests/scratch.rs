@@ -97,7 +97,7 @@ fn selected(mut correlator: Correlator, lab: &Lab, rows: usize, world: World) ->
                 if sampler.keeps(flow, &row) {
                     kept.push(flow, row);
                 }
-                if world.drops > 0 && (row.time_nanos / MICRO) as usize % world.drops == 0 {
+                if world.drops > 0 && ((row.time_nanos / MICRO) as usize).is_multiple_of(world.drops) {
                     let (reason, location) = ("NETFILTER_DROP".to_owned(), "nft_do_chain".to_owned());
                     let (node, k0) = (point / POINTS, k0(&lab.job.key, flow, &row));
                     let (netns, time_nanos) = (String::new(), row.time_nanos);
