@@ -18,7 +18,7 @@ use crate::pieces::Pieces;
 use crate::report::Outcome;
 use crate::sampling::{Selection, Thresholds};
 use crate::scratch::{Overflow, Record, Scratch, ScratchError};
-use crate::sighting::{LONGEST_PAYLOAD, Sighting};
+use crate::sighting::{LEAST_ROOM, Sighting};
 use crate::sightings::Sightings;
 use crate::trial::{Evidence, Trial};
 use crate::{hidden, translation, vanished};
@@ -75,8 +75,9 @@ impl Correlator {
         })
     }
 
-    /// Holds observations in at most `bytes` of memory, and the rest in `scratch`. Flows, losses and acknowledgments, of
-    /// which there are far fewer, come on top. Before the first batch.
+    /// Holds observations in at most `bytes` of memory, and the rest in `scratch`. Flows, losses, acknowledgments and the
+    /// names of segments that are left out around a change of selection, of which there are far fewer, come on top.
+    /// Before the first batch.
     #[must_use]
     pub fn within(mut self, bytes: usize, scratch: Box<dyn Scratch>) -> Self {
         self.sightings.overflow = Some(Arc::new(Overflow::new(bytes, scratch)));
@@ -228,8 +229,8 @@ impl Correlator {
         let mut selection = self.thresholds.seal(&job);
         let mut distrusted = Vec::new();
         if let Some(selection) = &mut selection {
-            distrusted = Selection::distrust(&mut job, &mut sightings)?;
-            selection.sift(&mut flows, &mut sightings)?;
+            distrusted = Selection::distrust(&mut job, &mut flows, &mut sightings)?;
+            selection.sift(&mut flows, &self.fragments, &mut sightings)?;
         }
         let mut network = Network::new(&job, &flows);
         flows.converse(|point, key| network.domain(point, key));
@@ -272,7 +273,7 @@ fn follow(
             flows.follow_streams(&mut streams, some, &mut repeats);
             fragmented.unify(flows, some);
             if let Some(selection) = sieve.selection {
-                selection.sweep(some);
+                selection.sweep(flows, some);
             }
             for sighting in &mut *some {
                 sighting.owner = flows.all[sighting.owner as usize].conversation;
@@ -309,7 +310,7 @@ fn is_cut(row_marks: u8) -> bool {
 
 /// A TCP super-packet of unknown segment size that one sighting cannot hold.
 fn is_long(segment: &Segment, gso_type: u8) -> bool {
-    gso_type == gso::UNKNOWN && segment.payload_length > LONGEST_PAYLOAD && !segment.is_fragment()
+    gso_type == gso::UNKNOWN && Sighting::is_too_small_for(segment) && !segment.is_fragment()
 }
 
 /// A row of a few bytes can claim thousands of segments: what a batch comes to must be known before it is expanded.
@@ -319,7 +320,7 @@ fn segments_at_most(columns: &Columns) -> usize {
         (gso::TCPV4 | gso::TCPV6, 1..) => {
             payload.div_ceil(u32::from(size)).clamp(1, lastseen_packet::MAX_SEGMENTS)
         }
-        (gso::UNKNOWN, _) => payload.div_ceil(LONGEST_PAYLOAD).max(1),
+        (gso::UNKNOWN, _) => payload.div_ceil(LEAST_ROOM).max(1),
         _ => 1,
     });
     of_row.map(|count| count as usize).sum()

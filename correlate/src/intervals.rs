@@ -16,7 +16,7 @@ use lastseen_packet::observation::tcp_flags;
 
 use crate::plan::{Plan, Plans};
 use crate::scratch::ScratchError;
-use crate::sighting::Sighting;
+use crate::sighting::{LEAST_ROOM, Sighting};
 
 /// Most intervals of a conversation for each of its sightings, and in any case: a super-packet holds 45 segments of
 /// Ethernet's size. Senders choose where packets begin and end, and could have every byte cut out of every packet.
@@ -102,8 +102,9 @@ fn is_matched(group: &[Sighting], plan: &Plan, active: u32) -> bool {
 struct Sweep<'s> {
     key: IdentityKey,
     sightings: &'s [Sighting],
-    /// First byte of each in the stream, which does not wrap.
-    starts: Vec<i64>,
+    /// First byte of each in the stream, which does not wrap, and the byte behind its last. The last part of a packet that
+    /// is held in parts has the bytes of all, and the others have none.
+    spans: Vec<(i64, i64)>,
     /// Of the packets up to an index, where any begins or ends: ascending. Packets further apart in time than copies
     /// can be do not cut each other.
     epochs: Vec<(usize, Vec<i64>)>,
@@ -112,42 +113,42 @@ struct Sweep<'s> {
 impl<'s> Sweep<'s> {
     /// `sightings` are in order of time.
     fn new(sightings: &'s [Sighting], key: IdentityKey, bound: i64) -> Self {
-        let starts = starts(sightings);
+        let spans = spans(sightings);
         let mut epochs = Vec::new();
         let mut first = 0;
         for epoch in sightings.chunk_by(|a, b| b.time.saturating_sub(a.time) <= bound) {
             let end = first + epoch.len();
-            let ends =
-                starts[first..end].iter().zip(epoch).flat_map(|(start, s)| [*start, start + length(s)]);
-            let mut cuts: Vec<i64> = ends.collect();
+            let packets = spans[first..end].iter().filter(|(start, end)| start < end);
+            let mut cuts: Vec<i64> = packets.flat_map(|&(start, end)| [start, end]).collect();
             cuts.sort_unstable();
             cuts.dedup();
             epochs.push((end, cuts));
             first = end;
         }
-        Self { key, sightings, starts, epochs }
+        Self { key, sightings, spans, epochs }
     }
 
-    /// Each packet with the cuts from its first byte to behind its last.
+    /// Each packet with the cuts from its first byte to behind its last; of one in parts, the last part.
     fn packets(&self) -> impl Iterator<Item = (&Sighting, &[i64])> {
         let mut epochs = self.epochs.iter();
         let (mut end, mut cuts): (usize, &[i64]) = (0, &[]);
-        self.sightings.iter().zip(&self.starts).enumerate().map(move |(index, (sighting, start))| {
+        self.sightings.iter().zip(&self.spans).enumerate().map(move |(index, (sighting, (start, last)))| {
             if index >= end
                 && let Some(epoch) = epochs.next()
             {
                 (end, cuts) = (epoch.0, &epoch.1);
             }
             let from = cuts.partition_point(|cut| cut < start);
-            let to = from + cuts[from..].partition_point(|cut| *cut <= start + length(sighting));
-            (sighting, &cuts[from..to])
+            let to = from + cuts[from..].partition_point(|cut| cut <= last);
+            (sighting, if start < last { &cuts[from..to] } else { &[] })
         })
     }
 
     /// Sightings of intervals that it comes to; absent if they are too many.
     fn count(&self) -> Option<usize> {
         let most = INTERVALS.1.saturating_add(self.sightings.len().saturating_mul(INTERVALS.0));
-        let count = self.packets().map(|(_, cuts)| cuts.len().saturating_sub(1)).sum();
+        let parts = |ends: &[i64]| parts((ends[0], ends[1])).count();
+        let count = self.packets().map(|(_, cuts)| cuts.windows(2).map(parts).sum::<usize>()).sum();
         (count <= most).then_some(count)
     }
 
@@ -155,8 +156,9 @@ impl<'s> Sweep<'s> {
         self.packets().flat_map(move |(packet, cuts)| {
             let last = cuts.len().saturating_sub(2);
             let intervals = cuts.windows(2).enumerate();
-            intervals
-                .map(move |(index, ends)| self.interval(packet, (ends[0], ends[1]), index, index == last))
+            intervals.flat_map(move |(index, ends)| {
+                parts((ends[0], ends[1])).map(move |ends| self.interval(packet, ends, index, index == last))
+            })
         })
     }
 
@@ -182,18 +184,42 @@ impl<'s> Sweep<'s> {
     }
 }
 
-fn length(sighting: &Sighting) -> i64 {
-    sighting.payload_length().into()
+/// An interval in parts that a sighting can hold.
+fn parts((start, end): (i64, i64)) -> impl Iterator<Item = (i64, i64)> {
+    let room = i64::from(LEAST_ROOM);
+    (start..end).step_by(LEAST_ROOM as usize).map(move |from| (from, end.min(from + room)))
 }
 
-/// Sequence numbers wrap: each is placed nearest to the one before it in time.
-fn starts(sightings: &[Sighting]) -> Vec<i64> {
+/// The bytes of each packet in the stream. Sequence numbers wrap: each is placed nearest to the one before it in time.
+fn spans(sightings: &[Sighting]) -> Vec<(i64, i64)> {
     let mut last = sightings.first().map_or(0, |first| i64::from(first.tcp_seq));
     let place = |sighting: &Sighting| {
         last += i64::from(sighting.tcp_seq.wrapping_sub(last as u32) as i32);
-        last
+        (last, last + i64::from(sighting.payload_length()))
     };
-    sightings.iter().map(place).collect()
+    let mut spans: Vec<_> = sightings.iter().map(place).collect();
+    let mut first = 0;
+    for alike in sightings.chunk_by(|a, b| (a.time, a.point, a.ip_id) == (b.time, b.point, b.ip_id)) {
+        let end = first + alike.len();
+        if alike.len() > 1 && alike.iter().any(Sighting::is_full) {
+            join_parts(alike, &mut spans[first..end]);
+        }
+        first = end;
+    }
+    spans
+}
+
+/// Gives the last part of a packet the bytes of those before it.
+fn join_parts(alike: &[Sighting], spans: &mut [(i64, i64)]) {
+    let mut order: Vec<usize> = (0..alike.len()).collect();
+    order.sort_by_key(|&at| spans[at].0);
+    for pair in order.windows(2) {
+        let (part, next) = (pair[0], pair[1]);
+        if alike[part].is_full() && spans[part].1 == spans[next].0 {
+            spans[next].0 = spans[part].0;
+            spans[part].1 = spans[part].0;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,17 +5,23 @@
 //! datagram together again needs all of it, so a point saw it only if it saw every byte: a first fragment whose others
 //! did not come is no sighting, and what is missing of it was lost before the point.
 //!
+//! Over IPv6 only fragments have an identification, and whoever put a datagram together and cuts it again draws another
+//! one (`br_ip6_fragment` and `ip6_fragment` of the kernel behind connection tracking). So a datagram of which all
+//! fragments came goes by the name that it has as one packet.
+//!
 //! Identifications wrap and packets are doubled, so several datagrams of one name may be under way: each fragment goes
 //! to the nearest first fragment in time that lacks it.
 
 use std::collections::HashMap;
 
-use lastseen_packet::observation::{FlowKey, Observation, Overlay, OverlayKind, SipKey, marks};
+use lastseen_packet::observation::{FlowKey, Observation, Overlay, OverlayKind, SipKey, marks, protocol};
+use lastseen_packet::{HASHED_BYTES, IdentityKey, k0};
 
 use crate::flows::Flows;
 use crate::input::Job;
 use crate::log::Log;
 use crate::scratch::{Fields, Overflow, Record, ScratchError};
+use crate::sighting::Sighting;
 use crate::sightings::Sightings;
 
 /// IP headers of fixed length, in bytes: IPv4, and IPv6 with its fragment header. Options only make a first fragment
@@ -32,6 +38,7 @@ const LEAST_ROOM: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
     time: i64,
+    transport_hash: u64,
     /// Index of its flow, which names the point.
     flow: u32,
     outer_id: u32,
@@ -46,10 +53,11 @@ struct Piece {
 }
 
 impl Record for Piece {
-    const BYTES: usize = 39;
+    const BYTES: usize = 47;
 
     fn encode(&self, to: &mut Vec<u8>) {
         to.extend(self.time.to_le_bytes());
+        to.extend(self.transport_hash.to_le_bytes());
         let (from, end) = self.sightings;
         for word in [self.flow, self.outer_id, self.ip_length, self.payload_length, from, end] {
             to.extend(word.to_le_bytes());
@@ -63,6 +71,7 @@ impl Record for Piece {
     fn decode(from: &mut Fields<'_>) -> Self {
         Self {
             time: i64::from_le_bytes(from.take()),
+            transport_hash: u64::from_le_bytes(from.take()),
             flow: u32::from_le_bytes(from.take()),
             outer_id: u32::from_le_bytes(from.take()),
             ip_length: u32::from_le_bytes(from.take()),
@@ -118,6 +127,7 @@ impl Pieces {
     ) {
         self.0[point].push(Piece {
             time: row.time_nanos.saturating_add(shift_nanos),
+            transport_hash: row.transport_hash,
             flow,
             outer_id: row.outer_id(),
             ip_length: row.ip_length,
@@ -177,9 +187,9 @@ impl OfPoint {
     ) -> Result<u64, ScratchError> {
         let bound = job.guard_nanos.max(LEAST_BOUND_NANOS);
         let mut removed = vec![false; self.0.len()];
-        for level in [Piece::outer, Piece::inner] {
+        for (is_inner, level) in [(false, Piece::outer as Level), (true, Piece::inner)] {
             let parts = self.parts(flows, job.key.0, &removed, level);
-            Joiner { job, flows, bound, pieces: &mut self.0, removed: &mut removed }.join(&parts);
+            Joiner { job, flows, bound, is_inner, pieces: &mut self.0, removed: &mut removed }.join(&parts);
         }
         let mut pieces = self.0.iter().zip(removed).peekable();
         let mut incomplete = 0;
@@ -190,6 +200,7 @@ impl OfPoint {
                 let (from, to) = (piece.sightings.0 as usize, piece.sightings.1 as usize);
                 for sighting in &mut some[from.clamp(first, end) - first..to.clamp(first, end) - first] {
                     sighting.time = if is_removed { GONE } else { piece.time };
+                    piece.name(&flows.all[piece.flow as usize].key, job.key, sighting);
                     incomplete += u64::from(is_removed);
                     is_changed = true;
                 }
@@ -208,13 +219,7 @@ impl OfPoint {
 
     /// The parts of one level, by datagram name and identification: first fragments in order of time, then the others
     /// by their bytes and then time.
-    fn parts(
-        &self,
-        flows: &Flows,
-        key: [u8; 16],
-        removed: &[bool],
-        level: impl Fn(&Piece, &FlowKey) -> Option<(FlowKey, Part)>,
-    ) -> Vec<Part> {
+    fn parts(&self, flows: &Flows, key: [u8; 16], removed: &[bool], level: Level) -> Vec<Part> {
         let mut names: HashMap<FlowKey, u32, SipKey> = HashMap::with_hasher(SipKey(key));
         let mut parts = Vec::new();
         for (index, piece) in self.0.iter().enumerate().filter(|(index, _)| !removed[*index]) {
@@ -230,6 +235,9 @@ impl OfPoint {
         parts
     }
 }
+
+/// A fragment as part of something, which has a name.
+type Level = fn(&Piece, &FlowKey) -> Option<(FlowKey, Part)>;
 
 /// The time of a sighting that is about to be taken away.
 const GONE: i64 = i64::MIN;
@@ -266,6 +274,25 @@ impl Piece {
         Some((without_ports(flow), self.part(self.ip_id.into(), start, length, !has_more)))
     }
 
+    /// A first fragment over IPv6 whose datagram came up to byte `end`, and of which the next one begins at `next`: from
+    /// now on the whole packet. Not where it shows less than what names the whole, as that of TCP does.
+    fn complete(&mut self, protocol: u8, next: u32, end: u32) {
+        let shows_name = protocol != protocol::TCP && self.payload_length as usize >= HASHED_BYTES;
+        if self.marks & marks::IPV4 == 0 && shows_name {
+            self.payload_length = end.saturating_sub(next.saturating_sub(self.payload_length));
+            self.marks &= !marks::MORE_FRAGMENTS;
+        }
+    }
+
+    /// Names the sighting of a first fragment that [became](Self::complete) the whole packet.
+    fn name(&self, flow: &FlowKey, key: IdentityKey, sighting: &mut Sighting) {
+        if sighting.is_datagram() && self.marks & marks::MORE_FRAGMENTS == 0 {
+            let (payload_length, transport_hash) = (self.payload_length, self.transport_hash);
+            let whole = Observation { payload_length, transport_hash, ..Observation::default() };
+            sighting.become_whole(k0(&key, flow, &whole), payload_length);
+        }
+    }
+
     fn part(&self, id: u32, start: u32, length: u32, is_last: bool) -> Part {
         let end = start.saturating_add(length);
         Part { name: 0, id, time: self.time, start, end, is_last, piece: 0 }
@@ -300,6 +327,8 @@ struct Joiner<'a> {
     job: &'a Job,
     flows: &'a Flows,
     bound: i64,
+    /// Joins packets, not what carries them.
+    is_inner: bool,
     pieces: &'a mut [Piece],
     removed: &'a mut [bool],
 }
@@ -339,7 +368,14 @@ impl Joiner<'_> {
             given = rest;
             let piece = first.piece as usize;
             match completed(first, own) {
-                Some(time) => self.pieces[piece].time = time,
+                Some((time, end)) => {
+                    let piece = &mut self.pieces[piece];
+                    piece.time = time;
+                    if self.is_inner {
+                        let next = own.first().map_or(end, |(_, part)| part.start);
+                        piece.complete(self.flows.all[piece.flow as usize].key.protocol, next, end);
+                    }
+                }
                 None => self.removed[piece] = true,
             }
         }
@@ -373,8 +409,9 @@ fn give(firsts: &[Part], alike: &[Part], bound: i64, given: &mut Vec<(usize, Par
     }
 }
 
-/// When the last fragment came, if `others`, by their first byte, follow `first` without a gap to the last of them.
-fn completed(first: &Part, others: &[(usize, Part)]) -> Option<i64> {
+/// When the last fragment came and where it ends, if `others`, by their first byte, follow `first` without a gap to the
+/// last of them.
+fn completed(first: &Part, others: &[(usize, Part)]) -> Option<(i64, u32)> {
     let (mut covered, mut last) = (first.end, first.time);
     for (_, part) in others {
         if part.start > covered {
@@ -383,7 +420,7 @@ fn completed(first: &Part, others: &[(usize, Part)]) -> Option<i64> {
         covered = covered.max(part.end);
         last = last.max(part.time);
     }
-    others.iter().any(|(_, part)| part.is_last && part.end == covered).then_some(last)
+    others.iter().any(|(_, part)| part.is_last && part.end == covered).then_some((last, covered))
 }
 
 #[cfg(test)]
@@ -405,13 +442,14 @@ mod tests {
         }
         given.sort_by_key(|(first, part)| (*first, part.start, part.end));
         let own = |index| given.iter().filter(move |(of, _)| *of == index).copied().collect::<Vec<_>>();
-        firsts.iter().enumerate().map(|(index, first)| completed(first, &own(index))).collect()
+        firsts.iter().enumerate().map(|(index, first)| Some(completed(first, &own(index))?.0)).collect()
     }
 
     #[test]
     fn a_piece_comes_back_as_it_was() {
         let piece = Piece {
             time: -5_000_000_000_000,
+            transport_hash: 0xf1f2_f3f4_f5f6_f7f8,
             flow: 0x0102_0304,
             outer_id: 0x0506_0708,
             ip_length: 0x090a_0b0c,

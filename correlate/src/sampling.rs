@@ -6,6 +6,7 @@
 //! is missing.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use lastseen_packet::observation::{FlowKey, SipKey};
 use lastseen_packet::{Basis, IdentityKey, Ks, Threshold, datagram_key};
@@ -17,6 +18,9 @@ use crate::report::Sampling;
 use crate::scratch::ScratchError;
 use crate::sighting::Sighting;
 use crate::sightings::Sightings;
+
+/// A set of identities.
+type Identities = HashSet<u64, SipKey>;
 
 /// A time with a threshold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +72,19 @@ impl Thresholds {
         {
             spans.clear();
         }
-        Some(Selection { key: job.key, coarsest, spans, left_out: HashSet::with_hasher(SipKey(job.key.0)) })
+        let finest = finest(&spans, &recorded);
+        let left_out = HashSet::with_hasher(SipKey(job.key.0));
+        Some(Selection { key: job.key, coarsest, spans, finest, left_out })
     }
+}
+
+/// The largest threshold while it was `recorded`.
+fn finest(spans: &[Span], recorded: &RangeInclusive<i64>) -> Threshold {
+    let is_closed = spans.windows(2).all(|pair| pair[0].end == pair[1].start);
+    let is_covered = spans.first().is_some_and(|first| first.start <= *recorded.start())
+        && spans.last().is_some_and(|last| last.end >= *recorded.end());
+    let largest = spans.iter().map(|span| span.threshold).max().unwrap_or_default();
+    if is_closed && is_covered { largest } else { Threshold::ALL }
 }
 
 /// Disjoint and ascending, the smallest threshold of each time.
@@ -92,7 +107,16 @@ fn flattened(mut spans: Vec<Span>) -> Vec<Span> {
     let stretches = edges.windows(2).zip(taken);
     let stretches = stretches
         .filter_map(|(edge, threshold)| Some(Span { start: edge[0], end: edge[1], threshold: threshold? }));
-    stretches.collect()
+    let mut flat: Vec<Span> = Vec::new();
+    for stretch in stretches {
+        match flat.last_mut() {
+            Some(last) if last.end == stretch.start && last.threshold == stretch.threshold => {
+                last.end = stretch.end;
+            }
+            _ => flat.push(stretch),
+        }
+    }
+    flat
 }
 
 /// The first stretch from `at` on that is free, with the way there made short.
@@ -115,8 +139,10 @@ pub(crate) struct Selection {
     coarsest: Threshold,
     /// Empty where one threshold applies throughout.
     spans: Vec<Span>,
-    /// Identities that some point may not have selected, where thresholds change.
-    left_out: HashSet<u64, SipKey>,
+    /// The largest threshold there is at any time, [`Threshold::ALL`] between spans.
+    finest: Threshold,
+    /// Identities that were left out at one time and would be selected at another.
+    left_out: Identities,
 }
 
 impl Selection {
@@ -127,14 +153,18 @@ impl Selection {
 
     /// Points that do not tell what super-packets stand for, and so not what of them is selected: agents refuse to
     /// sample there. What they saw is taken away, and they are to be taken for blind.
-    pub(crate) fn distrust(job: &mut Job, sightings: &mut Sightings) -> Result<Vec<usize>, ScratchError> {
+    pub(crate) fn distrust(
+        job: &mut Job,
+        flows: &mut Flows,
+        sightings: &mut Sightings,
+    ) -> Result<Vec<usize>, ScratchError> {
         let mut blind = Vec::new();
         for (index, point) in job.points.iter_mut().enumerate() {
             if !point.gso_known {
                 // Nothing is left there whose segments are unknown.
                 point.gso_known = true;
                 sightings.amend(index, |_, some| {
-                    some.clear();
+                    some.drain(..).for_each(|sighting| uncount(flows, &sighting));
                     true
                 })?;
                 blind.push(index);
@@ -143,45 +173,66 @@ impl Selection {
         Ok(blind)
     }
 
-    /// Leaves the selected of all sightings, by point and by flow, and has the flows count only those.
-    pub(crate) fn sift(&mut self, flows: &mut Flows, sightings: &mut Sightings) -> Result<(), ScratchError> {
+    /// Leaves the selected of all sightings, by point and by flow, and has the flows count only those. `fragments` are
+    /// the flow and identification of those that any hop saw.
+    pub(crate) fn sift(
+        &mut self,
+        flows: &mut Flows,
+        fragments: &HashSet<(u32, u16), SipKey>,
+        sightings: &mut Sightings,
+    ) -> Result<(), ScratchError> {
+        let mut fragmented = HashSet::with_hasher(SipKey(self.key.0));
+        for &(flow, ip_id) in fragments {
+            let mut datagram = Sighting::default();
+            datagram.become_datagram(datagram_key(&self.key, flows.all[flow as usize].key.protocol, ip_id));
+            fragmented.insert(datagram.k0);
+        }
         for point in 0..sightings.points() {
             sightings.amend(point, |_, some| {
                 let count = some.len();
-                some.retain(|sighting| self.keeps(flows, sighting));
+                some.retain(|sighting| self.keeps(flows, &fragmented, sighting));
                 some.len() < count
             })?;
         }
         Ok(())
     }
 
-    fn keeps(&mut self, flows: &mut Flows, sighting: &Sighting) -> bool {
+    fn keeps(&mut self, flows: &mut Flows, fragmented: &Identities, sighting: &Sighting) -> bool {
         let flow = &mut flows.all[sighting.owner as usize];
-        let is_selected = self.selects(&flow.key, sighting);
+        let is_selected = self.selects(self.threshold(sighting.time), &flow.key, sighting);
         if !is_selected {
+            self.leave_out(&flow.key, fragmented, sighting);
             flow.segments = flow.segments.saturating_sub(1);
-            self.leave_out(&flow.key, sighting);
         }
         is_selected
     }
 
     /// Leaves out, of the sightings of a point whose identities are final, those whose identity was left out at some
-    /// other time: a segment on its way when a threshold changed.
-    pub(crate) fn sweep(&self, of_point: &mut Vec<Sighting>) {
-        if !self.left_out.is_empty() {
-            of_point.retain(|sighting| !self.left_out.contains(&sighting.k0));
-        }
+    /// other time: a segment on its way when a threshold changed. And whole packets of which other hops saw fragments
+    /// that do not tell whether they were selected.
+    pub(crate) fn sweep(&self, flows: &mut Flows, of_point: &mut Vec<Sighting>) {
+        of_point.retain(|sighting| {
+            let is_out = self.left_out.contains(&sighting.k0)
+                || sighting.is_datagram() && !self.selects_datagram(flows, sighting);
+            if is_out {
+                uncount(flows, sighting);
+            }
+            !is_out
+        });
     }
 
-    fn selects(&self, flow: &FlowKey, sighting: &Sighting) -> bool {
-        let threshold = self.threshold(sighting.time);
+    fn selects_datagram(&self, flows: &Flows, sighting: &Sighting) -> bool {
+        self.selects(self.threshold(sighting.time), &flows.all[sighting.owner as usize].key, sighting)
+    }
+
+    fn selects(&self, threshold: Threshold, flow: &FlowKey, sighting: &Sighting) -> bool {
         if threshold.is_all() {
             return true;
         }
         match ks(flow, sighting) {
             Some(ks) => threshold.selects(ks.hash(&self.key)),
-            // Fragments without identification: hops that see the whole may have selected otherwise. IPv6 is not
-            // put together on its way.
+            // Fragments without identification: hops that see the whole may have selected otherwise. Over IPv6 those
+            // whose whole is known have its name.
             None => !flow.source.is_ipv4(),
         }
     }
@@ -192,19 +243,31 @@ impl Selection {
             return self.coarsest;
         }
         let at = self.spans.partition_point(|span| span.end <= time);
-        self.spans.get(at).filter(|span| span.start <= time).map_or(Threshold::ALL, |span| span.threshold)
+        self.spans.get(at).filter(|span| span.start <= time).map_or(self.finest, |span| span.threshold)
     }
 
-    fn leave_out(&mut self, flow: &FlowKey, sighting: &Sighting) {
-        if self.spans.is_empty() {
+    /// Remembers what may be selected at another time.
+    fn leave_out(&mut self, flow: &FlowKey, fragmented: &Identities, sighting: &Sighting) {
+        if self.spans.is_empty() || !self.selects(self.finest, flow, sighting) {
             return;
         }
         self.left_out.insert(sighting.k0);
+        if fragmented.is_empty() {
+            return;
+        }
         // A hop that sees fragments gives all of them this one.
         let mut as_datagram = *sighting;
         as_datagram.become_datagram(datagram_key(&self.key, flow.protocol, sighting.ip_id));
-        self.left_out.insert(as_datagram.k0);
+        if fragmented.contains(&as_datagram.k0) {
+            self.left_out.insert(as_datagram.k0);
+        }
     }
+}
+
+/// What is taken away shows nothing, not even that its point is on the path.
+fn uncount(flows: &mut Flows, sighting: &Sighting) {
+    let flow = &mut flows.all[sighting.owner as usize];
+    flow.segments = flow.segments.saturating_sub(1);
 }
 
 fn ks(flow: &FlowKey, sighting: &Sighting) -> Option<Ks> {

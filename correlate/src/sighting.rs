@@ -4,8 +4,8 @@ use lastseen_packet::Segment;
 
 use crate::scratch::{Fields, Record};
 
-/// Most payload of one sighting: a packet that may be longer than an IP length can say is taken in as several.
-pub(crate) const LONGEST_PAYLOAD: u32 = 1 << 15;
+/// Payload that a sighting always has room for, whatever its headers.
+pub(crate) const LEAST_ROOM: u32 = (u16::MAX - u8::MAX as u16) as u32;
 
 /// One segment as one point saw it. 32 bytes, because tens of millions are held at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub(crate) struct Sighting {
     pub(crate) header_length: u8,
 }
 
+/// Bytes of the header of an IPv6 fragment, RFC 8200 §4.5.
+const FRAGMENT_HEADER: u8 = 8;
 /// Marks the identity of a datagram that some hop saw in fragments.
 const DATAGRAM_BIT: u64 = 1;
 
@@ -45,7 +47,8 @@ impl Sighting {
         }
     }
 
-    /// A super-packet of unknown segment size in parts that a sighting can hold, each with an identity of its own.
+    /// A packet longer than an IP length can say in parts that a sighting can hold, each with an identity of its own. All
+    /// but the last [are full](Self::is_full).
     pub(crate) fn parts(
         segment: Segment,
         shift_nanos: i64,
@@ -53,8 +56,9 @@ impl Sighting {
         point: u16,
     ) -> impl Iterator<Item = Self> {
         let headers = segment.ip_length.saturating_sub(segment.payload_length);
-        (0..segment.payload_length).step_by(LONGEST_PAYLOAD as usize).zip(0..).map(move |(start, index)| {
-            let payload_length = LONGEST_PAYLOAD.min(segment.payload_length - start);
+        let room = room(headers);
+        (0..segment.payload_length).step_by(room as usize).zip(0..).map(move |(start, index)| {
+            let payload_length = room.min(segment.payload_length - start);
             let part = Segment {
                 k0: segment.k0.wrapping_add(2 * index),
                 tcp_seq: segment.tcp_seq.wrapping_add(start),
@@ -66,9 +70,27 @@ impl Sighting {
         })
     }
 
+    /// Whether a segment does not fit into one sighting.
+    pub(crate) fn is_too_small_for(segment: &Segment) -> bool {
+        segment.payload_length > room(segment.ip_length.saturating_sub(segment.payload_length))
+    }
+
+    /// True if it holds as much as it can: it may be part of a longer packet.
+    pub(crate) fn is_full(&self) -> bool {
+        self.ip_length == u16::MAX
+    }
+
     /// Gives a whole packet the identity of its datagram, because some hop saw it in fragments.
     pub(crate) fn become_datagram(&mut self, datagram_key: u64) {
         self.k0 = datagram_key | DATAGRAM_BIT;
+    }
+
+    /// Makes a first fragment over IPv6 the packet that its datagram is without being cut.
+    pub(crate) fn become_whole(&mut self, packet_key: u64, payload_length: u32) {
+        self.k0 = packet_key & !DATAGRAM_BIT;
+        self.header_length = self.header_length.saturating_sub(FRAGMENT_HEADER);
+        let length = payload_length.saturating_add(self.header_length.into());
+        self.ip_length = u16::try_from(length).unwrap_or(u16::MAX);
     }
 
     /// Gives a part of a packet the identity of its bytes.
@@ -84,6 +106,11 @@ impl Sighting {
     pub(crate) fn payload_length(&self) -> u32 {
         u32::from(self.ip_length.saturating_sub(u16::from(self.header_length)))
     }
+}
+
+/// Payload that a sighting has room for behind so many bytes of headers.
+fn room(headers: u32) -> u32 {
+    u32::from(u16::MAX) - headers.min(u8::MAX.into())
 }
 
 impl Record for Sighting {

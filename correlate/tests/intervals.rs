@@ -4,7 +4,7 @@
 
 mod lab;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lab::*;
 use lastseen_correlate::report::Verdict;
@@ -110,6 +110,39 @@ fn packets_longer_than_an_ip_length_are_followed_to_their_last_byte() {
     );
 }
 
+/// What a veth hands over as one packet and a NIC sends as segments, of which some are lost between the nodes.
+fn one_packet(count: u32, first: u32, lost: &[u32]) -> Outcome {
+    const SIZE: u32 = 1448;
+    let mut lab = files();
+    lab.send((0, 1), &packet(1, first, count * SIZE), time_of(0), up_to(3));
+    for at in 0..count {
+        let segment = packet(1 + at as u16, first.wrapping_add(at * SIZE), SIZE);
+        lab.send((0, 1), &segment, time_of(0), if lost.contains(&at) { 0b1000 } else { ALL & !up_to(3) });
+    }
+    let outcome = seen_everywhere(lab).run();
+    assert_sums(&outcome);
+    outcome
+}
+
+#[test]
+fn a_super_packet_as_long_as_an_ip_length_allows_is_as_many_segments_as_on_the_wire() {
+    let outcome = one_packet(45, 0, &[22]);
+    assert_eq!((outcome.report.totals.segments, outcome.report.totals.lost), (46, 1));
+    let lost = &outcome.lost[0];
+    assert_eq!((lost.tcp_seq, lost.payload_length, lost.ip_id), (Some(31_856), 1448, Some(23)));
+}
+
+#[test]
+fn a_super_packet_longer_than_that_is_as_many_segments_as_on_the_wire() {
+    // Lost are the segments at 65,483 and 130,966 bytes, of which the numbers wrap in the latter.
+    for first in [0, 131_000_u32.wrapping_neg()] {
+        let outcome = one_packet(360, first, &[45, 90, 359]);
+        assert_eq!((outcome.report.totals.segments, outcome.report.totals.lost), (361, 3));
+        let ids: BTreeSet<_> = outcome.lost.iter().map(|lost| (lost.ip_id, lost.payload_length)).collect();
+        assert_eq!(ids, BTreeSet::from([46, 91, 360].map(|id| (Some(id), 1448))));
+    }
+}
+
 #[test]
 fn whoever_cuts_out_every_byte_is_told_nothing_wrong() {
     let mut lab = files();
@@ -140,10 +173,22 @@ struct Burst {
 }
 
 fn burst() -> impl Strategy<Value = Burst> {
-    // Most reach the end.
-    let reach = prop_oneof![4 => Just(HOPS), 1 => 1..HOPS];
-    (0..30_usize, 1..25_usize, vec(reach, 25), any::<[u64; HOPS]>())
-        .prop_map(|(first, count, reach, ends)| Burst { first, count, reach, ends })
+    let short = (0..30_usize, 1..25_usize, vec(reach(4), 25), any::<[u64; HOPS]>());
+    // Up to 200 KB, in few packets.
+    let ends = vec(any::<[u64; 4]>().prop_map(|[a, b, c, d]| a & b & c & d), HOPS);
+    let ends = ends.prop_map(|ends| std::array::from_fn(|hop| ends[hop]));
+    let long = (0..30_usize, 100..230_usize, vec(reach(60), 230), ends);
+    prop_oneof![3 => short.boxed(), 1 => long.boxed()].prop_map(|(first, count, reach, ends)| Burst {
+        first,
+        count,
+        reach,
+        ends,
+    })
+}
+
+/// The hops that a segment reaches, mostly all.
+fn reach(all: u32) -> impl Strategy<Value = usize> {
+    prop_oneof![all => Just(HOPS), 1 => 1..HOPS]
 }
 
 /// Sequence number of a segment's first byte. Segments have different lengths, and numbers wrap.
@@ -179,7 +224,7 @@ fn see(lab: &mut Lab, burst: &Burst, (index, millis): (usize, i64), hop: usize, 
         at += 1;
         if alive(begin) {
             let bytes = (begin..at).map(|at| length(burst.first + at)).sum();
-            let mut seen = packet((index * 40 + begin) as u16, seq(burst.first + begin), bytes);
+            let mut seen = packet((index * 240 + begin) as u16, seq(burst.first + begin), bytes);
             seen.row.ts_value = index as u32;
             lab.send((0, 1), &seen, time_of(millis), 1 << hop);
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use lab::{ALL, Lab, MICRO, MILLI, Packet, SECOND, T0, T1, assert_sums, leg, up_to};
 use lastseen_correlate::report::{LostPacket, Verdict};
 use lastseen_correlate::{Correlator, GUARD_NANOS, Outcome, Slice, SliceCounters};
-use lastseen_packet::observation::{Columns, ColumnsBuilder, gso, protocol};
+use lastseen_packet::observation::{Columns, ColumnsBuilder, gso, marks, protocol};
 use lastseen_packet::{Basis, Ks, Sampler, Threshold};
 use proptest::prelude::*;
 
@@ -216,6 +216,77 @@ fn packets_that_go_past_the_end_are_not_lost() {
     let outcome = sampled(&lab, |_, _| 4);
     let totals = outcome.report.totals;
     assert_eq!((totals.segments, totals.delivered, totals.lost), (selected + answers, selected + answers, 0));
+}
+
+/// A datagram of 2,992 bytes in two fragments, which the bridges show whole.
+fn send_in_fragments(lab: &mut Lab, whole: &Packet, time: i64) {
+    const WHOLE: u32 = 0b100_0010;
+    let (mut first, mut rest) = (*whole, *whole);
+    first.row.marks |= marks::MORE_FRAGMENTS;
+    (first.row.ip_length, first.row.payload_length) = (1420, 1392);
+    rest.ports = (0, 0);
+    (rest.row.fragment_offset, rest.row.transport_hash) = (1400, 0);
+    (rest.row.ip_length, rest.row.payload_length) = (1620, 1600);
+    lab.send((0, 1), whole, time, WHOLE);
+    lab.send((0, 1), &first, time, ALL & !WHOLE);
+    lab.send((0, 1), &rest, time, ALL & !WHOLE);
+}
+
+/// Nothing that the fragments show tells whether the whole was selected.
+#[test]
+fn fragments_without_identification_are_left_out_with_their_whole() {
+    let (mut lab, sent) = datagrams(T0, 2_000);
+    for id in 1..=200_u32 {
+        let mut whole = Packet { ports: (4001, 53), ..Packet::udp(10_000 + id, 2_992) };
+        whole.row.ip_id = 0;
+        send_in_fragments(&mut lab, &whole, T0 + i64::from(id) * 10 * MILLI);
+    }
+    let lost: BTreeSet<_> = sent.iter().filter(|one| one.2).map(|one| one.0.row.ip_id).collect();
+    let changing = |point: usize, time: i64| if point == 2 && time > T0 + 5 * SECOND { 8 } else { 2 };
+    for outcome in [sampled(&lab, |_, _| 2), sampled(&lab, changing)] {
+        assert_sums(&outcome);
+        assert!(ids(&outcome.lost).is_subset(&lost), "{:?}", outcome.report.totals);
+        assert_eq!(leg(&outcome).0, "a eth0 → b eth0");
+        let of_whole = outcome.flows.iter().filter(|flow| flow.source_transport_port == 4001);
+        assert_eq!(of_whole.map(|flow| flow.segments).sum::<u64>(), 0, "they are not judged");
+    }
+}
+
+/// What it saw is taken away: it does not show either that the points before it are off the path.
+#[test]
+fn a_point_without_segment_sizes_takes_no_other_off_the_path() {
+    let mut lab = Lab::new(2);
+    let last = Lab::path(0, 1)[7];
+    lab.job.points[last].gso_known = false;
+    let mut lost = BTreeSet::new();
+    for at in 1..400_u32 {
+        let packet = Packet::tcp(at as u16, at * 1_000, 1_000);
+        let is_lost = is_selected(&lab, 4, &packet);
+        lost.extend(is_lost.then_some(packet.row.ip_id));
+        lab.send((0, 1), &packet, T0 + i64::from(at) * MILLI, if is_lost { up_to(4) } else { ALL });
+    }
+    let outcome = sampled(&lab, |point, _| if point == last { 1 } else { 4 });
+    assert_sums(&outcome);
+    assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), lost.len() as u64));
+    assert_eq!(ids(&outcome.lost), lost);
+    assert!(outcome.flows.iter().all(|flow| flow.segments <= lost.len() as u64), "{:?}", outcome.flows);
+}
+
+/// Slices of different agents never begin together.
+#[test]
+fn one_threshold_is_one_however_agents_slice_their_time() {
+    const LENGTH: i64 = 250 * MILLI;
+    let (lab, _) = datagrams(T0, 10);
+    let mut correlator = Correlator::new(lab.job.clone()).unwrap();
+    let slice = |start: i64, end: i64| Slice { start_nanos: start, end_nanos: end, ..Slice::default() };
+    correlator.selected_by(slice(T0 - SECOND, T1 + GUARD_NANOS), Threshold::ALL);
+    for start in (T0 - SECOND..T1 + GUARD_NANOS).step_by(LENGTH as usize) {
+        for late in [3 * MILLI, 0] {
+            correlator.selected_by(slice(start + late, start + late + LENGTH), Threshold::one_in(4));
+        }
+    }
+    let sampling = correlator.finish().unwrap().report.sampling;
+    assert_eq!(sampling.map(|one| (one.interval, one.varied)), Some((4, false)));
 }
 
 proptest! {

@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lab::*;
 use lastseen_correlate::input::InterfaceKind;
 use lastseen_correlate::topology::Topology;
-use lastseen_correlate::{Ablation, BatchError, Correlator, Outcome, Scratch, ScratchError, Translation};
-use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
+use lastseen_correlate::{
+    Ablation, BatchError, Correlator, DropEvent, Outcome, Scratch, ScratchError, Slice, Translation,
+};
+use lastseen_packet::observation::{ColumnsBuilder, FlowKey, Observation, gso, marks};
+use lastseen_packet::{Sampler, Threshold, k0};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -54,6 +57,8 @@ enum Kind {
     Outer,
     /// It gets another destination port behind the second hop.
     Translated,
+    /// The first three hops show three as one and say of what size.
+    Super,
 }
 
 /// A packet: what it is, its number, when, at which hops its first and its second fragment were seen, which way.
@@ -66,9 +71,47 @@ struct World {
     gso_known: bool,
     /// How far the second node's clock is ahead.
     ahead_nanos: i64,
+    /// One of how many segments is selected, in the first half of the window and in the second.
+    intervals: [u32; 2],
+    /// Every how manieth packet the kernel says that it dropped; of 0 none.
+    drops: usize,
 }
 
-const PLAIN: World = World { is_unmapped: false, gso_known: true, ahead_nanos: 0 };
+const PLAIN: World =
+    World { is_unmapped: false, gso_known: true, ahead_nanos: 0, intervals: [1, 1], drops: 0 };
+
+/// What is found of batches from agents that select, with drop events.
+fn selected(mut correlator: Correlator, lab: &Lab, rows: usize, world: World) -> Outcome {
+    const HALF: i64 = T0 + 5 * SECOND;
+    for (point, slice, columns) in lab.batches_of(rows) {
+        let middle = HALF.clamp(slice.start_nanos, slice.end_nanos);
+        for (interval, (start_nanos, end_nanos)) in
+            world.intervals.into_iter().zip([(slice.start_nanos, middle), (middle, slice.end_nanos)])
+        {
+            let threshold = Threshold::one_in(if point % 3 == 0 { interval } else { world.intervals[0] });
+            let sampler = Sampler::new(lab.job.key, threshold);
+            let mut kept = ColumnsBuilder::new(64, [1; 16]);
+            let rows = (0..columns.len()).map(|index| columns.row(index));
+            for row in rows.filter(|row| (row.time_nanos < middle) == (start_nanos < middle)) {
+                let flow = &columns.flows[row.flow as usize];
+                if sampler.keeps(flow, &row) {
+                    kept.push(flow, row);
+                }
+                if world.drops > 0 && ((row.time_nanos / MICRO) as usize).is_multiple_of(world.drops) {
+                    let (reason, location) = ("NETFILTER_DROP".to_owned(), "nft_do_chain".to_owned());
+                    let (node, k0) = (point / POINTS, k0(&lab.job.key, flow, &row));
+                    let (netns, time_nanos) = (String::new(), row.time_nanos);
+                    let event = DropEvent { node, netns, time_nanos, k0, reason, location };
+                    correlator.add_drop(event).unwrap();
+                }
+            }
+            let of_half = Slice { start_nanos, end_nanos, ..slice };
+            correlator.selected_by(of_half, threshold);
+            correlator.add(point, of_half, 0, kept.columns()).unwrap();
+        }
+    }
+    correlator.finish().unwrap()
+}
 
 fn lab_of(packets: &[Sent], world: World) -> Lab {
     let mut lab = Lab::new(2);
@@ -79,7 +122,7 @@ fn lab_of(packets: &[Sent], world: World) -> Lab {
     let (start_nanos, end_nanos) =
         (whole.start_nanos + world.ahead_nanos, whole.end_nanos + world.ahead_nanos);
     for point in POINTS..2 * POINTS {
-        lab.slices.insert(point, vec![lastseen_correlate::Slice { start_nanos, end_nanos, ..whole }]);
+        lab.slices.insert(point, vec![Slice { start_nanos, end_nanos, ..whole }]);
     }
     lab.job.nodes[0].translations = vec![translation()];
     lab.job.points.iter_mut().for_each(|point| point.gso_known = world.gso_known);
@@ -93,6 +136,7 @@ fn lab_of(packets: &[Sent], world: World) -> Lab {
 fn packet(kind: Kind, id: u32) -> Packet {
     match kind {
         Kind::Tcp | Kind::Merged => Packet::tcp(id as u16, id * 100, 100),
+        Kind::Super => Packet { ports: (4004, 80), ..Packet::tcp(id as u16 * 3, id * 300, 100) },
         Kind::Udp => Packet::udp(id, 100 + id),
         Kind::Inner => Packet { ports: (4001, 53), ..Packet::udp(10_000 + id, 1300) },
         Kind::Outer => Packet { ports: (4002, 53), ..Packet::udp(20_000 + id, 1372) },
@@ -138,6 +182,22 @@ fn send(lab: &mut Lab, &(kind, id, millis, first, second, is_back): &Sent, world
                 let next = Observation { gso_type: packet.row.gso_type, ..next };
                 for (row, _) in [packet.row, next].into_iter().zip(seen).filter(|(_, is_seen)| *is_seen) {
                     lab.see(point, flow, row, time);
+                }
+            }
+            Kind::Super if hop < 3 && seen[0] => {
+                let mut three = Observation { payload_length: 300, ip_length: 352, ..packet.row };
+                if world.gso_known {
+                    (three.gso_type, three.gso_size) = (gso::TCPV4, 100);
+                }
+                lab.see(point, flow, three, time);
+            }
+            Kind::Super if hop >= 3 => {
+                for (at, is_seen) in [seen[0], seen[1], seen[0] && seen[1]].into_iter().enumerate() {
+                    let (ip_id, tcp_seq) =
+                        (packet.row.ip_id + at as u16, packet.row.tcp_seq + at as u32 * 100);
+                    if is_seen {
+                        lab.see(point, flow, Observation { ip_id, tcp_seq, ..packet.row }, time);
+                    }
                 }
             }
             Kind::Inner if hop != 1 && hop != 6 => fragments(lab, (point, time), flow, &packet, seen, false),
@@ -204,13 +264,22 @@ fn kind() -> impl Strategy<Value = Kind> {
         Just(Kind::Merged),
         Just(Kind::Inner),
         Just(Kind::Outer),
-        Just(Kind::Translated)
+        Just(Kind::Translated),
+        Just(Kind::Super)
     ]
 }
 
 fn world() -> impl Strategy<Value = World> {
-    (any::<bool>(), any::<bool>(), prop_oneof![Just(0), Just(300 * MILLI), Just(-300 * MILLI)])
-        .prop_map(|(is_unmapped, gso_known, ahead_nanos)| World { is_unmapped, gso_known, ahead_nanos })
+    let ahead = prop_oneof![Just(0), Just(300 * MILLI), Just(-300 * MILLI)];
+    let interval = || prop_oneof![2 => Just(1_u32), 1 => 2..5_u32];
+    (any::<bool>(), any::<bool>(), ahead, [interval(), interval()], prop_oneof![Just(0), 1..9_usize])
+        .prop_map(|(is_unmapped, gso_known, ahead_nanos, intervals, drops)| World {
+            is_unmapped,
+            gso_known,
+            ahead_nanos,
+            intervals,
+            drops,
+        })
 }
 
 /// Mostly all hops.
@@ -229,8 +298,10 @@ proptest! {
         rows in 1..50_usize,
     ) {
         let lab = lab_of(&packets, world);
-        let held = format!("{:?}", run(lab.job.clone(), lab.batches_of(rows)));
-        prop_assert_eq!(format!("{:?}", within(&lab, bytes, rows, None)), held);
+        let correlator = || Correlator::new(lab.job.clone()).unwrap();
+        let held = format!("{:?}", selected(correlator(), &lab, rows, world));
+        let with_scratch = correlator().within(bytes, Box::new(unnamed()));
+        prop_assert_eq!(format!("{:?}", selected(with_scratch, &lab, rows, world)), held);
     }
 }
 
@@ -274,6 +345,27 @@ fn fragments_are_put_together_without_room() {
         let outcome = found(&[kind, Kind::Udp], PLAIN);
         assert!(is_noted(&outcome, "did not come with all of their fragments"), "{:?}", outcome.report.notes);
         assert!(outcome.report.totals.lost >= 20, "{kind:?} {:?}", outcome.report.totals);
+    }
+}
+
+/// Two hundred super-packets of three segments, of which some come to be two, and some none.
+#[test]
+fn segments_are_selected_without_room() {
+    for intervals in [[3, 3], [2, 4]] {
+        let world = World { intervals, drops: 7, ..PLAIN };
+        let lab = lab_of(&traffic(&[Kind::Super, Kind::Udp, Kind::Inner]), world);
+        let correlator = || Correlator::new(lab.job.clone()).unwrap();
+        let held = selected(correlator(), &lab, 64, world);
+        assert_eq!(held.report.sampling.map(|one| one.interval), Some(intervals[1]));
+        assert!(
+            held.report.totals.segments > 100 && held.report.totals.lost > 10,
+            "{:?}",
+            held.report.totals
+        );
+        for bytes in [0, 3_000, 40_000] {
+            let within = correlator().within(bytes, Box::new(unnamed()));
+            assert_eq!(format!("{:?}", selected(within, &lab, 64, world)), format!("{held:?}"));
+        }
     }
 }
 

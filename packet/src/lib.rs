@@ -28,7 +28,7 @@ pub use decoded::{
     Network, Opaque, Payload, Sctp, Tcp, Transport, Udp, VlanTag,
 };
 pub use error::{DecodeError, Layer, Reason};
-pub use identity::{IdentityKey, datagram_key, k0};
+pub use identity::{HASHED_BYTES, IdentityKey, datagram_key, k0};
 pub use link::LinkType;
 pub use observe::{Capture, Gso, Unobserved, observe};
 pub use sampling::{Basis, Ks, Sampler, Threshold};

@@ -6,7 +6,7 @@ use super::nft::Rule;
 use super::{Cast, Injected, Layer};
 use crate::lab::counter;
 use crate::lab::node::{NIC, Node};
-use crate::lab::plan::VXLAN_PORT;
+use crate::lab::plan::{Family, VXLAN_PORT};
 
 const UNDERLAY_MTU: u16 = 1500;
 /// Too small for the 50 bytes around a packet of 1,450.
@@ -50,9 +50,14 @@ fn set_mtu(cast: Cast<'_>, mtu: u16) -> Result<()> {
 /// Every node tracks the connections it forwards, for which it needs whole packets.
 pub(super) fn conntrack(cast: Cast<'_>) -> Result<Injected<'_>> {
     let nodes = &cast.lab.nodes;
-    let before = total(cast, "ReasmOKs")?;
+    // Over IPv6 what was put together is not counted, but a router cuts nothing else.
+    let total = move || match cast.family {
+        Family::V4 => total(cast, "ReasmOKs"),
+        Family::V6 => nodes.iter().map(|node| counter::ipv6(&node.netns, "Ip6FragOKs")).sum(),
+    };
+    let before = total()?;
     nodes.iter().try_for_each(track)?;
-    let count = move || Ok(total(cast, "ReasmOKs")? - before);
+    let count = move || Ok(total()? - before);
     Ok(Injected::new(count, move || nodes.iter().try_for_each(untrack)))
 }
 

@@ -28,6 +28,14 @@ pub fn ipv4(netns: &Netns, counter: &str) -> Result<u64> {
     value.with_context(|| format!("the kernel has no counter {counter} in {}", netns.name()))
 }
 
+/// A counter of the namespace's IPv6, such as `Ip6FragOKs`.
+pub fn ipv6(netns: &Netns, counter: &str) -> Result<u64> {
+    let text = netns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp6").context("read snmp6"))?;
+    let mut counters = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
+    let value = counters.find(|(name, _)| *name == counter).and_then(|(_, value)| value.trim().parse().ok());
+    value.with_context(|| format!("the kernel has no counter {counter} in {}", netns.name()))
+}
+
 /// A counter of the namespace's connection tracking, such as `insert_failed`, summed over processors.
 pub fn conntrack(netns: &Netns, counter: &str) -> Result<u64> {
     let path = "/proc/thread-self/net/stat/nf_conntrack";
