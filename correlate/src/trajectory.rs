@@ -116,15 +116,12 @@ impl Assigner {
         self.give_extras_away();
     }
 
-    /// Positions and times by position, then time. Pieces of a datagram at one point count once.
+    /// Positions and times by position, then time.
     fn place(&mut self, plan: &Plan, sightings: &[Sighting]) {
         self.placed.clear();
         let placed = sightings.iter().filter_map(|s| Some((plan.position(s.point)?, s.time)));
         self.placed.extend(placed);
         self.placed.sort_unstable();
-        if sightings.first().is_some_and(Sighting::is_datagram) {
-            self.placed.dedup_by_key(|(at, _)| *at);
-        }
     }
 
     fn follow_one(&mut self) {
