@@ -13,11 +13,14 @@
 //! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while some of
 //! them passed, as many missing ones may be those that were missed: they are `not_observable`, see [`crate::alike`].
 
+use std::cell::OnceCell;
+
 use crate::acks::Acks;
 use crate::alike::Alike;
 use crate::coverage::Coverage;
 use crate::drops::{Drops, Open};
 use crate::input::{Job, Window};
+use crate::outsiders::Outsiders;
 use crate::pattern::Timeline;
 use crate::plan::{Course, Plan, Plans};
 use crate::sandwich::Sandwich;
@@ -84,7 +87,8 @@ impl<'a> Court<'a> {
         for cluster in group.chunk_by(together) {
             let is_blind = |at: u32, time: i64| self.is_blind(plan, course, at, time);
             assigner.assign(plan, cluster, bound, is_blind);
-            Case { court: self, plan, course, evidence: &cluster[0], assigner, alike: None }
+            let (alike, outsiders) = Default::default();
+            Case { court: self, plan, course, evidence: &cluster[0], assigner, alike, outsiders }
                 .decide(&mut drops, ledger);
         }
     }
@@ -115,6 +119,7 @@ struct Case<'c, 'a> {
     assigner: &'c Assigner,
     /// Found out where copies are missing.
     alike: Option<Alike>,
+    outsiders: OnceCell<Outsiders>,
 }
 
 impl Case<'_, '_> {
@@ -246,12 +251,9 @@ impl Case<'_, '_> {
     fn is_ambiguous(&self, copy: &Trajectory) -> bool {
         let earliest = copy.last.saturating_sub(self.plan.slack);
         let latest = copy.last.saturating_add(self.plan.slack).saturating_add(AMBIGUITY_NANOS);
-        self.assigner.copies.len() > 1
-            && self.assigner.copies.iter().any(|other| {
-                other.reach() > copy.reach()
-                    && !self.court.is_judged(other.first)
-                    && (earliest..=latest).contains(&other.last)
-            })
+        let Assigner { copies, .. } = self.assigner;
+        let outsiders = || Outsiders::new(copies, |first| self.court.is_judged(first));
+        copies.len() > 1 && self.outsiders.get_or_init(outsiders).got_beyond(copy.reach(), earliest, latest)
     }
 
     /// It, or another that time cannot tell from it, passed points that may have missed it.
