@@ -65,3 +65,33 @@ fn identical_packets_that_were_lost_are_more_than_can_be_under_way() {
         assert!((15..=20).contains(&count), "{count} of 20, delay {delay}");
     }
 }
+
+/// Two identical packets, 2 s apart. The network lost the first; the sender's node was not capturing when the second
+/// passed.
+#[test]
+fn a_packet_that_the_sender_missed_does_not_arrive_for_one_that_was_lost_long_before() {
+    for earlier in [0, 1] {
+        let mut lab = Lab::new(2);
+        let mut packet = Packet::udp(0, 100);
+        packet.row.transport_hash = 1;
+        let second = T0 + 3 * SECOND;
+        lab.send((0, 1), &packet, T0 + SECOND, up_to(4));
+        if earlier == 1 {
+            // One that never got as far, so that there is something to assign.
+            lab.send((0, 1), &packet, T0 + SECOND + 500 * MILLI, 1);
+        }
+        lab.send((0, 1), &packet, second, ALL & !up_to(4));
+        for other in 0..100 {
+            lab.send((0, 1), &Packet::udp(100 + other, 200), T0 + 5 * SECOND + i64::from(other) * MILLI, ALL);
+        }
+        for point in &Lab::path(0, 1)[..4] {
+            let before = Slice { end_nanos: second - 100 * MILLI, ..whole(1000) };
+            let after = Slice { start_nanos: second + 100 * MILLI, ..whole(1000) };
+            lab.slices.insert(*point, vec![before, after]);
+        }
+        let outcome = lab.run();
+        assert_sums(&outcome);
+        let totals = totals(&outcome);
+        assert_eq!((totals.segments, totals.delivered), (102 + earlier, 101), "{totals:?}");
+    }
+}
