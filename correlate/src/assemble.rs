@@ -62,15 +62,7 @@ impl Assembler<'_, '_> {
     pub(crate) fn outcome(&self, findings: Findings) -> Outcome {
         let mut settled = self.settle(findings.tallies);
         let totals = SegmentTotals::sum(settled.iter().map(|one| &one.tally.totals));
-        let lost: Vec<_> = {
-            let settled: BTreeMap<u32, &Settled> =
-                settled.iter().map(|one| (one.conversation, one)).collect();
-            findings
-                .missing
-                .iter()
-                .filter_map(|missing| self.lost_packet(missing, settled.get(&missing.conversation)?))
-                .collect()
-        };
+        let lost = self.lost_packets(&findings.missing, &settled);
         let uncompared = self.uncompared(&settled);
         let doubts = doubts::doubts(self, &settled);
         let weak_words = doubts::notes(self, &settled, &doubts);
@@ -81,20 +73,7 @@ impl Assembler<'_, '_> {
         let carriers = self.carriers(&settled);
         let tuples = self.tuples(&settled);
         let paths: Vec<_> = settled.iter().map(|one| self.path(one, &legs, &carriers, &tuples)).collect();
-        let mut report = Report {
-            capture_id: self.job.capture_id.clone(),
-            name: self.job.name.clone(),
-            filter: self.job.filter.clone(),
-            window: self.job.window,
-            partial: self.job.partial,
-            verdict: Verdict::default(),
-            notes: Vec::new(),
-            totals,
-            nodes: self.nodes(),
-            paths,
-            omitted_paths,
-            sampling: self.sampling,
-        };
+        let mut report = Report { totals, paths, omitted_paths, ..self.head() };
         report.verdict = verdict(&report, 0.0);
         report.notes = notes::write(self, &report);
         report.notes.extend(notes::uncompared(&report, uncompared));
@@ -106,6 +85,30 @@ impl Assembler<'_, '_> {
             doubts,
             report,
         }
+    }
+
+    /// A report without paths.
+    fn head(&self) -> Report {
+        Report {
+            capture_id: self.job.capture_id.clone(),
+            name: self.job.name.clone(),
+            filter: self.job.filter.clone(),
+            window: self.job.window,
+            partial: self.job.partial,
+            verdict: Verdict::default(),
+            notes: Vec::new(),
+            totals: SegmentTotals::default(),
+            nodes: self.nodes(),
+            paths: Vec::new(),
+            omitted_paths: 0,
+            sampling: self.sampling,
+        }
+    }
+
+    fn lost_packets(&self, missing: &[Missing], settled: &[Settled]) -> Vec<LostPacket> {
+        let settled: BTreeMap<u32, &Settled> = settled.iter().map(|one| (one.conversation, one)).collect();
+        let of = |missing: &Missing| self.lost_packet(missing, settled.get(&missing.conversation)?);
+        missing.iter().filter_map(of).collect()
     }
 
     fn settle(&self, tallies: BTreeMap<u32, Tally>) -> Vec<Settled> {

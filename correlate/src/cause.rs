@@ -115,20 +115,14 @@ impl<'a> Leg<'_, 'a> {
 
     fn tunnel_entry(&self) -> Cause {
         let mtu = self.mtu(self.loss.to);
-        let name = self.interface(self.loss.to);
         if self.size_limit.is_some() || u32::from(self.loss.missing.shortest) > mtu {
-            let mut evidence = self.sizes();
-            evidence.push(format!("MTU of {name}: {}", grouped(mtu.into())));
-            let text = format!(
-                "packets larger than the MTU of {name} ({}) are dropped and the sender does not adapt",
-                grouped(mtu.into())
-            );
-            return cause("packet_too_big", text, evidence);
+            return self.too_big_for_tunnel(mtu);
         }
         if let Some(special) = self.special_route(self.node(self.loss.from)) {
             return special;
         }
         let node = self.node_name(self.loss.from);
+        let name = self.interface(self.loss.to);
         let Some((hop, device)) = self.tunnel_hop() else {
             let text = format!("no route into the tunnel for {} on {node}", self.destination);
             return cause(
@@ -137,23 +131,30 @@ impl<'a> Leg<'_, 'a> {
                 vec![format!("no route on {node} leads {} to {name}", self.destination)],
             );
         };
-        let tables = &self.network.tables[self.node(self.loss.from)];
-        let neighbor = tables.neighbor(hop, device.index);
+        let neighbor = self.network.tables[self.node(self.loss.from)].neighbor(hop, device.index);
         if device.mac.is_some()
             && neighbor.is_none_or(|neighbor| neighbor.mac.is_none() || neighbor.is_unresolved)
         {
             let evidence = vec![format!("no neighbour entry for {hop} on {name}")];
-            return cause(
-                "neighbor_missing",
-                format!("{node} cannot resolve the next hop {hop} on {name}"),
-                evidence,
-            );
+            let text = format!("{node} cannot resolve the next hop {hop} on {name}");
+            return cause("neighbor_missing", text, evidence);
         }
         cause(
             "forwarding_dropped",
             format!("dropped by forwarding on {node}: FORWARD chain, rp_filter, TTL or a policy"),
             Vec::new(),
         )
+    }
+
+    fn too_big_for_tunnel(&self, mtu: u32) -> Cause {
+        let name = self.interface(self.loss.to);
+        let mut evidence = self.sizes();
+        evidence.push(format!("MTU of {name}: {}", grouped(mtu.into())));
+        let text = format!(
+            "packets larger than the MTU of {name} ({}) are dropped and the sender does not adapt",
+            grouped(mtu.into())
+        );
+        cause("packet_too_big", text, evidence)
     }
 
     fn sending_tunnel(&self) -> Cause {

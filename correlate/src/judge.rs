@@ -10,8 +10,8 @@
 //!
 //! Of identical copies the missing ones are counted where they are missing, and which of them it was does not matter.
 //! Only where one copy belongs to the window and another does not, and time cannot tell which of them arrived, is even
-//! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while one of
-//! them passed, a missing one may be the one that was missed: that is `not_observable`, see [`crate::alike`].
+//! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while some of
+//! them passed, as many missing ones may be those that were missed: they are `not_observable`, see [`crate::alike`].
 
 use std::cell::OnceCell;
 
@@ -20,6 +20,7 @@ use crate::alike::Alike;
 use crate::coverage::Coverage;
 use crate::drops::{Drops, Open};
 use crate::input::{Job, Window};
+use crate::outsiders::Outsiders;
 use crate::pattern::Timeline;
 use crate::plan::{Course, Plan, Plans};
 use crate::sandwich::Sandwich;
@@ -86,8 +87,8 @@ impl<'a> Court<'a> {
         for cluster in group.chunk_by(together) {
             let is_blind = |at: u32, time: i64| self.is_blind(plan, course, at, time);
             assigner.assign(plan, cluster, bound, is_blind);
-            let alike = OnceCell::new();
-            Case { court: self, plan, course, evidence: &cluster[0], assigner, alike }
+            let (alike, outsiders) = Default::default();
+            Case { court: self, plan, course, evidence: &cluster[0], assigner, alike, outsiders }
                 .decide(&mut drops, ledger);
         }
     }
@@ -117,26 +118,28 @@ struct Case<'c, 'a> {
     evidence: &'c Sighting,
     assigner: &'c Assigner,
     /// Found out where copies are missing.
-    alike: OnceCell<Alike>,
+    alike: Option<Alike>,
+    outsiders: OnceCell<Outsiders>,
 }
 
 impl Case<'_, '_> {
-    fn decide(&self, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
-        for step in &self.assigner.steps {
+    fn decide(mut self, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
+        let Assigner { copies, steps, .. } = self.assigner;
+        for step in steps {
             let skipped =
                 self.course.active & !(u32::MAX << step.to) & !((2_u32 << step.from).wrapping_sub(1));
             if skipped == 0 && self.court.is_judged(step.first) {
                 ledger.tally.hops[step.to as usize].delays.add(step.nanos);
             }
         }
-        for copy in &self.assigner.copies {
+        for copy in copies {
             if self.court.is_judged(copy.first) {
                 self.decide_one(copy, drops, ledger);
             }
         }
     }
 
-    fn decide_one(&self, copy: &Trajectory, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
+    fn decide_one(&mut self, copy: &Trajectory, drops: &mut Open<'_>, ledger: &mut Ledger<'_>) {
         if copy.is_extra {
             ledger.tally.totals.duplicated += 1;
             return;
@@ -162,7 +165,7 @@ impl Case<'_, '_> {
     }
 
     fn decide_missing(
-        &self,
+        &mut self,
         (copy, bin): (&Trajectory, u16),
         later: u32,
         drops: &mut Open<'_>,
@@ -248,27 +251,24 @@ impl Case<'_, '_> {
     fn is_ambiguous(&self, copy: &Trajectory) -> bool {
         let earliest = copy.last.saturating_sub(self.plan.slack);
         let latest = copy.last.saturating_add(self.plan.slack).saturating_add(AMBIGUITY_NANOS);
-        self.assigner.copies.len() > 1
-            && self.assigner.copies.iter().any(|other| {
-                other.reach() > copy.reach()
-                    && !self.court.is_judged(other.first)
-                    && (earliest..=latest).contains(&other.last)
-            })
+        let Assigner { copies, .. } = self.assigner;
+        let outsiders = || Outsiders::new(copies, |first| self.court.is_judged(first));
+        copies.len() > 1 && self.outsiders.get_or_init(outsiders).got_beyond(copy.reach(), earliest, latest)
     }
 
     /// It, or another that time cannot tell from it, passed points that may have missed it.
-    fn may_be_another(&self, copy: &Trajectory) -> bool {
+    fn may_be_another(&mut self, copy: &Trajectory) -> bool {
         let Assigner { copies, steps, .. } = self.assigner;
-        let slack = self.plan.slack;
+        if copies.len() < 2 {
+            return false;
+        }
+        let (court, plan, active) = (self.court, self.plan, self.course.active);
         let may_miss = |start: i64, end: i64| {
-            let (start, end) =
-                (start.saturating_sub(slack), end.saturating_add(slack).saturating_add(PASSING_NANOS));
-            let points = self.plan.path.points.iter().enumerate();
-            let mut active = points.filter(|(at, _)| self.course.active & 1 << at != 0);
-            active.any(|(_, point)| !self.court.coverage[*point].is_clean(start, end))
+            let mut active = plan.path.points.iter().enumerate().filter(|(at, _)| active & 1 << at != 0);
+            active.any(|(_, point)| !court.coverage[*point].is_clean(start, end))
         };
-        copies.len() > 1
-            && self.alike.get_or_init(|| Alike::new(copies, steps, slack, may_miss)).is_doubtful(copy)
+        let alike = || Alike::new(copies, steps, (plan.slack, PASSING_NANOS), may_miss);
+        self.alike.get_or_insert_with(alike).excuse(copy)
     }
 
     fn record(&self, copy: &Trajectory, testify: u32, drop: u16) -> Missing {

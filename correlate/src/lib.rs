@@ -40,6 +40,7 @@ mod losses;
 mod network;
 mod notes;
 pub mod offsets;
+mod outsiders;
 mod partitions;
 mod path;
 mod pattern;

@@ -98,7 +98,7 @@ impl Sighting {
         self.k0 = interval_key & !DATAGRAM_BIT;
     }
 
-    /// True for a datagram that some hop saw in fragments: several sightings at one point are one.
+    /// True for a datagram that some hop saw in fragments.
     pub(crate) fn is_datagram(&self) -> bool {
         self.k0 & DATAGRAM_BIT != 0
     }

@@ -8,7 +8,7 @@
 //!
 //! Where an identity comes round again, a sighting that every point before it may have missed does not go on in place of
 //! a copy that was lost long before: it is a copy of its own. Once another was sent after that one and came through,
-//! nothing speaks against it, since queues keep the order; until then the lost one may be late.
+//! nothing speaks against it, since queues keep the order; until then, or if no other came, the lost one may be late.
 
 use std::ops::Range;
 
@@ -104,27 +104,29 @@ impl Assigner {
         self.copies.clear();
         self.steps.clear();
         self.place(plan, sightings);
-        if self.placed.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+        let was_missed = |at: u32, time: i64| (0..at).all(|before| is_blind(before, time));
+        let is_next = |pair: &[(u32, i64)]| {
+            let [(from, left), (at, time)] = [pair[0], pair[1]];
+            from < at && (is_near(left, time, plan.slack) || !was_missed(at, time))
+        };
+        if self.placed.windows(2).all(is_next) {
             self.follow_one();
             return;
         }
         let placed = std::mem::take(&mut self.placed);
         for here in placed.chunk_by(|a, b| a.0 == b.0) {
-            self.advance(here, plan.slack, bound, &is_blind);
+            self.advance(here, plan.slack, bound, was_missed);
         }
         self.placed = placed;
         self.give_extras_away();
     }
 
-    /// Positions and times by position, then time. Pieces of a datagram at one point count once.
+    /// Positions and times by position, then time.
     fn place(&mut self, plan: &Plan, sightings: &[Sighting]) {
         self.placed.clear();
         let placed = sightings.iter().filter_map(|s| Some((plan.position(s.point)?, s.time)));
         self.placed.extend(placed);
         self.placed.sort_unstable();
-        if sightings.first().is_some_and(Sighting::is_datagram) {
-            self.placed.dedup_by_key(|(at, _)| *at);
-        }
     }
 
     fn follow_one(&mut self) {
@@ -140,7 +142,13 @@ impl Assigner {
 
     /// Continues copies through one position, whose sightings are in order of time: first those that were near, the
     /// nearest position first, then any.
-    fn advance(&mut self, here: &[(u32, i64)], slack: i64, bound: i64, is_blind: &impl Fn(u32, i64) -> bool) {
+    fn advance(
+        &mut self,
+        here: &[(u32, i64)],
+        slack: i64,
+        bound: i64,
+        was_missed: impl Fn(u32, i64) -> bool,
+    ) {
         let (known, at) = (self.copies.len(), here[0].0);
         self.waiting.clear();
         self.waiting.extend(here.iter().map(|&(_, time)| time));
@@ -156,10 +164,9 @@ impl Assigner {
             self.copies.sort_unstable_by_key(|copy| (copy.reach() == at, copy.last, copy.first, copy.mask));
             let left = self.copies.partition_point(|copy| copy.reach() < at);
             let came = self.note_who_came(left);
-            let was_missed = |time| (0..at).all(|before| is_blind(before, time));
             let claim = |last: i64, time: i64| {
                 let until = came.partition_point(|(came, _)| *came <= time);
-                if came.is_empty() || !was_missed(time) {
+                if is_near(last, time, slack) && came.is_empty() || !was_missed(at, time) {
                     Claim::Same
                 } else if until > 0 && came[until - 1].1 > last.saturating_add(slack) {
                     Claim::Other
@@ -171,7 +178,7 @@ impl Assigner {
             self.came = came;
         }
         for &time in &self.waiting {
-            let was_seen = known > 0 && !(0..at).all(|before| is_blind(before, time));
+            let was_seen = known > 0 && !was_missed(at, time);
             self.copies.push(Trajectory::start(at, time, was_seen));
         }
     }
@@ -255,6 +262,12 @@ impl Assigner {
             }
         }
     }
+}
+
+/// Whether time alone tells that a sighting may be of a copy that was last seen then, give or take the clocks' error.
+#[inline]
+fn is_near(last: i64, time: i64, slack: i64) -> bool {
+    time.saturating_sub(last) <= NEAR_NANOS.saturating_add(slack)
 }
 
 #[inline]

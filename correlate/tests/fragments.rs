@@ -413,3 +413,40 @@ fn a_fragment_inside_a_carrier_in_fragments_needs_both_whole() {
     assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 5));
     assert_eq!(outcome.report.totals.delivered, 35);
 }
+
+/// A datagram of 2,000 bytes in two fragments, seen at the hops of `mask`.
+fn in_two(lab: &mut Lab, id: u32, time: i64, mask: u32) {
+    let mut first = Packet::udp(id, 1392);
+    first.row.marks |= marks::MORE_FRAGMENTS;
+    let mut rest = first;
+    rest.ports = (0, 0);
+    (rest.row.fragment_offset, rest.row.payload_length, rest.row.marks) = (1400, 600, marks::IPV4);
+    for fragment in [first, rest] {
+        lab.send((0, 1), &fragment, time, mask);
+    }
+}
+
+#[test]
+fn a_datagram_whose_identification_comes_round_does_not_arrive_for_one_that_was_lost() {
+    let mut lab = Lab::new(2);
+    in_two(&mut lab, 7, T0, up_to(4));
+    in_two(&mut lab, 7, T0 + SECOND, ALL);
+    for id in 100..150 {
+        in_two(&mut lab, id, time_of(20 * id), ALL);
+    }
+    let outcome = lab.run();
+    assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 1));
+    assert_eq!(outcome.lost[0].first_seen_nanos, T0);
+    assert_eq!(outcome.report.totals.segments, 52);
+}
+
+#[test]
+fn datagrams_that_the_network_doubled_are_counted_twice() {
+    let mut lab = Lab::new(2);
+    for id in 0..20 {
+        in_two(&mut lab, id, time_of(20 * id), ALL);
+        in_two(&mut lab, id, time_of(20 * id) + MILLI, ALL & !up_to(4));
+    }
+    let totals = lab.run().report.totals;
+    assert_eq!((totals.segments, totals.delivered, totals.duplicated, totals.lost), (20, 20, 20, 0));
+}
