@@ -79,6 +79,8 @@ pub(super) fn port_disabled(cast: Cast<'_>) -> Result<Injected<'_>> {
     let solicit = move |times| cast.receiver.pod.sysctl("net/ipv6/conf/eth0/router_solicitations", times);
     solicit("0")?;
     set(DISABLED)?;
+    // It also asks for neighbours that it has talked to.
+    cast.receiver.pod.run("ip", &["-6", "neigh", "flush", "dev", "eth0"])?;
     wait_for_carrier_loss(netns)?;
     Ok(counting.undone_by(move || {
         set(FORWARDING)?;
