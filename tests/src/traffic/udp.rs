@@ -63,8 +63,7 @@ impl UdpPlan {
         let start = || Numbering::start(from, self.source_port);
         let mut numbering = self.is_numbered(from).then(start).transpose()?;
         let mut log = from.netns.enter(|| self.send_all(from, to, deadline, &mut numbering))?;
-        if let Some(numbering) = numbering.as_mut().filter(|_| log.numbered.is_none() && !log.sent.is_empty())
-        {
+        if let Some(numbering) = numbering.as_mut().filter(|_| !log.sent.is_empty()) {
             let seen = numbering.wait()?;
             log.numbered = Some(seen.with_context(|| format!("{} shows no datagram to {to}", from.address))?);
         }
@@ -121,8 +120,12 @@ impl UdpPlan {
                 log.sent_at.resize(log.sent_at.len() + ids.clone().count(), now());
                 log.sent.extend(ids.map(id_of));
             }
-            if let Some(numbering) = numbering.as_mut().filter(|_| log.numbered.is_none()) {
-                log.numbered = numbering.look()?;
+            if let Some(looking) = numbering.as_mut() {
+                log.numbered = looking.look()?;
+            }
+            // Nobody would read what its socket keeps.
+            if log.numbered.is_some() {
+                *numbering = None;
             }
             open = Some((flow, socket));
         }
