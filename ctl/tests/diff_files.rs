@@ -324,6 +324,37 @@ fn nodes_that_saw_no_common_packet_are_not_compared() {
     unsure(&files, "its clock cannot be compared");
 }
 
+/// The files of `a` hold the first half of the packets and those of `b` the second, by a clock that is as much behind:
+/// their stamps overlap, and nothing was lost.
+#[test]
+fn nodes_that_captured_at_different_times_do_not_testify_about_each_other() {
+    let dir = TempDir::new().unwrap();
+    let half = START + i64::from(PACKETS / 2) * 20_000_000;
+    let mut files = Vec::new();
+    for ((node, interface), frames) in Wire::default().frames() {
+        let is_of = |time: i64| (time < half) == (node == "a");
+        let stamp = |time: i64| if node == "a" { time } else { time - (half - START) };
+        let kept = frames.into_iter().filter(|(time, _)| is_of(*time));
+        let frames: Vec<_> = kept.map(|(time, frame)| (stamp(time), frame)).collect();
+        let file = dir.path().join(format!("half-{node}-{interface}.pcap"));
+        fs::write(&file, wire::pcap(&frames)).unwrap();
+        files.push(format!("{node}/{interface}={}", file.display()));
+    }
+    let turned: Vec<String> = files.iter().rev().cloned().collect();
+    for (files, apart) in [(files, 'b'), (turned, 'a')] {
+        for arguments in [with_topology(files.clone(), dir.path()), files] {
+            let (report, code) = report(&arguments);
+            assert_eq!((losses(&report), code), (Vec::new(), 3), "{arguments:?}\n{report:#}");
+            let said = diff(&arguments).out;
+            assert!(
+                said.contains(&format!("{apart}: no packet in its files is in another node's too")),
+                "{said}"
+            );
+            assert!(said.contains("clock error unknown"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_black_hole_before_the_last_point_of_a_node_needs_no_other_clock() {
     let dir = TempDir::new().unwrap();

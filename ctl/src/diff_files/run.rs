@@ -108,7 +108,9 @@ impl Evidence {
             Err(reason) => return Ok(self.inconclusive(reason)),
         };
         let job = self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?;
-        let mut correlator = Correlator::new(job)?.within(room.memory, room.scratch());
+        let apart = (0..self.names.len()).filter(|&node| self.ahead[node].is_none());
+        let correlator = Correlator::new(job)?.within(room.memory, room.scratch());
+        let mut correlator = apart.fold(correlator, Correlator::apart);
         self.feed(&mut correlator)?;
         let mut report = correlator.finish().map_err(no_room)?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
@@ -209,12 +211,10 @@ impl Evidence {
         Ok(sizes)
     }
 
-    /// Where the clock is not known nothing is covered: what the node did not see is not observable.
     fn slice(&self, tap: &Tap, batch: &Batch) -> Slice {
         let ahead = self.ahead_of(tap);
-        let is_comparable = self.ahead[self.node(&tap.named)].is_some();
         let start_nanos = batch.start_nanos.saturating_sub(ahead);
-        let end_nanos = if is_comparable { batch.end_nanos.saturating_sub(ahead) } else { start_nanos };
+        let end_nanos = batch.end_nanos.saturating_sub(ahead);
         // Drops of unknown time have a slice of their own, which counts every packet.
         let received = if tap.drops > 0 { 0 } else { batch.received };
         let Batch { unreadable, undecoded, drops, .. } = *batch;

@@ -35,7 +35,13 @@ fn took_part(node: &NodeReport) -> bool {
     matches!(CaptureState::try_from(node.state), Ok(Armed | Running | Draining | Correlating | Completed))
 }
 
+/// The worst bound; none if a node that saw packets has none.
 fn clock_error(nodes: &[NodeReport]) -> String {
+    let is_unbounded =
+        |node: &&NodeReport| took_part(node) && node.packets > 0 && node.clock_error_nanos.is_none();
+    if nodes.iter().any(|node| is_unbounded(&node)) {
+        return "clock error unknown".to_owned();
+    }
     match nodes.iter().filter_map(|node| node.clock_error_nanos).max() {
         Some(worst) => format!("clock error ≤ {}", units::clock_error(worst)),
         None => "clock error unknown".to_owned(),
