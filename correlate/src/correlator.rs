@@ -84,6 +84,16 @@ impl Correlator {
         self
     }
 
+    /// Nothing tells how far the clock of `node` is from those of the others, not even about: what its points did not see
+    /// is not observable, and no other node's point is asked for a packet that was last seen there.
+    #[must_use]
+    pub fn apart(mut self, node: usize) -> Self {
+        for (coverage, point) in self.coverage.iter_mut().zip(&self.job.points) {
+            coverage.is_apart |= point.node == node;
+        }
+        self
+    }
+
     /// Does without an idea of the method, to measure what it is worth. Before the first batch.
     #[doc(hidden)]
     #[must_use]

@@ -32,6 +32,8 @@ pub(crate) struct Coverage {
     pub(crate) totals: SliceCounters,
     /// Packets that were observed but cannot be recognised elsewhere.
     pub(crate) cut: u64,
+    /// When it saw anything cannot be compared with other nodes' times, so that neither can say what the other missed.
+    pub(crate) is_apart: bool,
 }
 
 impl Coverage {
@@ -79,6 +81,9 @@ impl Coverage {
         }
         self.blind.push(Blind { start: covered_to, end: i64::MAX, rate: 1.0 });
         self.slices = Vec::new();
+        if self.is_apart {
+            self.blind = vec![Blind { start: i64::MIN, end: i64::MAX, rate: 1.0 }];
+        }
         self.flatten();
     }
 

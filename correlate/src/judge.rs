@@ -180,7 +180,7 @@ impl Case<'_, '_> {
             ledger.sandwich.count_at(&self.plan.path.points, later, copy);
             return;
         }
-        let testify = self.witnesses(copy.last, later);
+        let testify = self.witnesses(copy, later);
         if drop == 0 && (testify == 0 || copy.may_be_late || self.may_be_another(copy)) {
             ledger.tally.totals.not_observable += 1;
         } else if drop == 0 && self.is_ambiguous(copy) {
@@ -237,8 +237,12 @@ impl Case<'_, '_> {
         }
     }
 
-    /// Later points that would have seen the segment if it had come.
-    fn witnesses(&self, last: i64, later: u32) -> u32 {
+    /// Later points that would have seen the segment if it had come. None if when it went on is on no clock of theirs.
+    fn witnesses(&self, copy: &Trajectory, later: u32) -> u32 {
+        if self.court.coverage[self.plan.path.points[copy.reach() as usize]].is_apart {
+            return 0;
+        }
+        let last = copy.last;
         let start = last.saturating_sub(self.plan.slack);
         let end = last.saturating_add(self.plan.slack).saturating_add(PASSING_NANOS);
         let points = self.plan.path.points.iter().enumerate();

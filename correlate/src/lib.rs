@@ -56,6 +56,7 @@ mod seen;
 pub mod segmentation;
 mod sighting;
 mod sightings;
+pub mod steps;
 mod tables;
 mod tally;
 mod tenants;

@@ -17,12 +17,16 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     let mut notes = Vec::new();
     notes.extend(sampled(report));
     notes.extend(nothing_seen(found, report));
-    notes.extend(nothing_compared(report));
+    notes.extend(nothing_compared(report).filter(|_| !found.coverage.iter().any(|point| point.is_apart)));
     notes.extend(failed_nodes(report));
     notes.extend(wrong_clocks(found));
     let doubts = blind_points(found);
     if doubts.is_empty() && !report.paths.is_empty() {
-        notes.push(format!("observed with no capture loss at any of {} points", found.job.points.len()));
+        let points = match found.job.points.len() {
+            1 => "the only point".to_owned(),
+            count => format!("any of {count} points"),
+        };
+        notes.push(format!("observed with no capture loss at {points}"));
     }
     let more = doubts.len().saturating_sub(POINT_NOTES);
     notes.extend(doubts.into_iter().take(POINT_NOTES));

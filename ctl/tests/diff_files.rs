@@ -280,6 +280,7 @@ fn what_is_missing_makes_the_report_inconclusive() {
     let dir = TempDir::new().unwrap();
     let files = Wire::default().write(dir.path());
     unsure(&files[..1], "captured at one point only");
+    unsure(&files[..1], "of the file, less 100 ms");
     let empty = dir.path().join("empty.pcap");
     fs::write(&empty, wire::pcap(&[])).unwrap();
     let empty = format!("b/eth0={}", empty.display());
@@ -298,7 +299,15 @@ fn what_is_missing_makes_the_report_inconclusive() {
         };
         vec![write("veth", veth), write("eth0", nic)]
     };
-    unsure(&pair(veth, &later(nic, 3_600 * SECOND)), "the files do not overlap in time");
+    unsure(
+        &pair(veth, &later(nic, 3_600 * SECOND)),
+        "that of a/eth0 begins 3594.01 s after that of a/veth has ended",
+    );
+    let nowhere = pair(veth, &later(nic, 3_600 * SECOND));
+    assert!(diff(&nowhere).out.contains("no window"));
+    assert!(report(&nowhere).0["window"].is_null(), "1970 is no window");
+    let stray = [vec![(START - 300 * SECOND, veth[0].1.clone())], veth.clone()].concat();
+    assert!(notes(&report(&pair(&stray, nic)).0).contains("of 1 of 2 files, less 100 ms"));
     unsure(&pair(&veth[..100], &nic[..100]), "the files overlap for");
 }
 
@@ -322,6 +331,116 @@ fn nodes_that_saw_no_common_packet_are_not_compared() {
     files.push(format!("b/veth={}", other.display()));
     unsure(&with_topology(files.clone(), dir.path()), "its clock cannot be compared");
     unsure(&files, "its clock cannot be compared");
+}
+
+/// The files of `a` hold the first half of the packets and those of `b` the second, by a clock that is as much behind:
+/// their stamps overlap, and nothing was lost.
+#[test]
+fn nodes_that_captured_at_different_times_do_not_testify_about_each_other() {
+    let dir = TempDir::new().unwrap();
+    let half = START + i64::from(PACKETS / 2) * 20_000_000;
+    let mut files = Vec::new();
+    for ((node, interface), frames) in Wire::default().frames() {
+        let is_of = |time: i64| (time < half) == (node == "a");
+        let stamp = |time: i64| if node == "a" { time } else { time - (half - START) };
+        let kept = frames.into_iter().filter(|(time, _)| is_of(*time));
+        let frames: Vec<_> = kept.map(|(time, frame)| (stamp(time), frame)).collect();
+        let file = dir.path().join(format!("half-{node}-{interface}.pcap"));
+        fs::write(&file, wire::pcap(&frames)).unwrap();
+        files.push(format!("{node}/{interface}={}", file.display()));
+    }
+    let turned: Vec<String> = files.iter().rev().cloned().collect();
+    for (files, apart) in [(files, 'b'), (turned, 'a')] {
+        for arguments in [with_topology(files.clone(), dir.path()), files] {
+            let (report, code) = report(&arguments);
+            assert_eq!((losses(&report), code), (Vec::new(), 3), "{arguments:?}\n{report:#}");
+            let said = diff(&arguments).out;
+            assert!(
+                said.contains(&format!("{apart}: no packet in its files is in another node's too")),
+                "{said}"
+            );
+            assert!(said.contains("clock error unknown"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn files_of_other_times_are_said_to_be() {
+    let dir = TempDir::new().unwrap();
+    let half = START + i64::from(PACKETS / 2) * 20_000_000;
+    let file = |(node, interface): (&'static str, &'static str)| {
+        let frames = Wire::default().frames().remove(&(node, interface)).unwrap();
+        let kept: Vec<_> = frames.into_iter().filter(|(time, _)| (*time < half) == (node == "a")).collect();
+        let file = dir.path().join(format!("other-{node}-{interface}.pcap"));
+        fs::write(&file, wire::pcap(&kept)).unwrap();
+        format!("{node}/{interface}={}", file.display())
+    };
+    let files = [("a", "eth0"), ("b", "eth0")].map(file);
+    unsure(&files, "by their stamps its files do not overlap with those of a: 2023-11-14T22:13:23.");
+    let said = diff(&files).out;
+    assert!(said.contains(" – 2023-11-14T22:13:22."), "{said}");
+    assert!(said.contains("of 1 of 2 files") && !said.contains("captured at one point only"), "{said}");
+}
+
+/// Nothing was lost, and the clock of one node or of one file of it is set in the middle.
+#[test]
+fn a_clock_that_is_set_while_files_are_captured_makes_no_loss() {
+    let dir = TempDir::new().unwrap();
+    let half = START + i64::from(PACKETS / 2) * 20_000_000;
+    for (stepped, nanos) in
+        [("b/", 7 * SECOND), ("b/", -7 * SECOND), ("b/eth0", 7 * SECOND), ("a/", 7 * SECOND)]
+    {
+        let mut files = Vec::new();
+        for ((node, interface), frames) in Wire::default().frames() {
+            let name = format!("{node}/{interface}");
+            let is_set = |time: i64| name.starts_with(stepped) && time >= half;
+            let stamp = |time: i64| time + if is_set(time) { nanos } else { 0 };
+            let frames: Vec<_> = frames.into_iter().map(|(time, frame)| (stamp(time), frame)).collect();
+            let file = dir.path().join(format!("step-{node}-{interface}.pcap"));
+            fs::write(&file, wire::pcap(&frames)).unwrap();
+            files.push(format!("{name}={}", file.display()));
+        }
+        for arguments in [with_topology(files.clone(), dir.path()), files] {
+            let (report, code) = report(&arguments);
+            // The other file of the node may have seen all of them arrive.
+            let is_open = code == 3 || code == 0 && stepped == "b/eth0";
+            assert!(losses(&report).is_empty() && is_open, "{stepped} {nanos} {code}\n{report:#}");
+            let said = diff(&arguments).out;
+            let node = &stepped[..1];
+            let by = if nanos > 0 { "7.00 s at 22:13:" } else { "-7.00 s at 22:13:" };
+            assert!(said.contains(&format!("{node}: its clock steps by about {by}")), "{said}");
+            assert!(said.contains("clock error unknown"), "{said}");
+        }
+    }
+}
+
+/// A quarter of a second costs no verdict, but is not called more exact than it is.
+#[test]
+fn a_small_step_is_an_error_of_the_clock() {
+    let dir = TempDir::new().unwrap();
+    let half = START + i64::from(PACKETS / 2) * 20_000_000;
+    let fault = Some(Fault { every: 7, after: 2 });
+    let files = |fault: Option<Fault>| {
+        let frames = Wire { fault, ..Wire::default() }.frames().into_iter();
+        let write = |((node, interface), frames): ((&str, &str), Vec<wire::Stamped>)| {
+            let ahead = |time: i64| if node == "b" && time >= half { SECOND / 4 } else { 0 };
+            let frames: Vec<_> =
+                frames.into_iter().map(|(time, frame)| (time + ahead(time), frame)).collect();
+            let file = dir.path().join(format!("small-{}-{node}-{interface}.pcap", fault.is_some()));
+            fs::write(&file, wire::pcap(&frames)).unwrap();
+            format!("{node}/{interface}={}", file.display())
+        };
+        frames.map(write).collect::<Vec<_>>()
+    };
+    for arguments in [files(None), with_topology(files(None), dir.path())] {
+        let (found, code) = report(&arguments);
+        assert_eq!((losses(&found), code), (Vec::new(), 0), "{found:#}");
+        assert!(number(&found["nodes"][1]["clockErrorNanos"]) >= 240_000_000, "{found:#}");
+        assert!(diff(&arguments).out.contains("b: its clock steps by about 250 ms at 22:13:2"), "{found:#}");
+    }
+    let (found, code) = report(&with_topology(files(fault), dir.path()));
+    let legs: Vec<_> = losses(&found).into_iter().map(|(from, to, _)| (from, to)).collect();
+    assert_eq!((legs, code), (vec![("a/eth0".to_owned(), "b/eth0".to_owned())], 1), "{found:#}");
 }
 
 #[test]

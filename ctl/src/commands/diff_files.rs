@@ -68,6 +68,8 @@ pub(super) fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) 
     let memory = usize::try_from(correlation_memory_bytes).unwrap_or(usize::MAX);
     let room = Room { memory, directory: &std::env::temp_dir() };
     let options = ViewOptions { from, to, min_loss_ratio: min_loss };
-    let report: DiffReport = diff_files::diff(&files, topology.as_deref(), &options, config, room)?.into();
+    let mut report: DiffReport =
+        diff_files::diff(&files, topology.as_deref(), &options, config, room)?.into();
+    report.window = report.window.filter(|window| window.start != window.end);
     show(&report, min_loss, context, out)
 }

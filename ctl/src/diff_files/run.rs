@@ -5,6 +5,7 @@ use lastseen_correlate::input::{CaptureState, Node, Point, Slice, SliceCounters,
 use lastseen_correlate::offsets::offsets;
 use lastseen_correlate::report::{NodeReport, Report};
 use lastseen_correlate::segmentation::SegmentSizes;
+use lastseen_correlate::steps::{Step, steps};
 use lastseen_correlate::topology::{Direction, InterfaceKind};
 use lastseen_correlate::{BatchError, Correlator, Job};
 use lastseen_packet::DecodeConfig;
@@ -32,7 +33,13 @@ struct Evidence {
     shelf: Shelf,
     /// By node: how far its clock is ahead of the reference node's. Absent: cannot be compared.
     ahead: Vec<Option<i64>>,
+    /// By node: how its clock was set while it captured.
+    steps: Vec<Option<Step>>,
 }
+
+/// What a clock is set by from which on nothing brings its stamps together with others, nanoseconds. Less is an error
+/// like any other.
+const LARGE_STEP_NANOS: u64 = 1_000_000_000;
 
 /// The report on `files`, for whose observations there is `room`.
 pub(super) fn run(
@@ -47,13 +54,13 @@ pub(super) fn run(
         }
     }
     let shelf = Shelf::new(room)?;
-    let mut evidence = Evidence { names: nodes(files), fabric, taps: Vec::new(), shelf, ahead: Vec::new() };
+    let (names, ahead, steps) = (nodes(files), Vec::new(), Vec::new());
+    let mut evidence = Evidence { names, fabric, taps: Vec::new(), shelf, ahead, steps };
     for (at, named) in files.iter().enumerate() {
         let tap = evidence.tap(named, at, &config)?;
         evidence.taps.push(tap);
     }
-    let stamps = evidence.taps.iter_mut().flat_map(|tap| std::mem::take(&mut tap.stamps)).collect();
-    evidence.ahead = offsets(evidence.names.len(), stamps);
+    evidence.compare_clocks();
     evidence.report(room)
 }
 
@@ -81,6 +88,22 @@ impl Evidence {
         Ok(tap)
     }
 
+    fn compare_clocks(&mut self) {
+        let nodes = self.names.len();
+        let mut stamps: Vec<_> =
+            self.taps.iter_mut().flat_map(|tap| std::mem::take(&mut tap.stamps)).collect();
+        let backwards: Vec<i64> = self.taps.iter().map(|tap| tap.backwards_nanos).collect();
+        self.steps = steps(nodes, &backwards, &mut stamps);
+        let is_large = |node: usize| self.steps[node].is_some_and(is_large);
+        stamps.retain(|stamp| !is_large(stamp.node));
+        self.ahead = offsets(nodes, stamps);
+        // Where no two others have a packet in common either, one of those that were not set is compared with itself.
+        if (0..nodes).any(|node| self.ahead[node].is_some() && is_large(node)) {
+            let reference = (0..nodes).find(|&node| !is_large(node));
+            self.ahead = (0..nodes).map(|node| (Some(node) == reference).then_some(0)).collect();
+        }
+    }
+
     fn of_node(&self, node: usize) -> impl Iterator<Item = &Tap> {
         self.taps.iter().filter(move |tap| self.node(&tap.named) == node)
     }
@@ -91,24 +114,30 @@ impl Evidence {
     }
 
     fn report(mut self, room: Room<'_>) -> anyhow::Result<Report> {
-        let spans: Vec<(i64, i64)> = self
+        let compared: Vec<(String, (i64, i64))> = self
             .taps
             .iter()
             .filter(|tap| self.ahead[self.node(&tap.named)].is_some())
             .filter_map(|tap| {
                 let (ahead, (start, end)) = (self.ahead_of(tap), tap.span?);
-                Some((start.saturating_sub(ahead), end.saturating_sub(ahead)))
+                Some((tap.named.name(), (start.saturating_sub(ahead), end.saturating_sub(ahead))))
             })
             .collect();
+        let (names, spans): (Vec<_>, Vec<_>) = compared.into_iter().unzip();
         let Some(overlap) = Overlap::of(&spans) else {
-            return Ok(self.inconclusive("no file holds a packet: nothing can be compared".to_owned()));
+            let is_empty = self.taps.iter().all(|tap| tap.span.is_none());
+            let reason =
+                if is_empty { "no file holds a packet" } else { "every clock was set while it captured" };
+            return Ok(self.inconclusive(format!("{reason}: nothing can be compared")));
         };
-        let (start_nanos, end_nanos) = match overlap.window() {
+        let (start_nanos, end_nanos) = match overlap.window(&names) {
             Ok(window) => window,
             Err(reason) => return Ok(self.inconclusive(reason)),
         };
         let job = self.job(Window { start_nanos, end_nanos }, overlap.tail_nanos())?;
-        let mut correlator = Correlator::new(job)?.within(room.memory, room.scratch());
+        let apart = (0..self.names.len()).filter(|&node| self.ahead[node].is_none());
+        let correlator = Correlator::new(job)?.within(room.memory, room.scratch());
+        let mut correlator = apart.fold(correlator, Correlator::apart);
         self.feed(&mut correlator)?;
         let mut report = correlator.finish().map_err(no_room)?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
@@ -162,7 +191,7 @@ impl Evidence {
         Node {
             topology: self.fabric.as_ref().map(|fabric| fabric.tables(&name)).unwrap_or_default(),
             clock_offset_nanos: self.ahead[node],
-            clock_error_nanos: is_reference.then_some(0),
+            clock_error_nanos: self.clock_error(node, is_reference),
             state: CaptureState::Completed,
             is_bystander: false,
             translations: Vec::new(),
@@ -170,6 +199,12 @@ impl Evidence {
             coverage: self.coverage(node),
             name,
         }
+    }
+
+    /// Bound of the error of a clock as far as it is known before packets refine it.
+    fn clock_error(&self, node: usize, is_reference: bool) -> Option<i64> {
+        let step = self.steps[node].filter(|_| self.ahead[node].is_some());
+        step.map(|step| step.nanos.abs()).or(is_reference.then_some(0))
     }
 
     /// Hands over every batch and gives its memory back.
@@ -209,12 +244,10 @@ impl Evidence {
         Ok(sizes)
     }
 
-    /// Where the clock is not known nothing is covered: what the node did not see is not observable.
     fn slice(&self, tap: &Tap, batch: &Batch) -> Slice {
         let ahead = self.ahead_of(tap);
-        let is_comparable = self.ahead[self.node(&tap.named)].is_some();
         let start_nanos = batch.start_nanos.saturating_sub(ahead);
-        let end_nanos = if is_comparable { batch.end_nanos.saturating_sub(ahead) } else { start_nanos };
+        let end_nanos = batch.end_nanos.saturating_sub(ahead);
         // Drops of unknown time have a slice of their own, which counts every packet.
         let received = if tap.drops > 0 { 0 } else { batch.received };
         let Batch { unreadable, undecoded, drops, .. } = *batch;
@@ -255,7 +288,10 @@ impl Evidence {
         notes.extend(
             empty.map(|tap| format!("{}: no packet in {}", tap.named.name(), tap.named.file.display())),
         );
-        if self.ahead[node].is_none() && here().any(|tap| tap.span.is_some()) {
+        notes.extend(self.elsewhen(node));
+        notes.extend(self.steps[node].map(stepped));
+        let is_set = self.steps[node].is_some_and(is_large);
+        if self.ahead[node].is_none() && !is_set && here().any(|tap| tap.span.is_some()) {
             notes.push(
                 "no packet in its files is in another node's too: its clock cannot be compared, and what it did not see \
                  is not observable"
@@ -263,6 +299,31 @@ impl Evidence {
             );
         }
         notes
+    }
+
+    /// From the first to the last packet of a node, by its own stamps.
+    fn span(&self, node: usize) -> Option<(i64, i64)> {
+        let spans = || self.of_node(node).filter_map(|tap| tap.span);
+        Some((spans().map(|span| span.0).min()?, spans().map(|span| span.1).max()?))
+    }
+
+    /// That a node whose clock cannot be compared captured at another time than the reference, by its own stamps.
+    fn elsewhen(&self, node: usize) -> Option<String> {
+        let reference = self.ahead.iter().position(Option::is_some).filter(|_| self.ahead[node].is_none())?;
+        let (own, other) = (self.span(node)?, self.span(reference)?);
+        let of = |(start, end)| {
+            let [start, end] = [start, end].map(|time| units::instant(Some(&instant(time))));
+            format!("{start} – {end}")
+        };
+        (own.1 <= other.0 || other.1 <= own.0).then(|| {
+            format!(
+                "by their stamps its files do not overlap with those of {}: {} and {}; capture at the same time at all \
+                 points",
+                self.names[reference],
+                of(own),
+                of(other)
+            )
+        })
     }
 
     fn notes(&self) -> Vec<String> {
@@ -336,8 +397,36 @@ fn empty() -> Report {
     }
 }
 
+fn is_large(step: Step) -> bool {
+    step.nanos.unsigned_abs() >= LARGE_STEP_NANOS
+}
+
+fn stepped(step: Step) -> String {
+    let (by, at) = (units::delay(step.nanos), units::time_of_day(Some(&instant(step.at_nanos))));
+    let meaning = if is_large(step) {
+        "its clock cannot be compared, and what it did not see is not observable; split its files there (editcap -A, -B)"
+    } else {
+        "its times are that uncertain"
+    };
+    format!("its clock steps by about {by} at {at}: {meaning}")
+}
+
+fn instant(nanos: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: nanos.div_euclid(1_000_000_000),
+        nanos: nanos.rem_euclid(1_000_000_000) as i32,
+    }
+}
+
 fn stated(overlap: Overlap, files: usize) -> String {
     let (all, lead, tail) =
         (units::delay(overlap.nanos()), units::delay(LEAD_NANOS), units::delay(overlap.tail_nanos()));
-    format!("window: the {all} that {files} files overlap, less {lead} at its begin and {tail} at its end")
+    let whose = match (overlap.common, files) {
+        (1, 1) => "of the file".to_owned(),
+        (1, _) => format!("of 1 of {files} files"),
+        (common, _) if common == files => format!("that {files} files overlap"),
+        (common, _) => format!("that {common} of {files} files overlap"),
+    };
+    let rest = if overlap.common < files { "; the others are blind outside of what they span" } else { "" };
+    format!("window: the {all} {whose}, less {lead} at its begin and {tail} at its end{rest}")
 }

@@ -55,6 +55,8 @@ pub(super) struct Tap {
     /// Drops that the file's statistics tell of, at any time.
     pub(super) drops: u64,
     pub(super) stamps: Vec<Stamp>,
+    /// By how much at most a stamp is earlier than one before it.
+    pub(super) backwards_nanos: i64,
 }
 
 /// Reads a file onto the shelf. `sides` tell its directions apart where the file does not.
@@ -144,6 +146,7 @@ impl<'t> Taking<'t> {
                 unreadable: 0,
                 drops: 0,
                 stamps: Vec::new(),
+                backwards_nanos: 0,
             },
             share: 1,
         }
@@ -239,6 +242,7 @@ impl<'t> Taking<'t> {
             bail!("its time is more than a month from that of the others; a stamp is damaged");
         }
         self.tap.span = Some(span);
+        self.tap.backwards_nanos = self.tap.backwards_nanos.max(span.1.saturating_sub(time));
         let start = *self.slice.start_nanos.get_or_insert(time);
         if time.saturating_sub(start) >= SLICE_NANOS {
             self.cut(time)?;

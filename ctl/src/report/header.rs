@@ -8,7 +8,7 @@ use crate::output::{escape, units};
 pub(super) fn text(report: &DiffReport, options: Options) -> String {
     let mut parts = vec![format!("capture {}", report.capture_id)];
     parts.extend((!report.name.is_empty()).then(|| report.name.clone()));
-    parts.extend(window(report, options));
+    parts.push(window(report, options));
     let present = report.nodes.iter().filter(|node| took_part(node)).count();
     parts.push(format!("{present} of {}", super::plural(report.nodes.len() as u64, "node")));
     parts.push(clock_error(&report.nodes));
@@ -23,10 +23,10 @@ pub(super) fn text(report: &DiffReport, options: Options) -> String {
     text
 }
 
-fn window(report: &DiffReport, options: Options) -> Option<String> {
-    let window = report.window.as_ref()?;
+fn window(report: &DiffReport, options: Options) -> String {
+    let Some(window) = &report.window else { return "no window".to_owned() };
     let show = if options.wide { units::instant } else { units::time_of_day };
-    Some(format!("{} – {}", show(window.start.as_ref()), show(window.end.as_ref())))
+    format!("{} – {}", show(window.start.as_ref()), show(window.end.as_ref()))
 }
 
 /// A node that failed, was cancelled or never began did not observe.
@@ -35,7 +35,13 @@ fn took_part(node: &NodeReport) -> bool {
     matches!(CaptureState::try_from(node.state), Ok(Armed | Running | Draining | Correlating | Completed))
 }
 
+/// The worst bound; none if a node that saw packets has none.
 fn clock_error(nodes: &[NodeReport]) -> String {
+    let is_unbounded =
+        |node: &&NodeReport| took_part(node) && node.packets > 0 && node.clock_error_nanos.is_none();
+    if nodes.iter().any(|node| is_unbounded(&node)) {
+        return "clock error unknown".to_owned();
+    }
     match nodes.iter().filter_map(|node| node.clock_error_nanos).max() {
         Some(worst) => format!("clock error ≤ {}", units::clock_error(worst)),
         None => "clock error unknown".to_owned(),
