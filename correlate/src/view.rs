@@ -70,7 +70,8 @@ impl ViewOptions {
 pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
     let Report { totals, paths, nodes, .. } = report;
     let counts = |path: &PathReport| {
-        path.totals.lost > 0 && path.totals.lost as f64 >= min_loss_ratio * path.totals.segments as f64
+        let (lost, total) = path.lost_of();
+        path.totals.lost > 0 && lost as f64 >= min_loss_ratio * total as f64
     };
     if paths.iter().any(counts) {
         return Verdict::Lost;
@@ -82,6 +83,14 @@ pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
         return Verdict::Inconclusive;
     }
     Verdict::Delivered
+}
+
+impl PathReport {
+    /// What the share of the path that was lost is one of: segments, or bytes where it is counted in pieces.
+    fn lost_of(&self) -> (u64, u64) {
+        let segments = (self.totals.lost, self.totals.segments);
+        self.in_pieces.map_or(segments, |bytes| (bytes.lost, bytes.total))
+    }
 }
 
 impl SegmentTotals {
