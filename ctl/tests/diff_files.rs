@@ -276,6 +276,30 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
 }
 
 #[test]
+fn a_point_that_shows_nothing_of_one_protocol_is_asked_for_its_filter() {
+    let dir = TempDir::new().unwrap();
+    let frames = Wire::default().frames();
+    let write = |node: &str, has_udp: bool| {
+        let both = frames[&("a", "veth")].iter().zip(&frames[&(if node == "a" { "a" } else { "b" }, "veth")]);
+        let both = both.flat_map(|(_, (time, frame))| {
+            // The same under a protocol for experiments, RFC 3692.
+            let mut other = frame.clone();
+            other[23] = 253;
+            [(*time, frame.clone()), (*time + 1_000, other)]
+        });
+        let kept: Vec<_> = both.filter(|(_, frame)| has_udp || frame[23] != 17).collect();
+        let file = dir.path().join(format!("{node}.pcap"));
+        fs::write(&file, wire::pcap(&kept)).unwrap();
+        format!("{node}/veth={}", file.display())
+    };
+    let asked = "b veth saw no udp at all: was it captured with another filter?";
+    for (has_udp, expected) in [(true, false), (false, true)] {
+        let (report, _) = report(&with_topology(vec![write("a", true), write("b", has_udp)], dir.path()));
+        assert_eq!(notes(&report).contains(asked), expected, "{report:#}");
+    }
+}
+
+#[test]
 fn what_is_missing_makes_the_report_inconclusive() {
     let dir = TempDir::new().unwrap();
     let files = Wire::default().write(dir.path());

@@ -1,6 +1,7 @@
 //! `diff-files`: a report from capture files, made by any tool, without a coordinator.
 
 mod fabric;
+mod filters;
 mod name;
 mod run;
 mod shelf;

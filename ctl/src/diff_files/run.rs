@@ -12,6 +12,7 @@ use lastseen_packet::TunnelPort;
 use lastseen_packet::observation::Columns;
 
 use super::fabric::Fabric;
+use super::filters;
 use super::name::Named;
 use super::shelf::{Room, Shelf, no_room};
 use super::sides::Sides;
@@ -113,6 +114,8 @@ impl Evidence {
         let mut report = correlator.finish().map_err(no_room)?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
         report.notes.extend(self.notes());
+        let asked: Vec<_> = filters::notes(&report).collect();
+        report.notes.extend(asked);
         Ok(report)
     }
 
