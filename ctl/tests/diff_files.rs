@@ -215,7 +215,7 @@ fn files_that_cannot_be_read_are_refused_in_one_line() {
     let cut = file("cut.pcap", &whole[..whole.len() - 7]);
     refused(
         &[&cut, &good],
-        &["cut.pcap: packet 600: the file ends in the middle of it", "keeps what is whole"],
+        &["cut.pcap: packet 600: the file ends in the middle of it", "`editcap ", "keeps what is whole"],
     );
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(&whole).unwrap();

@@ -73,7 +73,7 @@ pub(super) fn read(
     while let Some(item) = reader.next() {
         number += 1;
         let refused = |reason: String| {
-            anyhow!("{shown}: packet {number}: {reason}; `tcpdump -r {shown} -w WHOLE` keeps what is whole")
+            anyhow!("{shown}: packet {number}: {reason}; `editcap {shown} WHOLE` keeps what is whole")
         };
         match item.map_err(refused)? {
             Item::Frame(frame) => {
