@@ -254,7 +254,7 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     refused(&[&at("a/eth0/in"), &format!("a/eth0={veth}")], &["a/eth0: given twice"]);
     refused(
         &[&files[0], &files[1], "--from", "c"],
-        &["from: \"c\" is neither a node of these files nor an address"],
+        &["error: --from: \"c\" is neither a node of these files nor an address"],
     );
     refused(&[&files[0], &files[1], "--min-loss", "2"], &["--min-loss", "is not a share"]);
     let fabric = wire::topology(dir.path()).display().to_string();
@@ -265,7 +265,13 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     ] {
         refused(&with(name).each_ref().map(String::as_str), &[expected]);
     }
-    refused(&[&files[0], "--topology", &file], &["a-eth0.pcap"]);
+    refused(&[&files[0], "--topology", &file], &["a-eth0.pcap: not a topology"]);
+    refused(&["a/eth0=-"], &["-: is not a regular file: save it first"]);
+    refused(&["a/eth0=/dev/stdin"], &["/dev/stdin: is not a regular file: save it first"]);
+    refused(&[&files[0], "--vxlan-port", "0"], &["--vxlan-port", "whole number from 1 to 65535"]);
+    refused(&[&files[0], "--geneve-port", "0"], &["--geneve-port", "whole number from 1 to 65535"]);
+    refused(&[&files[0], "--correlation-memory-bytes", "1KiB"], &["is not 64 KiB or more"]);
+    assert_eq!(report(&[&files[..], &["--correlation-memory-bytes=64MiB".to_owned()]].concat()).1, 0);
     refused(&[&files[0], "--topology", "/nonexistent.json"], &["cannot open /nonexistent.json"]);
     fs::write(dir.path().join("other.json"), "{\"nodes\": [{\"name\": \"a\"}]}").unwrap();
     let other = dir.path().join("other.json").display().to_string();

@@ -30,7 +30,7 @@ pub(crate) fn diff(
 ) -> anyhow::Result<Report> {
     name::check(files)?;
     let fabric = topology.map(Fabric::read).transpose()?;
-    for (field, end) in [("from", &options.from), ("to", &options.to)] {
+    for (field, end) in [("--from", &options.from), ("--to", &options.to)] {
         check_end(field, end.as_deref(), files, fabric.as_ref())?;
     }
     let report = run::run(files, fabric, config, room)?;
