@@ -27,8 +27,11 @@ impl Report {
         if options.from.is_some() || options.to.is_some() {
             view.paths.retain(|path| options.choose(path));
             view.totals = SegmentTotals::sum(view.paths.iter().map(|path| &path.totals));
+            let others = self.paths.len() - view.paths.len();
             if view.paths.is_empty() {
                 view.notes.push(options.nothing_chosen());
+            } else if others > 0 {
+                view.notes.push(format!("only paths{}; {others} more not shown", options.ends()));
             }
         }
         view.verdict = verdict(&view, options.min_loss_ratio.unwrap_or(0.0));
@@ -55,10 +58,15 @@ impl ViewOptions {
     }
 
     fn nothing_chosen(&self) -> String {
+        format!("no path{} was captured", self.ends())
+    }
+
+    /// ` from a to b`.
+    fn ends(&self) -> String {
         let part = |word: &str, value: &Option<String>| {
             value.as_ref().map(|value| format!(" {word} {value}")).unwrap_or_default()
         };
-        format!("no path{}{} was captured", part("from", &self.from), part("to", &self.to))
+        format!("{}{}", part("from", &self.from), part("to", &self.to))
     }
 }
 

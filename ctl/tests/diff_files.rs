@@ -306,6 +306,30 @@ fn a_point_that_shows_nothing_of_one_protocol_is_asked_for_its_filter() {
 }
 
 #[test]
+fn files_of_doubles_and_of_no_ip_packets_are_told() {
+    let dir = TempDir::new().unwrap();
+    let frames = Wire::default().frames();
+    let file = |name: &str, bytes: Vec<u8>| {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        format!("{}={}", name.replace('-', "/"), file.display())
+    };
+    let twice: Vec<_> =
+        frames[&("b", "eth0")].iter().flat_map(|frame| [frame.clone(), frame.clone()]).collect();
+    let one = file("a-eth0", wire::pcap(&frames[&("a", "eth0")]));
+    unsure(
+        &with_topology(vec![one.clone(), file("b-eth0", wire::pcap(&twice))], dir.path()),
+        "every packet of b is in its file twice, or it mixes interfaces (-i any): remove doubles with editcap -d",
+    );
+    let mut no_ip = frames[&("b", "eth0")].clone();
+    for (_, frame) in &mut no_ip {
+        frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+    }
+    let expected = format!("b/eth0: all of its {} packets are not IP and were left out", no_ip.len());
+    unsure(&with_topology(vec![one, file("b-eth0", wire::pcap(&no_ip))], dir.path()), &expected);
+}
+
+#[test]
 fn what_is_missing_makes_the_report_inconclusive() {
     let dir = TempDir::new().unwrap();
     let files = Wire::default().write(dir.path());
@@ -431,7 +455,12 @@ fn ends_and_threshold_choose_as_on_a_fabric() {
         report(&files.iter().cloned().chain(more).collect::<Vec<_>>())
     };
     assert_eq!(with(&["--min-loss", "50%"]).1, 0);
-    assert_eq!(with(&["--from", "b"]).1, 0);
+    let (from_b, code) = with(&["--from", "b"]);
+    assert_eq!(
+        (code, notes(&from_b).contains("only paths from b; 1 more not shown")),
+        (0, true),
+        "{from_b:#}"
+    );
     assert_eq!(with(&["--from", "10.244.1.10", "--to", "b"]).1, 1);
     assert_eq!(with(&["--to", "10.9.9.9"]).1, 3);
 }

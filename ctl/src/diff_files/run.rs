@@ -258,14 +258,33 @@ impl Evidence {
         notes.extend(
             empty.map(|tap| format!("{}: no packet in {}", tap.named.name(), tap.named.file.display())),
         );
+        let undecoded = here().filter(|tap| tap.packets > 0 && tap.undecoded == tap.packets);
+        notes.extend(undecoded.map(|tap| {
+            format!(
+                "{}: all of its {} packets are not IP and were left out; see them with `ctl show-file {}`",
+                tap.named.name(),
+                units::count(tap.packets),
+                tap.named.file.display()
+            )
+        }));
         if self.ahead[node].is_none() && here().any(|tap| tap.span.is_some()) {
-            notes.push(
-                "no packet in its files is in another node's too: its clock cannot be compared, and what it did not see \
-                 is not observable"
-                    .to_owned(),
-            );
+            notes.push(self.incomparable(node));
         }
         notes
+    }
+
+    /// Why a node's clock is not known.
+    fn incomparable(&self, node: usize) -> String {
+        let reason = if self.of_node(node).any(|tap| tap.is_doubled) {
+            format!(
+                "every packet of {} is in its file twice, or it mixes interfaces (-i any): remove doubles with editcap \
+                 -d, or give a file per interface",
+                self.names[node]
+            )
+        } else {
+            "no packet in its files is in another node's too".to_owned()
+        };
+        format!("{reason}: its clock cannot be compared, and what it did not see is not observable")
     }
 
     fn notes(&self) -> Vec<String> {
