@@ -17,8 +17,8 @@ use crate::notes;
 use crate::pattern::{self, Legs, Member, Row, Timeline};
 use crate::plan::{Course, Plan, Plans};
 use crate::report::{
-    Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PointName, Report, Sampling,
-    SegmentTotals, Translation, Verdict,
+    Hop, Loss, LostPacket, NodeReport, Outcome, OverlayReport, PathReport, PieceBytes, PointName, Report,
+    Sampling, SegmentTotals, Translation, Verdict,
 };
 use crate::run::Findings;
 use crate::tally::{Missing, Tally};
@@ -153,6 +153,7 @@ impl Assembler<'_, '_> {
             points: &plan.path.points,
             tally: &one.tally,
             losses: &one.settlement.losses,
+            is_in_pieces: course.is_in_pieces,
         }
     }
 
@@ -206,7 +207,7 @@ impl Assembler<'_, '_> {
     }
 
     fn path(&self, one: &Settled, legs: &Legs, carriers: &Carriers, tuples: &Tuples) -> PathReport {
-        let (_, plan) = self.course(one.conversation);
+        let (course, plan) = self.course(one.conversation);
         let tuple = self.flows.conversations[one.conversation as usize].tuple;
         let (source, destination) = ends(&tuple);
         let seen = plan.path.points.iter().find_map(|&point| carriers.get(&(one.conversation, point)));
@@ -218,6 +219,10 @@ impl Assembler<'_, '_> {
             overlay,
             translations: self.translations(one.conversation, tuples),
             totals: one.tally.totals,
+            in_pieces: course.is_in_pieces.then(|| PieceBytes {
+                total: one.tally.bytes,
+                lost: one.settlement.losses.iter().map(|loss| loss.missing.bytes).sum(),
+            }),
             hops: self.hops(one, overlay, carriers),
             losses: one.settlement.losses.iter().map(|loss| self.loss(one, loss, legs, carriers)).collect(),
         }
@@ -282,7 +287,7 @@ impl Assembler<'_, '_> {
     }
 
     fn loss(&self, one: &Settled, loss: &LegLoss, legs: &Legs, carriers: &Carriers) -> Loss {
-        let (_, plan) = self.course(one.conversation);
+        let (course, plan) = self.course(one.conversation);
         let (from, to) = self.member(one).leg(loss);
         let grain = &self.timeline.grains[one.conversation as usize];
         let found = pattern::find(&self.member(one), loss, legs, grain);
@@ -296,6 +301,7 @@ impl Assembler<'_, '_> {
             destination: self.flows.destination(one.conversation),
             carriers: carriers.unwrap_or(&NO_CARRIERS),
             size_limit: found.size_limit,
+            is_in_pieces: course.is_in_pieces,
         };
         Loss {
             from: self.name(from),
@@ -333,7 +339,7 @@ impl Assembler<'_, '_> {
             tcp_seq: is_tcp.then_some(missing.tcp_seq),
             tcp_flags: is_tcp.then_some(missing.tcp_flags),
             ip_length: missing.ip_length.into(),
-            payload_length: missing.ip_length.saturating_sub(missing.header_length.into()).into(),
+            payload_length: missing.payload_length().into(),
             last_seen: at(missing.mask.ilog2()),
             missing_at: Some(at(fate.to)),
             trajectory: seen.map(at).collect(),

@@ -28,6 +28,8 @@ pub(crate) struct Leg<'l, 'a> {
     pub(crate) carriers: &'l BTreeSet<Overlay>,
     /// Inner IP length of the longest segment that passed, where the pattern is that everything longer is lost.
     pub(crate) size_limit: Option<u16>,
+    /// The lost are pieces of super-packets: their lengths say nothing.
+    pub(crate) is_in_pieces: bool,
 }
 
 /// The cause the evidence supports best.
@@ -115,7 +117,8 @@ impl<'a> Leg<'_, 'a> {
 
     fn tunnel_entry(&self) -> Cause {
         let mtu = self.mtu(self.loss.to);
-        if self.size_limit.is_some() || u32::from(self.loss.missing.shortest) > mtu {
+        let is_longer = !self.is_in_pieces && u32::from(self.loss.missing.shortest) > mtu;
+        if self.size_limit.is_some() || is_longer {
             return self.too_big_for_tunnel(mtu);
         }
         if let Some(special) = self.special_route(self.node(self.loss.from)) {

@@ -11,6 +11,9 @@
 //! it keeps retransmissions that were cut elsewhere from cutting what they repeat. So the unit is the packet at the hop
 //! of the path that shows the smallest ones: the segment, if one hop lies behind segmentation.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::tcp_flags;
 
@@ -21,6 +24,8 @@ use crate::sighting::{LEAST_ROOM, Sighting};
 /// Most intervals of a conversation for each of its sightings, and in any case: a super-packet holds 45 segments of
 /// Ethernet's size. Senders choose where packets begin and end, and could have every byte cut out of every packet.
 const INTERVALS: (usize, usize) = (64, 1 << 16);
+/// Longest IP packet that is taken for one segment where the MTU is not known: jumbo frames, 802.1AC or not, hold no more.
+const LONGEST_SEGMENT: u32 = 9_216;
 /// Congestion window reduced, RFC 3168. Only the first segment of a super-packet keeps it.
 const CWR: u8 = 0x80;
 /// What separates the identity of an interval from those of packets.
@@ -33,6 +38,19 @@ pub(crate) struct Cutter<'p> {
     pub(crate) key: IdentityKey,
     /// Copies no further apart than this, nanoseconds, may be one packet's.
     pub(crate) bound: i64,
+    /// MTU of each point, 0 where it is not known.
+    pub(crate) mtus: &'p [u32],
+}
+
+/// What cutting comes to for one conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Into what some point of the path shows as packets.
+    Segments,
+    /// No point shows segments: what lies between two cuts may be many, or part of one.
+    Pieces,
+    /// It is left as it is, for it would be too much.
+    Not,
 }
 
 impl Cutter<'_> {
@@ -65,18 +83,18 @@ impl Cutter<'_> {
         Sweep::new(conversation, self.key, self.bound).count().unwrap_or(conversation.len())
     }
 
-    /// Hands over the sightings of intervals of a conversation, unless they are too many, and says whether it did.
+    /// Hands over the sightings of intervals of a conversation, unless they are too many.
     pub(crate) fn cut(
         &self,
         conversation: &[Sighting],
         add: impl FnMut(Sighting) -> Result<(), ScratchError>,
-    ) -> Result<bool, ScratchError> {
+    ) -> Result<Cut, ScratchError> {
         let sweep = Sweep::new(conversation, self.key, self.bound);
         if sweep.count().is_none() {
-            return Ok(false);
+            return Ok(Cut::Not);
         }
         sweep.cut().try_for_each(add)?;
-        Ok(true)
+        Ok(if sweep.shows_segments(self.mtus) { Cut::Segments } else { Cut::Pieces })
     }
 }
 
@@ -153,16 +171,41 @@ impl<'s> Sweep<'s> {
     }
 
     fn cut(&self) -> impl Iterator<Item = Sighting> {
+        let mut begins: Vec<_> =
+            self.spans.iter().zip(self.sightings).map(|(span, s)| (span.0, s.ip_id)).collect();
+        begins.sort_unstable();
+        begins.dedup();
+        let begins = Rc::new(begins);
         self.packets().flat_map(move |(packet, cuts)| {
             let last = cuts.len().saturating_sub(2);
             let intervals = cuts.windows(2).enumerate();
+            let begins = Rc::clone(&begins);
             intervals.flat_map(move |(index, ends)| {
-                parts((ends[0], ends[1])).map(move |ends| self.interval(packet, ends, index, index == last))
+                let counted = packet.ip_id.wrapping_add(index as u16);
+                let is_known = begins.binary_search(&(ends[0], counted)).is_ok();
+                let packet = Sighting { ip_id: if is_known { counted } else { packet.ip_id }, ..*packet };
+                parts((ends[0], ends[1])).map(move |ends| self.interval(&packet, ends, index, index == last))
             })
         })
     }
 
-    /// One interval of a packet. Its identification is that of the segment, if intervals are segments.
+    /// True unless packets were cut and every point shows packets that are none of the intervals, or longer than a
+    /// segment can be.
+    fn shows_segments(&self, mtus: &[u32]) -> bool {
+        let mut points: BTreeMap<u16, Shown> = BTreeMap::new();
+        for (packet, cuts) in self.packets() {
+            let shown = points.entry(packet.point).or_default();
+            let mtu = mtus.get(usize::from(packet.point)).copied().filter(|mtu| *mtu > 0);
+            shown.packets += 1;
+            shown.cut += usize::from(cuts.len() > 2);
+            shown.has_longer |= u32::from(packet.ip_length) > mtu.unwrap_or(LONGEST_SEGMENT);
+        }
+        points.values().all(|shown| shown.cut == 0)
+            || points.values().any(|shown| !shown.has_longer && 2 * shown.cut < shown.packets)
+    }
+
+    /// One interval of a packet, whose identification it has: that of the segment, if some point saw it begin here with
+    /// the number that counts up to it.
     fn interval(&self, packet: &Sighting, (start, end): (i64, i64), index: usize, is_last: bool) -> Sighting {
         let mut flags = packet.tcp_flags;
         if !is_last {
@@ -174,7 +217,6 @@ impl<'s> Sweep<'s> {
         let mut interval = Sighting {
             tcp_seq: start as u32,
             ip_length: u16::from(packet.header_length).saturating_add((end - start) as u16),
-            ip_id: packet.ip_id.wrapping_add(index as u16),
             tcp_flags: flags,
             ..*packet
         };
@@ -182,6 +224,16 @@ impl<'s> Sweep<'s> {
         interval.become_interval(self.key.hash(name.as_flattened()));
         interval
     }
+}
+
+/// What one point shows of a conversation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    packets: usize,
+    /// Of them those that were cut.
+    cut: usize,
+    /// One of them is longer than a segment.
+    has_longer: bool,
 }
 
 /// An interval in parts that a sighting can hold.
@@ -248,11 +300,34 @@ mod tests {
     fn packets_are_cut_where_any_point_cuts_them_across_the_wrap() {
         let base = u32::MAX - 99;
         let seen = [sighting(0, 0, base, 300), sighting(1, 1, base, 100), sighting(1, 2, 0, 200)];
-        assert_eq!(cut(&seen, 10), [(0, base, 100, 7), (0, 0, 200, 8), (1, base, 100, 7), (1, 0, 200, 7)]);
+        assert_eq!(cut(&seen, 10), [(0, base, 100, 7), (0, 0, 200, 7), (1, base, 100, 7), (1, 0, 200, 7)]);
         let out: Vec<_> = Sweep::new(&seen, IdentityKey([3; 16]), 10).cut().collect();
         assert_eq!((out[0].k0, out[1].k0), (out[2].k0, out[3].k0));
         assert_ne!(out[0].k0, out[1].k0);
         assert!(!out[0].is_datagram());
+    }
+
+    #[test]
+    fn an_interval_has_an_identification_that_a_packet_had() {
+        let second = Sighting { ip_id: 8, ..sighting(1, 2, 100, 200) };
+        let seen = [sighting(0, 0, 0, 300), sighting(1, 1, 0, 100), second];
+        assert_eq!(cut(&seen, 10), [(0, 0, 100, 7), (0, 100, 200, 8), (1, 0, 100, 7), (1, 100, 200, 8)]);
+    }
+
+    #[test]
+    fn segments_are_shown_by_a_point_whose_packets_are_short_and_mostly_whole() {
+        let shows =
+            |seen: &[Sighting], mtus: &[u32]| Sweep::new(seen, IdentityKey([3; 16]), 10).shows_segments(mtus);
+        let whole = sighting(0, 0, 0, 30_000);
+        let behind = [sighting(1, 1, 0, 10_000), sighting(1, 1, 10_000, 20_000)];
+        let segments = [sighting(1, 1, 0, 1_400), sighting(1, 1, 1_400, 1_400)];
+        assert!(shows(&[whole, whole], &[]), "nothing was cut");
+        assert!(!shows(&[&[whole][..], &behind].concat(), &[]));
+        assert!(shows(&[&[whole][..], &behind].concat(), &[1_500, 65_536]));
+        assert!(shows(&[&[whole][..], &segments].concat(), &[]));
+        let across = [sighting(1, 1, 0, 4_000), sighting(1, 1, 4_000, 4_000)];
+        let early = [sighting(0, 0, 0, 3_000), sighting(0, 0, 3_000, 5_000)];
+        assert!(!shows(&[early, across].concat(), &[]), "cut everywhere");
     }
 
     #[test]

@@ -152,6 +152,7 @@ impl Case<'_, '_> {
         self.count_passed(copy, ledger.sandwich);
         let totals = &mut ledger.tally.totals;
         totals.segments += 1;
+        ledger.tally.bytes += u64::from(self.evidence.payload_length());
         let later = self.course.active & (u32::MAX << copy.reach()) & !(1 << copy.reach());
         if later == 0 && (self.plan.is_end_unseen || self.course.is_open) {
             totals.not_observable += 1;

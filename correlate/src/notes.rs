@@ -6,7 +6,7 @@ use crate::assemble::Assembler;
 use crate::clock::READING_NANOS;
 use crate::flows::Flow;
 use crate::input::CaptureState;
-use crate::report::{PointName, Report, Sampling};
+use crate::report::{Hop, PointName, Report, Sampling};
 use crate::text::grouped;
 
 /// Most notes about single points.
@@ -38,6 +38,7 @@ pub(crate) fn write(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {
     notes.extend(unknown_tenants(found));
     notes.extend(not_captured(found));
     notes.extend(translated_unseen(found));
+    notes.extend(in_pieces(report));
     notes.extend(limits(found, report));
     notes
 }
@@ -277,6 +278,22 @@ fn translated_unseen(found: &Assembler<'_, '_>) -> Vec<String> {
         )
     };
     points.into_iter().take(POINT_NOTES).map(note).collect()
+}
+
+/// Where what is counted are no segments.
+fn in_pieces(report: &Report) -> impl Iterator<Item = String> {
+    let paths = report.paths.iter().filter(|path| path.in_pieces.is_some());
+    let name = |hop: &Hop| format!("{} {}", hop.node, hop.interface);
+    let ends = paths.filter_map(|path| {
+        let (one, other) = (name(path.hops.first()?), name(path.hops.last()?));
+        Some(if one < other { (one, other) } else { (other, one) })
+    });
+    let ends: BTreeSet<_> = ends.collect();
+    ends.into_iter().take(POINT_NOTES).map(|(one, other)| {
+        format!(
+            "TCP between {one} and {other} is counted in pieces, not segments (segment size unknown): capture at the underlay interface too"
+        )
+    })
 }
 
 fn limits(found: &Assembler<'_, '_>, report: &Report) -> Vec<String> {

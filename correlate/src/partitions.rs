@@ -12,7 +12,7 @@ use crate::clock::{Clocks, Crossings, Differences};
 use crate::cores::{cores, on_all_cores, try_on_all_cores};
 use crate::correlator::{SCRATCH_LIMIT, SEGMENT_LIMIT};
 use crate::input::Job;
-use crate::intervals::Cutter;
+use crate::intervals::{Cut, Cutter};
 use crate::judge::SETTLE_NANOS;
 use crate::plan::Plans;
 use crate::scratch::{Overflow, ScratchError, most_of};
@@ -111,33 +111,40 @@ impl Partitions {
         self.correction = Some(correction);
     }
 
-    /// Has TCP whose segments some point cannot tell apart matched by its bytes. Returns the conversations that are.
-    pub(crate) fn match_bytes(&mut self, job: &Job, plans: &Plans) -> Result<HashSet<u32>, ScratchError> {
+    /// Has TCP whose segments some point cannot tell apart matched by its bytes.
+    pub(crate) fn match_bytes(&mut self, job: &Job, plans: &Plans) -> Result<ByBytes, ScratchError> {
         let coarse = (0..).zip(&plans.courses).filter(|(_, course)| course.is_coarse);
-        let mut told: HashSet<u32> = coarse.map(|(conversation, _)| conversation).collect();
-        if told.is_empty() {
-            return Ok(told);
+        let mut by_bytes = ByBytes::default();
+        by_bytes.told.extend(coarse.map(|(conversation, _)| conversation));
+        if by_bytes.told.is_empty() {
+            return Ok(by_bytes);
         }
         let slack = plans.plans.iter().map(|plan| plan.slack).max().unwrap_or(0);
         let bound = job.guard_nanos.max(SETTLE_NANOS).saturating_add(slack);
-        let cutter = Cutter { plans, key: job.key, bound };
+        let mtus: Vec<u32> = job.points.iter().map(|point| point.mtu).collect();
+        let cutter = Cutter { plans, key: job.key, bound, mtus: &mtus };
         let apart = self.set_apart(&cutter)?;
         if apart.iter().all(|bundle| bundle.count() == 0) {
-            return Ok(told);
+            return Ok(by_bytes);
         }
         let counts = self.conversations(&apart, |conversation| Ok(cutter.count(conversation)))?;
         let count: usize = counts.iter().flatten().sum();
         let limit = if self.overflow.is_some() { SCRATCH_LIMIT } else { SEGMENT_LIMIT };
         let is_too_much = count > limit;
-        let left = self.add_cut(&apart, count, |conversation, add| {
-            let is_cut = !is_too_much && cutter.cut(conversation, &mut *add)?;
-            if !is_cut {
+        let cuts = self.add_cut(&apart, count, |conversation, add| {
+            let cut = if is_too_much { Cut::Not } else { cutter.cut(conversation, &mut *add)? };
+            if cut == Cut::Not {
                 conversation.iter().try_for_each(|sighting| add(*sighting))?;
             }
-            Ok((!is_cut).then_some(conversation[0].owner))
+            Ok((conversation[0].owner, cut))
         })?;
-        told.retain(|conversation| !left.contains(conversation));
-        Ok(told)
+        let of =
+            |kind| cuts.iter().filter(move |(_, cut)| *cut == kind).map(|(conversation, _)| *conversation);
+        for conversation in of(Cut::Not) {
+            by_bytes.told.remove(&conversation);
+        }
+        by_bytes.in_pieces.extend(of(Cut::Pieces));
+        Ok(by_bytes)
     }
 
     /// Takes what is to be cut out of every bundle, and spreads it by conversation.
@@ -197,13 +204,13 @@ impl Partitions {
         })
     }
 
-    /// Adds what is made of each conversation, `count` sightings in all. Returns the conversations that are named.
+    /// Adds what is made of each conversation, `count` sightings in all. Returns what is said of each.
     fn add_cut(
         &mut self,
         apart: &[Bundle],
         count: usize,
-        cut: impl Fn(&[Sighting], Add<'_>) -> Result<Option<u32>, ScratchError> + Sync,
-    ) -> Result<HashSet<u32>, ScratchError> {
+        cut: impl Fn(&[Sighting], Add<'_>) -> Result<(u32, Cut), ScratchError> + Sync,
+    ) -> Result<Vec<(u32, Cut)>, ScratchError> {
         let total = count + self.bundles.iter().map(Bundle::count).sum::<usize>();
         let overflow = self.overflow.clone();
         let is_away =
@@ -214,9 +221,9 @@ impl Partitions {
             None => self.bundles.len(),
         };
         let cuts = Mutex::new(Bundler::new(bundle_count, to));
-        let left = self.conversations(apart, |conversation| {
+        let done = self.conversations(apart, |conversation| {
             let mut made = Vec::new();
-            let left = cut(conversation, &mut |sighting| {
+            let done = cut(conversation, &mut |sighting| {
                 made.push(sighting);
                 if made.len() < FLUSHED {
                     return Ok(());
@@ -226,12 +233,21 @@ impl Partitions {
                 added
             })?;
             locked(&cuts).add(&made, by_identity)?;
-            Ok(left)
+            Ok(done)
         })?;
         let cuts = cuts.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.bundles = merged(std::mem::take(&mut self.bundles), cuts, to)?;
-        Ok(left.into_iter().flatten().flatten().collect())
+        Ok(done.into_iter().flatten().collect())
     }
+}
+
+/// Conversations that are matched by their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct ByBytes {
+    /// All of them.
+    pub(crate) told: HashSet<u32>,
+    /// Those of which no point shows segments.
+    pub(crate) in_pieces: HashSet<u32>,
 }
 
 /// Takes a sighting in.

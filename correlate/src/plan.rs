@@ -1,7 +1,7 @@
 //! What matching needs to know of a conversation: its points in order, which of them it bypasses, and which bits of a
 //! trajectory mean what. Bit `i` of every mask stands for point `i` of the path.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lastseen_packet::observation::protocol;
 
@@ -11,6 +11,7 @@ use crate::flows::Flows;
 use crate::infer::Inference;
 use crate::input::Job;
 use crate::network::Network;
+use crate::partitions::ByBytes;
 use crate::path::{self, Path};
 use crate::seen::{ends_of, seen_by_conversation, seen_by_ends, seen_by_tuple};
 use crate::translation::way;
@@ -53,6 +54,8 @@ pub(crate) struct Course {
     seen: u32,
     /// It may go on beyond the last of its points under a tuple that was not seen.
     pub(crate) is_open: bool,
+    /// No point shows its segments: what is counted are the pieces that super-packets were cut into.
+    pub(crate) is_in_pieces: bool,
 }
 
 impl Course {
@@ -171,9 +174,12 @@ impl Plans {
     }
 
     /// What super-packets may hide of these conversations is known by its bytes.
-    pub(crate) fn are_told_apart(&mut self, conversations: &HashSet<u32>) {
-        for &conversation in conversations {
+    pub(crate) fn are_told_apart(&mut self, by_bytes: &ByBytes) {
+        for &conversation in &by_bytes.told {
             self.courses[conversation as usize].is_coarse = false;
+        }
+        for &conversation in &by_bytes.in_pieces {
+            self.courses[conversation as usize].is_in_pieces = true;
         }
     }
 }
@@ -230,5 +236,5 @@ fn course(plan: u32, known: &Plan, seen: &[u16], is_tcp: bool) -> Course {
     let between = (1_u32 << last).wrapping_sub(1) & !(seen & seen.wrapping_neg()).wrapping_sub(1);
     let bypassed = if seen == 0 { 0 } else { between & !seen & !dirty };
     let is_coarse = is_tcp && known.is_coarse;
-    Course { plan, active: all & !bypassed, bypassed, is_coarse, seen, is_open: false }
+    Course { plan, active: all & !bypassed, bypassed, is_coarse, seen, is_open: false, is_in_pieces: false }
 }

@@ -246,6 +246,15 @@ pub struct Sampling {
     pub varied: bool,
 }
 
+/// Payload of a path whose segments are not known, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PieceBytes {
+    /// Of all that was judged.
+    pub total: u64,
+    /// Of what was lost.
+    pub lost: u64,
+}
+
 /// One direction of one conversation and where its segments were seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PathReport {
@@ -261,6 +270,9 @@ pub struct PathReport {
     pub translations: Vec<Translation>,
     /// Sums of this path.
     pub totals: SegmentTotals,
+    /// Present where no point shows segments, only super-packets of unknown segment size: the sums, and the counts of
+    /// the losses, are then of pieces of these, and a share is one of bytes.
+    pub in_pieces: Option<PieceBytes>,
     /// Points in path order.
     pub hops: Vec<Hop>,
     /// Legs on which segments were lost, worst first.

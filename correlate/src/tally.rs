@@ -44,6 +44,8 @@ pub(crate) struct Class {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MissingTally {
     pub(crate) count: u64,
+    /// Payload of all.
+    pub(crate) bytes: u64,
     pub(crate) shortest: u16,
     pub(crate) longest: u16,
     pub(crate) examples: Vec<Missing>,
@@ -70,6 +72,8 @@ pub(crate) struct HopTally {
 pub(crate) struct Tally {
     /// `lost` is filled in at the end, from `missing`.
     pub(crate) totals: SegmentTotals,
+    /// Payload of the segments.
+    pub(crate) bytes: u64,
     pub(crate) hops: Vec<HopTally>,
     pub(crate) missing: BTreeMap<Class, MissingTally>,
     /// Segments that later points did not see and that were acknowledged.
@@ -92,6 +96,7 @@ impl Tally {
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.totals.add(&other.totals);
+        self.bytes += other.bytes;
         self.orphaned |= other.orphaned;
         self.acknowledged += other.acknowledged;
         for (hop, theirs) in self.hops.iter_mut().zip(&other.hops) {
@@ -140,6 +145,7 @@ impl MissingTally {
         self.shortest = shortest.min(missing.ip_length);
         self.longest = self.longest.max(missing.ip_length);
         self.count += 1;
+        self.bytes += u64::from(missing.payload_length());
         self.keep(missing);
     }
 
@@ -150,6 +156,7 @@ impl MissingTally {
         self.shortest = if self.count == 0 { other.shortest } else { self.shortest.min(other.shortest) };
         self.longest = self.longest.max(other.longest);
         self.count += other.count;
+        self.bytes += other.bytes;
         self.profile.merge(&other.profile);
         other.examples.iter().for_each(|&missing| self.keep(missing));
     }
@@ -169,6 +176,10 @@ impl Missing {
     pub(crate) fn rank(&self) -> impl Ord + use<> {
         let of_packet = (self.ip_length, self.tcp_seq, self.ip_id, self.tcp_flags, self.header_length);
         (self.first, self.k0, self.conversation, self.mask, self.testify, self.drop, of_packet)
+    }
+
+    pub(crate) fn payload_length(&self) -> u16 {
+        self.ip_length.saturating_sub(self.header_length.into())
     }
 
     pub(crate) fn class(&self) -> Class {

@@ -4,8 +4,6 @@
 //! matched by their bytes, points that packets do not pass, times at which a point cannot be relied on. Each time all is
 //! planned anew from what is known, and what was judged by older plans is judged again.
 
-use std::collections::HashSet;
-
 use crate::acks::{AckLogs, Acks, Repeat};
 use crate::assemble::Assembler;
 use crate::bypass::{self, Bypasses};
@@ -18,7 +16,7 @@ use crate::input::{DropEvent, Job};
 use crate::judge::{Court, Proofs};
 use crate::losses::Settler;
 use crate::network::Network;
-use crate::partitions::Partitions;
+use crate::partitions::{ByBytes, Partitions};
 use crate::pattern::Timeline;
 use crate::plan::Plans;
 use crate::report::{Outcome, Sampling};
@@ -50,8 +48,7 @@ pub(crate) struct Trial<'t, 'j> {
     clocks: Clocks,
     /// Paths from what was seen alone, where there is no topology.
     inference: Option<Inference<'j>>,
-    /// Conversations that are matched by their bytes.
-    by_bytes: HashSet<u32>,
+    by_bytes: ByBytes,
     bypasses: Bypasses,
 }
 

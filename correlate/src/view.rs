@@ -27,8 +27,11 @@ impl Report {
         if options.from.is_some() || options.to.is_some() {
             view.paths.retain(|path| options.choose(path));
             view.totals = SegmentTotals::sum(view.paths.iter().map(|path| &path.totals));
+            let others = self.paths.len() - view.paths.len();
             if view.paths.is_empty() {
                 view.notes.push(options.nothing_chosen());
+            } else if others > 0 {
+                view.notes.push(format!("only paths{}; {others} more not shown", options.ends()));
             }
         }
         view.verdict = verdict(&view, options.min_loss_ratio.unwrap_or(0.0));
@@ -55,10 +58,15 @@ impl ViewOptions {
     }
 
     fn nothing_chosen(&self) -> String {
+        format!("no path{} was captured", self.ends())
+    }
+
+    /// ` from a to b`.
+    fn ends(&self) -> String {
         let part = |word: &str, value: &Option<String>| {
             value.as_ref().map(|value| format!(" {word} {value}")).unwrap_or_default()
         };
-        format!("no path{}{} was captured", part("from", &self.from), part("to", &self.to))
+        format!("{}{}", part("from", &self.from), part("to", &self.to))
     }
 }
 
@@ -70,7 +78,8 @@ impl ViewOptions {
 pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
     let Report { totals, paths, nodes, .. } = report;
     let counts = |path: &PathReport| {
-        path.totals.lost > 0 && path.totals.lost as f64 >= min_loss_ratio * path.totals.segments as f64
+        let (lost, total) = path.lost_of();
+        path.totals.lost > 0 && lost as f64 >= min_loss_ratio * total as f64
     };
     if paths.iter().any(counts) {
         return Verdict::Lost;
@@ -82,6 +91,14 @@ pub(crate) fn verdict(report: &Report, min_loss_ratio: f64) -> Verdict {
         return Verdict::Inconclusive;
     }
     Verdict::Delivered
+}
+
+impl PathReport {
+    /// What the share of the path that was lost is one of: segments, or bytes where it is counted in pieces.
+    fn lost_of(&self) -> (u64, u64) {
+        let segments = (self.totals.lost, self.totals.segments);
+        self.in_pieces.map_or(segments, |bytes| (bytes.lost, bytes.total))
+    }
 }
 
 impl SegmentTotals {

@@ -215,7 +215,7 @@ fn files_that_cannot_be_read_are_refused_in_one_line() {
     let cut = file("cut.pcap", &whole[..whole.len() - 7]);
     refused(
         &[&cut, &good],
-        &["cut.pcap: packet 600: the file ends in the middle of it", "keeps what is whole"],
+        &["cut.pcap: packet 600: the file ends in the middle of it", "`editcap ", "keeps what is whole"],
     );
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(&whole).unwrap();
@@ -254,7 +254,7 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     refused(&[&at("a/eth0/in"), &format!("a/eth0={veth}")], &["a/eth0: given twice"]);
     refused(
         &[&files[0], &files[1], "--from", "c"],
-        &["from: \"c\" is neither a node of these files nor an address"],
+        &["error: --from: \"c\" is neither a node of these files nor an address"],
     );
     refused(&[&files[0], &files[1], "--min-loss", "2"], &["--min-loss", "is not a share"]);
     let fabric = wire::topology(dir.path()).display().to_string();
@@ -265,7 +265,13 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     ] {
         refused(&with(name).each_ref().map(String::as_str), &[expected]);
     }
-    refused(&[&files[0], "--topology", &file], &["a-eth0.pcap"]);
+    refused(&[&files[0], "--topology", &file], &["a-eth0.pcap: not a topology"]);
+    refused(&["a/eth0=-"], &["-: is not a regular file: save it first"]);
+    refused(&["a/eth0=/dev/stdin"], &["/dev/stdin: is not a regular file: save it first"]);
+    refused(&[&files[0], "--vxlan-port", "0"], &["--vxlan-port", "whole number from 1 to 65535"]);
+    refused(&[&files[0], "--geneve-port", "0"], &["--geneve-port", "whole number from 1 to 65535"]);
+    refused(&[&files[0], "--correlation-memory-bytes", "1KiB"], &["is not 64 KiB or more"]);
+    assert_eq!(report(&[&files[..], &["--correlation-memory-bytes=64MiB".to_owned()]].concat()).1, 0);
     refused(&[&files[0], "--topology", "/nonexistent.json"], &["cannot open /nonexistent.json"]);
     fs::write(dir.path().join("other.json"), "{\"nodes\": [{\"name\": \"a\"}]}").unwrap();
     let other = dir.path().join("other.json").display().to_string();
@@ -273,6 +279,54 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     fs::write(dir.path().join("none.json"), "{}").unwrap();
     let none = dir.path().join("none.json").display().to_string();
     refused(&[&files[0], "--topology", &none], &["none.json: names no node"]);
+}
+
+#[test]
+fn a_point_that_shows_nothing_of_one_protocol_is_asked_for_its_filter() {
+    let dir = TempDir::new().unwrap();
+    let frames = Wire::default().frames();
+    let write = |node: &str, has_udp: bool| {
+        let both = frames[&("a", "veth")].iter().zip(&frames[&(if node == "a" { "a" } else { "b" }, "veth")]);
+        let both = both.flat_map(|(_, (time, frame))| {
+            // The same under a protocol for experiments, RFC 3692.
+            let mut other = frame.clone();
+            other[23] = 253;
+            [(*time, frame.clone()), (*time + 1_000, other)]
+        });
+        let kept: Vec<_> = both.filter(|(_, frame)| has_udp || frame[23] != 17).collect();
+        let file = dir.path().join(format!("{node}.pcap"));
+        fs::write(&file, wire::pcap(&kept)).unwrap();
+        format!("{node}/veth={}", file.display())
+    };
+    let asked = "b veth saw no udp at all: was it captured with another filter?";
+    for (has_udp, expected) in [(true, false), (false, true)] {
+        let (report, _) = report(&with_topology(vec![write("a", true), write("b", has_udp)], dir.path()));
+        assert_eq!(notes(&report).contains(asked), expected, "{report:#}");
+    }
+}
+
+#[test]
+fn files_of_doubles_and_of_no_ip_packets_are_told() {
+    let dir = TempDir::new().unwrap();
+    let frames = Wire::default().frames();
+    let file = |name: &str, bytes: Vec<u8>| {
+        let file = dir.path().join(name);
+        fs::write(&file, bytes).unwrap();
+        format!("{}={}", name.replace('-', "/"), file.display())
+    };
+    let twice: Vec<_> =
+        frames[&("b", "eth0")].iter().flat_map(|frame| [frame.clone(), frame.clone()]).collect();
+    let one = file("a-eth0", wire::pcap(&frames[&("a", "eth0")]));
+    unsure(
+        &with_topology(vec![one.clone(), file("b-eth0", wire::pcap(&twice))], dir.path()),
+        "every packet of b is in its file twice, or it mixes interfaces (-i any): remove doubles with editcap -d",
+    );
+    let mut no_ip = frames[&("b", "eth0")].clone();
+    for (_, frame) in &mut no_ip {
+        frame[12..14].copy_from_slice(&[0x88, 0xcc]);
+    }
+    let expected = format!("b/eth0: all of its {} packets are not IP and were left out", no_ip.len());
+    unsure(&with_topology(vec![one, file("b-eth0", wire::pcap(&no_ip))], dir.path()), &expected);
 }
 
 #[test]
@@ -520,7 +574,12 @@ fn ends_and_threshold_choose_as_on_a_fabric() {
         report(&files.iter().cloned().chain(more).collect::<Vec<_>>())
     };
     assert_eq!(with(&["--min-loss", "50%"]).1, 0);
-    assert_eq!(with(&["--from", "b"]).1, 0);
+    let (from_b, code) = with(&["--from", "b"]);
+    assert_eq!(
+        (code, notes(&from_b).contains("only paths from b; 1 more not shown")),
+        (0, true),
+        "{from_b:#}"
+    );
     assert_eq!(with(&["--from", "10.244.1.10", "--to", "b"]).1, 1);
     assert_eq!(with(&["--to", "10.9.9.9"]).1, 3);
 }

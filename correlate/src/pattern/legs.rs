@@ -23,6 +23,8 @@ pub(crate) struct Member<'s> {
     pub(crate) points: &'s [usize],
     pub(crate) tally: &'s Tally,
     pub(crate) losses: &'s [LegLoss],
+    /// Its lengths are those of pieces of super-packets and no trait.
+    pub(crate) is_in_pieces: bool,
 }
 
 impl Member<'_> {
@@ -57,6 +59,8 @@ struct Load {
     passed: Profile,
     /// Lost and passed on the way back.
     back: (u64, u64),
+    /// Some lengths are those of pieces of super-packets.
+    has_pieces: bool,
 }
 
 /// The pattern of a leg.
@@ -174,6 +178,7 @@ impl Load {
         if lost + passed == 0 {
             return;
         }
+        self.has_pieces |= member.is_in_pieces;
         self.uses.push(Use { conversation: member.conversation, lost, passed });
         if let Some(loss) = loss {
             add_profile(&mut self.lost, &loss.missing.profile, grain, whole);
@@ -188,7 +193,7 @@ impl Load {
             self.uses.iter().map(|one| Row { lost: one.lost, passed: one.passed, ..row(one.conversation) });
         let rows: Vec<_> = rows.collect();
         let mut candidates = conversations::candidates(&rows);
-        candidates.extend(traits::candidates(&self.lost, &self.passed));
+        candidates.extend(traits::candidates(&self.lost, &self.passed, !self.has_pieces));
         candidates.extend(times::candidates(&self.lost, &self.passed, whole));
         let trait_ = choose(candidates, tests).or_else(|| choose(vec![self.direction()], tests))?;
         Some(LegPattern {

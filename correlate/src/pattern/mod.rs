@@ -43,14 +43,14 @@ pub(crate) struct Found {
 pub(crate) fn find(member: &Member<'_>, loss: &LegLoss, legs: &Legs, grain: &Grain) -> Found {
     own(member, loss, legs.tests, grain)
         .or_else(|| shared(member, loss, legs, grain))
-        .unwrap_or_else(|| Found { pattern: none(loss), size_limit: None })
+        .unwrap_or_else(|| Found { pattern: none(loss, member.is_in_pieces), size_limit: None })
 }
 
 /// What sets the lost apart from what passed on the same path.
 fn own(member: &Member<'_>, loss: &LegLoss, tests: usize, grain: &Grain) -> Option<Found> {
     let mut passed = Profile::default();
     member.passed_profiles(loss.to as usize).for_each(|profile| passed.merge(profile));
-    let mut candidates = traits::candidates(&loss.missing.profile, &passed);
+    let mut candidates = traits::candidates(&loss.missing.profile, &passed, !member.is_in_pieces);
     candidates.extend(times::candidates(&loss.missing.profile, &passed, grain));
     let trait_ = choose(candidates, tests)?;
     Some(Found { size_limit: size_limit(&trait_, passed.longest()), pattern: pattern(&trait_, 1) })
@@ -105,7 +105,7 @@ fn support(trait_: &Candidate, paths: u64) -> PatternSupport {
 }
 
 /// Nothing sets the lost apart.
-fn none(loss: &LegLoss) -> Pattern {
+fn none(loss: &LegLoss, is_in_pieces: bool) -> Pattern {
     let count = loss.missing.count;
     if loss.passed == 0 {
         return Pattern {
@@ -114,7 +114,12 @@ fn none(loss: &LegLoss) -> Pattern {
             support: None,
         };
     }
-    let text = if count == 1 {
+    let text = if is_in_pieces {
+        let (lost, passed) = (grouped(count), grouped(loss.passed));
+        format!(
+            "nothing sets the {lost} pieces apart from the {passed} that arrived; their lengths tell nothing"
+        )
+    } else if count == 1 {
         format!("one of {} shows no pattern: {}", grouped(loss.total), lengths(loss))
     } else {
         let passed = grouped(loss.passed);

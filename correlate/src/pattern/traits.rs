@@ -19,12 +19,14 @@ const FLAGS: [(u16, &str); 8] = [
 const FIN_SYN_RST: u16 = 0x07;
 const ACK: u16 = 0x10;
 
-/// The traits of segments of a loss and of what passed.
-pub(crate) fn candidates(lost: &Profile, passed: &Profile) -> Vec<Candidate> {
+/// The traits of segments of a loss and of what passed; their lengths only where these are lengths of segments.
+pub(crate) fn candidates(lost: &Profile, passed: &Profile, has_lengths: bool) -> Vec<Candidate> {
     let sample = Sample { lost, passed };
     let mut found = vec![sample.fragments()];
     found.extend(sample.flags());
-    found.extend(sample.lengths());
+    if has_lengths {
+        found.extend(sample.lengths());
+    }
     found
 }
 

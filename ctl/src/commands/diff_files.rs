@@ -21,6 +21,9 @@ use crate::show_file;
 /// a topology the order of points is inferred from the packets, or the report is inconclusive. Clocks may be
 /// apart: they are compared by the packets that two nodes saw.
 ///
+/// Exits with 0 if nothing was lost above the threshold, with 1 if something was, with 2 if the report could not be
+/// made, and with 3 if too much could not be observed to tell.
+///
 /// Begin to capture before the traffic and go on for some seconds after it, with a packet through each point at begin
 /// and end: a file covers no more than the time from its first to its last packet.
 #[derive(Args, Debug)]
@@ -47,18 +50,24 @@ pub struct Arguments {
     #[arg(long, value_name = "SHARE", value_parser = parse::ratio)]
     min_loss: Option<f64>,
     /// A UDP port that carries VXLAN, besides 4789, 8472 and those of the topology.
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse::whole(1_u16, u16::MAX))]
     vxlan_port: Vec<u16>,
     /// A UDP port that carries Geneve, besides 6081 and those of the topology.
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = parse::whole(1_u16, u16::MAX))]
     geneve_port: Vec<u16>,
     /// Memory for observations, in bytes; more than that goes to a file without a name in the directory for temporary
     /// files ($TMPDIR, /tmp) and takes longer.
-    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_BYTES,
-          value_parser = clap::value_parser!(u64).range(1 << 16..))]
+    #[arg(long, value_name = "BYTES", default_value_t = MEMORY_BYTES, value_parser = memory)]
     correlation_memory_bytes: u64,
 }
 
+/// Enough to work with, in bytes or with a suffix.
+fn memory(text: &str) -> Result<u64, String> {
+    let bytes = parse::bytes(text)?;
+    if bytes < LEAST_MEMORY_BYTES { Err("is not 64 KiB or more".to_owned()) } else { Ok(bytes) }
+}
+
+const LEAST_MEMORY_BYTES: u64 = 1 << 16;
 /// What a coordinator takes, too.
 const MEMORY_BYTES: u64 = 1 << 30;
 

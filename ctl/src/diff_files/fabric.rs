@@ -26,7 +26,9 @@ impl Fabric {
         if length > LARGEST_BYTES {
             bail!("{shown}: larger than {} MiB; give what `ctl export-topology` wrote", LARGEST_BYTES >> 20);
         }
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| anyhow!("{shown}: not a topology; give what `ctl export-topology` wrote"))?;
         let exported: FabricTopology = json::parse(&text)
             .map_err(|e| anyhow!("{shown}: not a topology ({e}); give what `ctl export-topology` wrote"))?;
         let mut nodes = BTreeMap::new();

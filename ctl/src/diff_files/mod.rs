@@ -1,6 +1,7 @@
 //! `diff-files`: a report from capture files, made by any tool, without a coordinator.
 
 mod fabric;
+mod filters;
 mod name;
 mod run;
 mod shelf;
@@ -29,7 +30,7 @@ pub(crate) fn diff(
 ) -> anyhow::Result<Report> {
     name::check(files)?;
     let fabric = topology.map(Fabric::read).transpose()?;
-    for (field, end) in [("from", &options.from), ("to", &options.to)] {
+    for (field, end) in [("--from", &options.from), ("--to", &options.to)] {
         check_end(field, end.as_deref(), files, fabric.as_ref())?;
     }
     let report = run::run(files, fabric, config, room)?;

@@ -83,9 +83,14 @@ pub(super) fn check(all: &[Named]) -> anyhow::Result<()> {
 }
 
 fn real_path(file: &Path) -> anyhow::Result<PathBuf> {
-    let real = file.canonicalize().map_err(|e| anyhow::anyhow!("cannot open {}: {e}", file.display()))?;
-    ensure!(!real.is_dir(), "{}: is a directory, not a capture file", file.display());
-    Ok(real)
+    let shown = file.display();
+    let not_regular = "is not a regular file: save it first; diff-files reads files twice";
+    ensure!(file.as_os_str() != "-", "{shown}: {not_regular}");
+    let refused = |e| anyhow::anyhow!("cannot open {shown}: {e}");
+    let kind = file.metadata().map_err(refused)?;
+    ensure!(!kind.is_dir(), "{shown}: is a directory, not a capture file");
+    ensure!(kind.is_file(), "{shown}: {not_regular}");
+    file.canonicalize().map_err(refused)
 }
 
 #[cfg(test)]

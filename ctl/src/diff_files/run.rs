@@ -13,6 +13,7 @@ use lastseen_packet::TunnelPort;
 use lastseen_packet::observation::Columns;
 
 use super::fabric::Fabric;
+use super::filters;
 use super::name::Named;
 use super::shelf::{Room, Shelf, no_room};
 use super::sides::Sides;
@@ -142,6 +143,8 @@ impl Evidence {
         let mut report = correlator.finish().map_err(no_room)?.report;
         report.notes.insert(0, stated(overlap, self.taps.len()));
         report.notes.extend(self.notes());
+        let asked: Vec<_> = filters::notes(&report).collect();
+        report.notes.extend(asked);
         Ok(report)
     }
 
@@ -288,15 +291,20 @@ impl Evidence {
         notes.extend(
             empty.map(|tap| format!("{}: no packet in {}", tap.named.name(), tap.named.file.display())),
         );
+        let undecoded = here().filter(|tap| tap.packets > 0 && tap.undecoded == tap.packets);
+        notes.extend(undecoded.map(|tap| {
+            format!(
+                "{}: all of its {} packets are not IP and were left out; see them with `ctl show-file {}`",
+                tap.named.name(),
+                units::count(tap.packets),
+                tap.named.file.display()
+            )
+        }));
         notes.extend(self.elsewhen(node));
         notes.extend(self.steps[node].map(stepped));
         let is_set = self.steps[node].is_some_and(is_large);
         if self.ahead[node].is_none() && !is_set && here().any(|tap| tap.span.is_some()) {
-            notes.push(
-                "no packet in its files is in another node's too: its clock cannot be compared, and what it did not see \
-                 is not observable"
-                    .to_owned(),
-            );
+            notes.push(self.incomparable(node));
         }
         notes
     }
@@ -324,6 +332,20 @@ impl Evidence {
                 of(other)
             )
         })
+    }
+
+    /// Why a node's clock is not known.
+    fn incomparable(&self, node: usize) -> String {
+        let reason = if self.of_node(node).any(|tap| tap.is_doubled) {
+            format!(
+                "every packet of {} is in its file twice, or it mixes interfaces (-i any): remove doubles with editcap \
+                 -d, or give a file per interface",
+                self.names[node]
+            )
+        } else {
+            "no packet in its files is in another node's too".to_owned()
+        };
+        format!("{reason}: its clock cannot be compared, and what it did not see is not observable")
     }
 
     fn notes(&self) -> Vec<String> {

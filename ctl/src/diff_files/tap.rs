@@ -52,6 +52,10 @@ pub(super) struct Tap {
     pub(super) undirected: u64,
     /// Packets that were cut or malformed.
     pub(super) unreadable: u64,
+    /// Packets that are no IP packet.
+    pub(super) undecoded: u64,
+    /// Nearly every packet is in the file more than once.
+    pub(super) is_doubled: bool,
     /// Drops that the file's statistics tell of, at any time.
     pub(super) drops: u64,
     pub(super) stamps: Vec<Stamp>,
@@ -75,7 +79,7 @@ pub(super) fn read(
     while let Some(item) = reader.next() {
         number += 1;
         let refused = |reason: String| {
-            anyhow!("{shown}: packet {number}: {reason}; `tcpdump -r {shown} -w WHOLE` keeps what is whole")
+            anyhow!("{shown}: packet {number}: {reason}; `editcap {shown} WHOLE` keeps what is whole")
         };
         match item.map_err(refused)? {
             Item::Frame(frame) => {
@@ -144,6 +148,8 @@ impl<'t> Taking<'t> {
                 packets: 0,
                 undirected: 0,
                 unreadable: 0,
+                undecoded: 0,
+                is_doubled: false,
                 drops: 0,
                 stamps: Vec::new(),
                 backwards_nanos: 0,
@@ -189,6 +195,7 @@ impl<'t> Taking<'t> {
                 rows.push((*flow, row));
             });
         self.slice.undecoded += u64::from(observed.is_err());
+        self.tap.undecoded += u64::from(observed.is_err());
         for (flow, row) in rows {
             self.stamp(&flow, &row);
         }
@@ -286,6 +293,7 @@ impl<'t> Taking<'t> {
             self.extend(span, (first, last));
         }
         self.tap.drops = statistics.drops;
+        self.tap.is_doubled = is_doubled(&self.tap.stamps);
         if self.tap.directions.is_empty() {
             self.tap.directions.push(None);
         }
@@ -310,6 +318,14 @@ impl<'t> Taking<'t> {
             }));
         }
     }
+}
+
+/// Nine of ten packets or more are in a file more than once.
+fn is_doubled(stamps: &[Stamp]) -> bool {
+    let mut names: Vec<u64> = stamps.iter().map(|stamp| stamp.k0).collect();
+    names.sort_unstable();
+    let often = names.chunk_by(|a, b| a == b).map(<[u64]>::len).filter(|count| *count > 1).sum::<usize>();
+    often > 0 && often * 10 >= names.len() * 9
 }
 
 /// A number for a pair of addresses, the same both ways.

@@ -1,6 +1,6 @@
 //! The table of a path's observation points.
 
-use lastseen_proto::v1::Hop;
+use lastseen_proto::v1::{Hop, PathReport};
 
 use super::Options;
 use crate::output::style::Style;
@@ -31,10 +31,17 @@ struct Widths {
 
 const LEFT_HEADERS: [&str; 4] = ["node", "interface", "dir", "sees"];
 
-pub(super) fn text(hops: &[Hop], options: Options) -> String {
-    let rows: Vec<Row> = hops.iter().enumerate().map(|(i, hop)| row(i + 1, hop, options.wide)).collect();
+pub(super) fn text(path: &PathReport, options: Options) -> String {
+    let is_in_pieces = path.in_pieces.is_some();
+    let row = |(i, hop)| {
+        let row = row(i + 1, hop, options.wide);
+        // Pieces differ in length: a share of them is none of the traffic.
+        let marker = if is_in_pieces && !row.marker.is_empty() { " ◀".to_owned() } else { row.marker };
+        Row { marker, ..row }
+    };
+    let rows: Vec<Row> = path.hops.iter().enumerate().map(row).collect();
     let widths = widths(&rows, options.wide);
-    let mut text = header(&widths, options.wide);
+    let mut text = header(&widths, options.wide, if is_in_pieces { "pieces" } else { "segments" });
     for row in &rows {
         text += &line(row, &widths, options.style);
     }
@@ -93,12 +100,12 @@ fn widths(rows: &[Row], wide: bool) -> Widths {
     }
 }
 
-fn header(widths: &Widths, wide: bool) -> String {
+fn header(widths: &Widths, wide: bool, unit: &str) -> String {
     let mut line = format!("  {:>1$}", "#", widths.number);
     for (header, width) in LEFT_HEADERS.iter().zip(widths.left) {
         line += &format!("  {header:<width$}");
     }
-    line += &format!("  {:>1$}", "segments", widths.seen);
+    line += &format!("  {unit:>0$}", widths.seen);
     line += &format!("   {:<1$}", "lost after", widths.lost + widths.marker);
     line += &format!(" {:<1$}", "p50 delay", widths.delay);
     if wide {

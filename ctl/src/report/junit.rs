@@ -32,9 +32,11 @@ pub fn text(report: &DiffReport, min_loss_ratio: f64) -> anyhow::Result<String> 
 fn case(path: &PathReport, min_loss_ratio: f64) -> TestCase {
     let totals = path.totals.unwrap_or_default();
     let unseen = totals.not_observable + totals.ambiguous;
-    let is_lost = totals.lost > 0 && totals.lost as f64 >= min_loss_ratio * totals.segments as f64;
+    let (lost, total) =
+        path.in_pieces.map_or((totals.lost, totals.segments), |bytes| (bytes.lost, bytes.total));
+    let is_lost = totals.lost > 0 && lost as f64 >= min_loss_ratio * total as f64;
     let is_open = path.hops.len() < 2 || unseen as f64 > UNOBSERVED_RATIO * totals.segments as f64;
-    let all = plural(totals.segments, "segment");
+    let all = plural(totals.segments, path::unit(path.in_pieces.as_ref()));
     let status = if is_lost {
         let legs: Vec<String> = path.losses.iter().map(leg).collect();
         let message = format!("lost {} of {all}: {}", units::count(totals.lost), legs.join("; "));

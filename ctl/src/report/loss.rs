@@ -8,8 +8,8 @@ use crate::output::{escape, names, units};
 /// Where the kind of a pattern stands.
 const PATTERN_COLUMN: usize = 71;
 
-pub(super) fn text(loss: &Loss, options: Options) -> String {
-    let mut text = title(loss, options);
+pub(super) fn text(loss: &Loss, unit: &str, options: Options) -> String {
+    let mut text = title(loss, unit, options);
     if let Some(pattern) = &loss.pattern {
         let (left, kind) = (format!("  {}", pattern.text), format!("pattern: {}", pattern.kind));
         text += &aligned(&escape::line(&left), &escape::line(&kind), PATTERN_COLUMN);
@@ -31,7 +31,7 @@ pub(super) fn text(loss: &Loss, options: Options) -> String {
     text
 }
 
-fn title(loss: &Loss, options: Options) -> String {
+fn title(loss: &Loss, unit: &str, options: Options) -> String {
     let name = |point: Option<&_>| {
         let name = point.map_or_else(|| "unknown".to_owned(), names::point);
         escape::line(&name).into_owned()
@@ -41,7 +41,7 @@ fn title(loss: &Loss, options: Options) -> String {
         options.style.bad("LOST"),
         name(loss.from.as_ref()),
         name(loss.to.as_ref()),
-        plural(loss.count, "segment"),
+        plural(loss.count, unit),
         units::percent_at_least(loss.confidence),
     )
 }

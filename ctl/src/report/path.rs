@@ -1,6 +1,6 @@
 //! One path: a line, and where something is worth a look its hops and losses.
 
-use lastseen_proto::v1::{PathReport, SegmentTotals};
+use lastseen_proto::v1::{PathReport, PieceBytes, SegmentTotals};
 
 use super::{Options, aligned, hops, loss, plural};
 use crate::output::{escape, names, units};
@@ -27,11 +27,16 @@ pub(super) fn text(path: &PathReport, options: Options) -> String {
         let line = format!("  also seen as {} → {}{node}", translation.source, translation.destination);
         text += &format!("{}\n", escape::line(&line));
     }
-    text += &hops::text(&path.hops, options);
+    text += &hops::text(path, options);
     for loss in &path.losses {
-        text += &loss::text(loss, options);
+        text += &loss::text(loss, unit(path.in_pieces.as_ref()), options);
     }
     text
+}
+
+/// What the path is counted in.
+pub(super) fn unit(in_pieces: Option<&PieceBytes>) -> &'static str {
+    if in_pieces.is_some() { "piece" } else { "segment" }
 }
 
 fn title(path: &PathReport) -> String {
@@ -47,15 +52,17 @@ fn outcome(path: &PathReport) -> String {
         (SegmentTotals { segments: 0, .. }, [only]) => {
             format!("{} seen at one point only", plural(only.seen, "segment"))
         }
-        (totals, _) => judged(totals),
+        (totals, _) => judged(totals, path.in_pieces.as_ref()),
     }
 }
 
-fn judged(totals: &SegmentTotals) -> String {
-    let all = plural(totals.segments, "segment");
+fn judged(totals: &SegmentTotals, in_pieces: Option<&PieceBytes>) -> String {
+    let all = plural(totals.segments, unit(in_pieces));
+    let share = in_pieces.map(|bytes| bytes.lost as f64 / bytes.total.max(1) as f64);
+    let share = share.map(|share| format!(" ({} of the bytes)", units::percent(share))).unwrap_or_default();
     let mut outcome = match totals.lost {
         0 => format!("{} of {all} arrived", units::count(totals.delivered)),
-        lost => format!("lost {} of {all}", units::count(lost)),
+        lost => format!("lost {} of {all}{share}", units::count(lost)),
     };
     for (number, what) in [
         (totals.not_observable, "not observable"),

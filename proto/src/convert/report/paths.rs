@@ -1,12 +1,13 @@
 //! Paths and the observation points along them.
 
-use lastseen_correlate::report::{Hop, OverlayReport, PathReport, Translation};
+use lastseen_correlate::report::{Hop, OverlayReport, PathReport, PieceBytes, Translation};
 
 use super::{each, try_each};
 use crate::convert::{ConvertError, enums};
 use crate::v1;
 
 same_fields!(Translation, Translation, source, destination, node);
+same_fields!(PieceBytes, PieceBytes, total, lost);
 
 impl From<OverlayReport> for v1::OverlayReport {
     fn from(overlay: OverlayReport) -> Self {
@@ -29,6 +30,7 @@ impl From<PathReport> for v1::PathReport {
             overlay: path.overlay.map(Into::into),
             translations: each(path.translations),
             totals: Some(path.totals.into()),
+            in_pieces: path.in_pieces.map(Into::into),
             hops: each(path.hops),
             losses: each(path.losses),
         }
@@ -46,6 +48,7 @@ impl TryFrom<v1::PathReport> for PathReport {
             overlay: message.overlay.map(Into::into),
             translations: each(message.translations),
             totals: message.totals.unwrap_or_default().into(),
+            in_pieces: message.in_pieces.map(Into::into),
             hops: try_each(message.hops)?,
             losses: try_each(message.losses)?,
         })

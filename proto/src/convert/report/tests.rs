@@ -5,7 +5,7 @@ use lastseen_packet::observation::OverlayKind;
 
 use lastseen_correlate::report::{
     Cause, DropReason, Hop, Loss, LostPacket, NodeReport, OverlayReport, PathReport, Pattern, PatternSupport,
-    PointName, Translation,
+    PieceBytes, PointName, Translation,
 };
 
 use super::*;
@@ -91,6 +91,7 @@ fn report() -> Report {
             node: Some("z".into()),
         }],
         totals,
+        in_pieces: Some(PieceBytes { total: 20, lost: 4 }),
         hops: vec![hop],
         losses: vec![loss],
     };
