@@ -262,6 +262,20 @@ impl Capture {
 }
 
 #[cfg(test)]
+impl ClockFix {
+    /// A clock that is right to a nanosecond.
+    pub(crate) fn sample() -> Self {
+        Self {
+            at_nanos: 0,
+            coordinator_minus_monotonic_nanos: 0,
+            realtime_minus_monotonic_nanos: 0,
+            error_nanos: 1,
+            round_trip_nanos: 2,
+        }
+    }
+}
+
+#[cfg(test)]
 impl Capture {
     /// A capture of ten seconds on these nodes that was just stored.
     pub(crate) fn sample(nodes: &[&str]) -> Self {

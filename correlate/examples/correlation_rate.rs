@@ -7,13 +7,10 @@
 #[path = "../tests/lab/mod.rs"]
 mod lab;
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use lab::{HOPS, Lab, MICRO, POINTS, Packet, SECOND, T0, T1};
-use lastseen_correlate::{Correlator, GUARD_NANOS, Scratch, Slice, SliceCounters};
+use lastseen_correlate::{Correlator, GUARD_NANOS, Slice, SliceCounters};
 use lastseen_packet::observation::ColumnsBuilder;
 
 /// Rows per batch, as agents send them.
@@ -30,7 +27,7 @@ fn main() {
     if let Some(mebibytes) = std::env::args().nth(2) {
         let mebibytes: usize = mebibytes.parse().expect("MiB of memory");
         let file = tempfile::tempfile().expect("a temporary file");
-        correlator = correlator.within(mebibytes << 20, Box::new(Unnamed(file)));
+        correlator = correlator.within(mebibytes << 20, Box::new(file));
     }
     let (mut adding, mut rows) = (Duration::ZERO, 0);
     for (hop, point) in Lab::path(0, 1).into_iter().enumerate() {
@@ -52,20 +49,6 @@ fn main() {
     let start = Instant::now();
     let outcome = correlator.finish().expect("scratch space");
     print(rows, adding, start.elapsed(), &outcome);
-}
-
-/// Scratch space in the folder for temporary files.
-#[derive(Debug)]
-struct Unnamed(File);
-
-impl Scratch for Unnamed {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
-    }
 }
 
 /// Packets `range` of `packets` as hop `hop` saw them: every hundredth gets no further than hop 3.

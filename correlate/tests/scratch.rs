@@ -19,21 +19,8 @@ use lastseen_packet::{Sampler, Threshold, k0};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-#[derive(Debug)]
-struct Unnamed(File);
-
-impl Scratch for Unnamed {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(bytes, offset)
-    }
-}
-
-fn unnamed() -> Unnamed {
-    Unnamed(tempfile::tempfile().unwrap())
+fn unnamed() -> File {
+    tempfile::tempfile().unwrap()
 }
 
 fn within(lab: &Lab, bytes: usize, rows: usize, without: Option<Ablation>) -> Outcome {
@@ -441,17 +428,17 @@ fn a_set_is_a_set_without_room() {
 
 /// Takes so many writes, then is full.
 #[derive(Debug)]
-struct Full(Unnamed, AtomicU64);
+struct Full(File, AtomicU64);
 
 impl Scratch for Full {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let is_left =
             self.1.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        if is_left { self.0.write_at(bytes, offset) } else { Err(io::ErrorKind::StorageFull.into()) }
+        if is_left { self.0.write_all_at(bytes, offset) } else { Err(io::ErrorKind::StorageFull.into()) }
     }
 
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(bytes, offset)
+        self.0.read_exact_at(bytes, offset)
     }
 }
 

@@ -20,17 +20,7 @@ impl ScratchFile {
         Self { directory, file: OnceLock::new() }
     }
 
-    /// Writes all of `bytes`. Errors name the directory.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.on_file(|file| file.write_all_at(bytes, offset))
-    }
-
-    /// Fills all of `bytes` with what was written there. Errors name the directory.
-    pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.on_file(|file| file.read_exact_at(bytes, offset))
-    }
-
-    fn on_file(&self, work: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    fn on_file<R>(&self, work: impl FnOnce(&File) -> io::Result<R>) -> io::Result<R> {
         let place = |error: io::Error| {
             let directory = self.directory.display();
             io::Error::new(error.kind(), format!("a file without a name in {directory}: {error}"))
@@ -48,6 +38,25 @@ impl ScratchFile {
     }
 }
 
+/// Errors name the directory.
+impl FileExt for ScratchFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.on_file(|file| file.read_at(bytes, offset))
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.on_file(|file| file.write_at(bytes, offset))
+    }
+
+    fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.on_file(|file| file.read_exact_at(bytes, offset))
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.on_file(|file| file.write_all_at(bytes, offset))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,10 +71,10 @@ mod tests {
         let directory = home.path().to_owned();
         let panicked = std::panic::catch_unwind(|| {
             let scratch = ScratchFile::new(directory.clone());
-            scratch.write_at(b"later", 100).unwrap();
-            scratch.write_at(b"early", 0).unwrap();
+            scratch.write_all_at(b"later", 100).unwrap();
+            scratch.write_all_at(b"early", 0).unwrap();
             let mut bytes = [0; 5];
-            scratch.read_at(&mut bytes, 100).unwrap();
+            scratch.read_exact_at(&mut bytes, 100).unwrap();
             assert_eq!((&bytes, names(&directory)), (b"later", 0));
             panic!("the run broke off");
         });
@@ -77,7 +86,7 @@ mod tests {
     fn a_directory_that_cannot_be_written_to_is_named() {
         let home = tempfile::tempdir().unwrap();
         let scratch = ScratchFile::new(home.path().join("gone"));
-        let error = scratch.write_at(b"bytes", 0).unwrap_err().to_string();
+        let error = scratch.write_all_at(b"bytes", 0).unwrap_err().to_string();
         assert!(error.contains("/gone: ") && error.contains("No such file"), "{error}");
     }
 }

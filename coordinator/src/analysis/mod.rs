@@ -4,7 +4,6 @@ mod job;
 mod node_clock;
 mod replay;
 mod run;
-mod scratch;
 mod translated;
 
 use std::path::PathBuf;
@@ -227,15 +226,8 @@ mod tests {
     async fn a_caller_who_leaves_keeps_the_turn_taken_until_its_run_ends() {
         let home = tempfile::tempdir().unwrap();
         let analysis = analysis(home.path()).await;
-        let clock = ClockFix {
-            at_nanos: 0,
-            coordinator_minus_monotonic_nanos: 0,
-            realtime_minus_monotonic_nanos: 0,
-            error_nanos: 1,
-            round_trip_nanos: 2,
-        };
         let mut capture = capture();
-        capture.parts[0].clock_start = Some(clock);
+        capture.parts[0].clock_start = Some(ClockFix::sample());
         let (begun, going_on) = (pipe(&analysis, 0).await, pipe(&analysis, 1).await);
         let caller = analysis.clone();
         let calling = tokio::spawn(async move { caller.partial(&capture, SECOND).await });

@@ -10,7 +10,6 @@ use lastseen_runtime::scratch::ScratchFile;
 use prost::Message;
 
 use super::job::{Clocks, Points, Prepared};
-use super::scratch::OnDisk;
 use crate::error::Error;
 use crate::files::Reader;
 use crate::model::Capture;
@@ -48,7 +47,7 @@ pub(super) fn run(
     let Prepared { job, points, clocks } = prepared;
     let correlator = Correlator::new(job).map_err(|e| Error::Precondition(format!("{}: {e}", capture.id)))?;
     let memory = usize::try_from(means.memory).unwrap_or(usize::MAX);
-    let mut correlator = correlator.within(memory, Box::new(OnDisk(ScratchFile::new(means.scratch))));
+    let mut correlator = correlator.within(memory, Box::new(ScratchFile::new(means.scratch)));
     if let Some(idea) = means.without {
         correlator = correlator.without(idea);
     }
@@ -138,16 +137,9 @@ mod tests {
     use crate::model::{BatchKey, CheckedBatch, ClockFix, Point, PointKey, SECOND, Window};
 
     fn capture() -> Capture {
-        let clock = ClockFix {
-            at_nanos: 0,
-            coordinator_minus_monotonic_nanos: 0,
-            realtime_minus_monotonic_nanos: 0,
-            error_nanos: 1,
-            round_trip_nanos: 2,
-        };
         let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
         let mut capture = Capture { window, ..Capture::sample(&["node-a"]) };
-        capture.parts[0].clock_start = Some(clock);
+        capture.parts[0].clock_start = Some(ClockFix::sample());
         capture
     }
 

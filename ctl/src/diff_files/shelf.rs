@@ -1,7 +1,7 @@
 //! What was read of the files, in memory as far as there is room and else on disk.
 
-use std::io;
 use std::mem::size_of;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
@@ -26,7 +26,7 @@ pub(crate) struct Room<'d> {
 
 impl Room<'_> {
     pub(super) fn scratch(self) -> Box<dyn Scratch> {
-        Box::new(OnDisk(ScratchFile::new(self.directory.to_owned())))
+        Box::new(ScratchFile::new(self.directory.to_owned()))
     }
 }
 
@@ -35,19 +35,6 @@ pub(super) fn no_room(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!(
         "{error}; make room there, set TMPDIR to a directory that has some, or raise --correlation-memory-bytes"
     )
-}
-
-#[derive(Debug)]
-struct OnDisk(ScratchFile);
-
-impl Scratch for OnDisk {
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
-    }
-
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(bytes, offset)
-    }
 }
 
 /// Observations of a slice, where they were put.
@@ -86,7 +73,7 @@ impl Shelf {
         }
         let bytes = self.encoder.encode(columns)?;
         let (offset, length) = (self.end, bytes.len());
-        let written = self.file.write_at(&bytes, offset);
+        let written = self.file.write_all_at(&bytes, offset);
         written.map_err(|e| no_room(format!("cannot write {length} bytes of what was read: {e}")))?;
         self.end += length as u64;
         Ok(Stored::Away { offset, length })
@@ -113,7 +100,7 @@ impl Shelf {
 
     fn read(&self, offset: u64, length: usize) -> anyhow::Result<Columns> {
         let mut bytes = vec![0; length];
-        let read = self.file.read_at(&mut bytes, offset);
+        let read = self.file.read_exact_at(&mut bytes, offset);
         read.map_err(|e| no_room(format!("cannot read {length} bytes of what was read: {e}")))?;
         decode(&bytes, &LIMITS).context("what was put on disk was changed there")
     }
