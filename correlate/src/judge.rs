@@ -215,8 +215,8 @@ impl Case<'_, '_> {
         let proof = if is_alone { self.court.proofs.acks.proved(self.evidence, copy, slack) } else { None };
         let nearest = self.plan.path.points[copy.mask.trailing_zeros() as usize];
         proof.is_some_and(|time| {
-            let end = time.max(copy.first).saturating_add(slack);
-            self.court.coverage[nearest].is_clean(copy.first.saturating_sub(slack), end)
+            let (start, end) = (copy.first.saturating_sub(slack), time.max(copy.first).saturating_add(slack));
+            self.court.coverage[nearest].is_clean_around(start, end)
         })
     }
 
