@@ -330,6 +330,25 @@ fn files_of_doubles_and_of_no_ip_packets_are_told() {
 }
 
 #[test]
+fn what_is_cut_too_short_is_told_with_what_to_do_about_the_tool() {
+    let dir = TempDir::new().unwrap();
+    let mut frames = Wire::default().frames();
+    for (_, frame) in frames.get_mut(&("b", "eth0")).unwrap() {
+        frame.truncate(60);
+    }
+    let files = [("a", "eth0"), ("b", "eth0")].map(|(node, interface)| {
+        let file = dir.path().join(format!("cut-{node}.pcap"));
+        fs::write(&file, wire::pcap(&frames[&(node, interface)])).unwrap();
+        format!("{node}/{interface}={}", file.display())
+    });
+    let (report, _) = report(&with_topology(files.to_vec(), dir.path()));
+    let said =
+        "packets were cut too short or malformed; capture again with a larger snap length (tcpdump -s 0)";
+    assert!(notes(&report).contains(said), "{report:#}");
+    assert!(!notes(&report).contains("--snaplen"), "{report:#}");
+}
+
+#[test]
 fn what_is_missing_makes_the_report_inconclusive() {
     let dir = TempDir::new().unwrap();
     let files = Wire::default().write(dir.path());
@@ -559,7 +578,9 @@ fn pcapng_tells_direction_and_drops() {
                 (0, 3),
                 "a point that dropped says nothing: {report:#}"
             );
+            let said = "; capture again with a larger buffer (tcpdump -B) or a narrower filter";
             assert!(notes(&report).contains("b eth0 in: dropped 3 of "), "{report:#}");
+            assert!(notes(&report).contains(said), "{report:#}");
         }
     }
 }

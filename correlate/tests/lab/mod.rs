@@ -163,6 +163,7 @@ impl Lab {
             filter: String::new(),
             named_interfaces: false,
             partial: false,
+            from_files: false,
             window: Window { start_nanos: T0, end_nanos: T1 },
             guard_nanos: GUARD_NANOS,
             key: IdentityKey([7; 16]),

@@ -161,6 +161,7 @@ impl Evidence {
             filter: String::new(),
             named_interfaces: true,
             partial: false,
+            from_files: true,
             window,
             guard_nanos,
             key: KEY,
