@@ -217,6 +217,11 @@ fn files_that_cannot_be_read_are_refused_in_one_line() {
         &[&cut, &good],
         &["cut.pcap: packet 600: the file ends in the middle of it", "`editcap ", "keeps what is whole"],
     );
+    let mut damaged = whole.clone();
+    let record = whole.len() - 300 * ((whole.len() - 24) / 600);
+    damaged[record + 8..record + 12].copy_from_slice(&[0xff; 4]);
+    let expected = format!("damaged.pcap: packet 301: the file is damaged at byte {record}: ");
+    refused(&[&file("damaged.pcap", &damaged), &good], &[&expected, "keeps what is whole"]);
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     zipped.write_all(&whole).unwrap();
     let zipped = zipped.finish().unwrap();
