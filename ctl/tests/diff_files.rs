@@ -286,6 +286,53 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     refused(&[&files[0], "--topology", &none], &["none.json: names no node"]);
 }
 
+/// Files of each node that are given as the other's.
+fn swapped(files: &[String]) -> Vec<String> {
+    let swap = |file: &String| {
+        let (node, rest) = file.split_once('/').unwrap();
+        format!("{}/{rest}", if node == "a" { "b" } else { "a" })
+    };
+    files.iter().map(swap).collect()
+}
+
+#[test]
+fn files_that_the_topology_places_on_another_node_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let files = Wire::default().write(dir.path());
+    let with = |files: &[String]| with_topology(files.to_vec(), dir.path());
+    let refused = |files: &[String], parts: &[&str]| {
+        refused(&with(files).iter().map(String::as_str).collect::<Vec<_>>(), parts);
+    };
+    let all = swapped(&files);
+    refused(
+        &all,
+        &[
+            "b/veth: ",
+            "a-veth.pcap does not fit the topology: all 300 packets that come out of its pod",
+            "the first from 10.244.1.10, which is on a;",
+        ],
+    );
+    assert_eq!(report(&all).1, 0, "without a topology a name is only a name");
+    let sent = |files: Vec<String>| {
+        let leaving = |file: &String, from: u8| {
+            let name = format!("{}-out.pcap", file.split_once('/').unwrap().0);
+            let node = if from == 1 { "a" } else { "b" };
+            let frames = Wire::default().frames().remove(&(node, "eth0")).unwrap();
+            let sent: Vec<_> = frames.into_iter().filter(|(_, frame)| frame[10] == from).collect();
+            let path = dir.path().join(name);
+            fs::write(&path, wire::pcap(&sent)).unwrap();
+            format!("{}/eth0/out={}", file.split_once('/').unwrap().0, path.display())
+        };
+        let eth0 = files.iter().filter(|file| file.contains("/eth0="));
+        eth0.map(|file| leaving(file, if file.contains("a-eth0") { 1 } else { 2 })).collect::<Vec<_>>()
+    };
+    let carriers =
+        "packets that leave it in a tunnel are from other nodes' addresses, the first from 192.168.0.1,";
+    refused(&sent(all), &["b/eth0/out: ", "all 300 ", carriers, "which is on a;"]);
+    let right = report(&with(&sent(files))).0;
+    assert!(right["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2), "{right:#}");
+}
+
 #[test]
 fn a_point_that_shows_nothing_of_one_protocol_is_asked_for_its_filter() {
     let dir = TempDir::new().unwrap();
@@ -397,7 +444,7 @@ fn nodes_that_saw_no_common_packet_are_not_compared() {
     let mut files = wire.write(dir.path());
     let other = dir.path().join("other.pcap");
     let unrelated = Wire { is_one_way: true, ahead_nanos: 0, fault: None };
-    let frames: Vec<_> = unrelated.frames()[&("a", "veth")]
+    let frames: Vec<_> = unrelated.frames()[&("b", "veth")]
         .iter()
         .map(|(time, frame)| {
             let mut frame = frame.clone();

@@ -3,6 +3,7 @@
 mod fabric;
 mod filters;
 mod name;
+mod places;
 mod run;
 mod shelf;
 mod sides;

@@ -15,9 +15,10 @@ use lastseen_packet::observation::Columns;
 use super::fabric::Fabric;
 use super::filters;
 use super::name::Named;
+use super::places::Witness;
 use super::shelf::{Room, Shelf, no_room};
 use super::sides::Sides;
-use super::tap::{self, Batch, KEY, Tap};
+use super::tap::{self, Batch, KEY, Known, Tap};
 use super::window::{LEAD_NANOS, Overlap};
 use crate::output::units;
 
@@ -83,8 +84,11 @@ impl Evidence {
 
     fn tap(&mut self, named: &Named, at: usize, config: &DecodeConfig) -> anyhow::Result<Tap> {
         let place = self.fabric.as_ref().map(|fabric| fabric.interface(named)).transpose()?;
-        let sides = place.map(|(tables, interface)| Sides::new(tables, interface));
-        let mut tap = tap::read(named, (self.node(named), config), sides.as_ref(), &mut self.shelf)?;
+        let known = self.fabric.as_ref().zip(place).map(|(fabric, (tables, interface))| Known {
+            sides: Sides::new(tables, interface),
+            witness: Witness::new(&fabric.places, tables, interface, &named.node),
+        });
+        let mut tap = tap::read(named, (self.node(named), config), known, &mut self.shelf)?;
         tap.stamps.iter_mut().for_each(|stamp| stamp.point = at);
         Ok(tap)
     }
