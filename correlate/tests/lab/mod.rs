@@ -387,3 +387,11 @@ pub fn leg(outcome: &Outcome) -> (String, u64) {
     let text = format!("{} {} → {} {}", losses[0].from.node, losses[0].from.interface, to.node, to.interface);
     (text, losses[0].count)
 }
+
+/// Sends `count` datagrams, of which every `nth` gets no further than hop `end`.
+pub fn udp(lab: &mut Lab, count: u32, nth: u32, end: usize) {
+    for id in 0..count {
+        let mask = if nth != 0 && id % nth == 0 { up_to(end) } else { ALL };
+        lab.send((0, 1), &Packet::udp(id, 100), T0 + i64::from(id) * MILLI, mask);
+    }
+}
