@@ -431,9 +431,43 @@ fn what_is_missing_makes_the_report_inconclusive() {
     let nowhere = pair(veth, &later(nic, 3_600 * SECOND));
     assert!(diff(&nowhere).out.contains("no window"));
     assert!(report(&nowhere).0["window"].is_null(), "1970 is no window");
-    let stray = [vec![(START - 300 * SECOND, veth[0].1.clone())], veth.clone()].concat();
-    assert!(notes(&report(&pair(&stray, nic)).0).contains("of 1 of 2 files, less 100 ms"));
     unsure(&pair(&veth[..100], &nic[..100]), "the files overlap for");
+}
+
+#[test]
+fn a_stray_packet_hours_before_the_others_of_a_file_does_not_stretch_the_window() {
+    let dir = TempDir::new().unwrap();
+    let fault = Fault { every: 7, after: 2 };
+    let wire = Wire { fault: Some(fault), ..Wire::default() };
+    let frames = wire.frames();
+    let nic = |node: &'static str, frames: &[wire::Stamped]| {
+        let file = dir.path().join(format!("stray-{node}.pcap"));
+        fs::write(&file, wire::pcap(frames)).unwrap();
+        format!("{node}/eth0={}", file.display())
+    };
+    let (a, b) = (&frames[&("a", "eth0")], nic("b", &frames[&("b", "eth0")]));
+    let mut stray = a[0].clone();
+    stray.1[14 + 20 + 8 + 8 + 14 + 18] ^= 0x40;
+    let at = |time: i64| (time, stray.1.clone());
+    let strays = |before: &[wire::Stamped], after: &[wire::Stamped]| {
+        with_topology(vec![nic("a", &[before, a, after].concat()), b.clone()], dir.path())
+    };
+    let early = [at(START - 7_200 * SECOND)];
+    let late = [at(START + 7_200 * SECOND)];
+    let expected = vec![("a/eth0".to_owned(), "b/eth0".to_owned(), hit(fault))];
+    for (before, after, said) in [
+        (&early[..], &[][..], "a/eth0: its first packet is "),
+        (&[], &late, "a/eth0: its last packet is "),
+        (&early, &late, "the window leaves that out"),
+    ] {
+        let (report, code) = report(&strays(before, after));
+        assert_eq!((losses(&report), code), (expected.clone(), 1), "{report:#}");
+        assert!(
+            notes(&report).contains(said) && notes(&report).contains("that 2 files overlap"),
+            "{report:#}"
+        );
+        assert_eq!(number(&report["totals"]["notObservable"]), 0, "{report:#}");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::name::Named;
 use super::places::Witness;
 use super::shelf::{Room, Shelf, no_room};
 use super::sides::Sides;
+use super::strays::{self, Spanned};
 use super::tap::{self, Batch, KEY, Known, Tap};
 use super::window::{LEAD_NANOS, Overlap};
 use crate::output::units;
@@ -119,16 +120,10 @@ impl Evidence {
     }
 
     fn report(mut self, room: Room<'_>) -> anyhow::Result<Report> {
-        let compared: Vec<(String, (i64, i64))> = self
-            .taps
-            .iter()
-            .filter(|tap| self.ahead[self.node(&tap.named)].is_some())
-            .filter_map(|tap| {
-                let (ahead, (start, end)) = (self.ahead_of(tap), tap.span?);
-                Some((tap.named.name(), (start.saturating_sub(ahead), end.saturating_sub(ahead))))
-            })
-            .collect();
-        let (names, spans): (Vec<_>, Vec<_>) = compared.into_iter().unzip();
+        let mut compared: Vec<Spanned> = self.taps.iter().filter_map(|tap| self.spanned(tap)).collect();
+        let left_out = strays::leave_out(&mut compared);
+        let (names, spans): (Vec<_>, Vec<_>) =
+            compared.into_iter().map(|file| (file.name, file.span)).unzip();
         let Some(overlap) = Overlap::of(&spans) else {
             let is_empty = self.taps.iter().all(|tap| tap.span.is_none());
             let reason =
@@ -145,11 +140,22 @@ impl Evidence {
         let mut correlator = apart.fold(correlator, Correlator::apart);
         self.feed(&mut correlator)?;
         let mut report = correlator.finish().map_err(no_room)?.report;
-        report.notes.insert(0, stated(overlap, self.taps.len()));
+        let window = stated(overlap, self.taps.len());
+        report.notes.splice(0..0, std::iter::once(window).chain(left_out));
         report.notes.extend(self.notes());
         let asked: Vec<_> = filters::notes(&report).collect();
         report.notes.extend(asked);
         Ok(report)
+    }
+
+    /// On the clock that all are compared by; absent for a file without packets and for one that cannot be compared.
+    fn spanned(&self, tap: &Tap) -> Option<Spanned> {
+        let (ahead, (start, end)) = (self.ahead[self.node(&tap.named)]?, tap.span?);
+        Some(Spanned {
+            name: tap.named.name(),
+            span: (start.saturating_sub(ahead), end.saturating_sub(ahead)),
+            strays: tap.strays.map(|stray| Some(stray?.back(ahead))),
+        })
     }
 
     fn job(&self, window: Window, guard_nanos: i64) -> anyhow::Result<Job> {

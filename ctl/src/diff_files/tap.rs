@@ -14,12 +14,13 @@ use super::name::Named;
 use super::places::Witness;
 use super::shelf::{Shelf, Stored};
 use super::sides::Sides;
+use super::strays::{self, Stray};
 use crate::capture_file::{Frame, Item, Reader};
 
 /// All files of a run agree on it. Zeros, so that the same files give the same report.
 pub(super) const KEY: IdentityKey = IdentityKey([0; 16]);
 /// Length of a slice, nanoseconds.
-const SLICE_NANOS: i64 = 100_000_000;
+pub(super) const SLICE_NANOS: i64 = 100_000_000;
 /// Stamps kept of one file to compare clocks; of more packets a share is taken, chosen by identity.
 const STAMPS: usize = 1 << 19;
 /// Longest stretch of time one file may span, nanoseconds: a month. More is a damaged stamp.
@@ -62,6 +63,8 @@ pub(super) struct Tap {
     pub(super) stamps: Vec<Stamp>,
     /// By how much at most a stamp is earlier than one before it.
     pub(super) backwards_nanos: i64,
+    /// Few packets far before and after the others.
+    pub(super) strays: [Option<Stray>; 2],
 }
 
 /// What the topology says about a file's point.
@@ -164,6 +167,7 @@ impl<'t> Taking<'t> {
                 drops: 0,
                 stamps: Vec::new(),
                 backwards_nanos: 0,
+                strays: [None; 2],
             },
             share: 1,
         }
@@ -312,8 +316,13 @@ impl<'t> Taking<'t> {
         if self.tap.directions.is_empty() {
             self.tap.directions.push(None);
         }
-        let Tap { batches, directions, .. } = &mut self.tap;
+        let Tap { batches, directions, backwards_nanos, strays, .. } = &mut self.tap;
         batches.retain(|batch| directions.contains(&batch.direction));
+        if *backwards_nanos < SLICE_NANOS {
+            let of_one = batches.iter().filter(|batch| batch.direction == directions[0]);
+            let slices = of_one.map(|batch| (batch.start_nanos, batch.end_nanos, batch.received));
+            *strays = strays::find(slices);
+        }
         Ok(self.tap)
     }
 
