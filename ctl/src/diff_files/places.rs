@@ -122,7 +122,7 @@ impl<'f> Witness<'f> {
         };
         Some(format!(
             "{}: {} does not fit the topology: all {} packets that {come} are from other nodes' addresses, the first from \
-             {address}, which is on {node}; name the file after the node it is of, or give the topology of that time",
+             {address}, which is on {node}; name the file after the node it is of, or give the topology of that time or none",
             named.name(),
             named.file.display(),
             units::count(self.packets)
