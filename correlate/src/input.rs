@@ -135,6 +135,8 @@ pub struct Job {
     pub named_interfaces: bool,
     /// The capture still runs: the report says so.
     pub partial: bool,
+    /// The evidence is capture files of whatever tool, not what agents sent: notes say what to do with that tool.
+    pub from_files: bool,
     /// Segments first seen in it are judged.
     pub window: Window,
     /// How long after the window observations are complete; usually [`GUARD_NANOS`].

@@ -11,6 +11,7 @@
 
 mod ablation;
 mod acks;
+mod advice;
 mod alike;
 mod assemble;
 mod bundle;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::advice;
 use crate::assemble::Assembler;
 use crate::clock::READING_NANOS;
 use crate::flows::Flow;
@@ -175,34 +176,24 @@ fn blind_point(found: &Assembler<'_, '_>, index: usize) -> Vec<String> {
     let dropped = totals.kernel_drops.saturating_add(totals.agent_drops);
     if dropped > 0 {
         let total = totals.received.saturating_add(totals.kernel_drops);
-        let hint = if totals.kernel_drops >= totals.agent_drops { "ring full" } else { "queue full" };
+        let is_ring = totals.kernel_drops >= totals.agent_drops;
         notes.push(format!(
-            "{name}: dropped {} of {} packets ({hint}); narrow the filter or name fewer interfaces",
+            "{name}: dropped {} of {} packets{}",
             grouped(dropped),
-            grouped(total)
+            grouped(total),
+            advice::dropped(found.job, is_ring)
         ));
     }
     let unreadable = totals.unreadable.saturating_add(coverage.cut);
     if unreadable > 0 {
-        let (why, way_out) = if looks_into_datagrams(&found.job.filter) {
-            (", malformed or in super-frames", " or drop the payload term from the filter")
-        } else {
-            (" or malformed", "")
-        };
         notes.push(format!(
-            "{name}: {} of {} packets were cut too short{why}; give a larger --snaplen{way_out}",
+            "{name}: {} of {} packets were cut too short{}",
             grouped(unreadable),
-            grouped(totals.received)
+            grouped(totals.received),
+            advice::cut(found.job)
         ));
     }
     notes
-}
-
-/// True for a filter that may ask for bytes behind a datagram's header, as `udp[8] = 1` does: a super-frame holds many
-/// datagrams and no one answer.
-fn looks_into_datagrams(filter: &str) -> bool {
-    let words: String = filter.split_whitespace().collect();
-    ["udp[", "icmp[", "icmp6["].iter().any(|term| words.contains(term))
 }
 
 /// Where paths end because nothing says which tunnel goes on from there.
@@ -237,10 +228,11 @@ fn cut_short(found: &Assembler<'_, '_>) -> Vec<String> {
             ))
         })
         .collect();
+    let way_out = advice::uncaptured(found.job);
     let note = |(node, last, interface): (&String, &String, &String)| {
         format!(
             "{node}: some pods' interfaces are not captured; what passed {last} {interface} on its way to them is not \
-             observable; name those interfaces with --interfaces"
+             observable; {way_out}"
         )
     };
     ends.into_iter().take(POINT_NOTES).map(note).collect()

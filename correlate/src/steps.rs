@@ -5,22 +5,21 @@
 //! explains it, the difference between the clocks has changed. Of packets one way alone a delay says the same, so there
 //! only two levels that are further apart than any delay count.
 
+mod levels;
+mod ways;
+
 use std::collections::BTreeMap;
 
+use self::levels::Levels;
+use self::ways::contradict;
 use crate::offsets::Stamp;
 
 /// Packets that are compared of a pair of points. Their order is that of identities, so the first ones are a fair share.
 const SAMPLE: usize = 4096;
-/// Stretches of time that are looked at by themselves.
-const BINS: i64 = 8;
 /// Contradictions up to this are none, nanoseconds: stamps may be of milliseconds.
 const TOLERANCE_NANOS: i64 = 10_000_000;
-/// Clocks part by a nanosecond in so many at most, 500 ppm: the kernel slews no faster.
-const DRIFT: i64 = 2_000;
 /// Packets of each level at least where both ways were seen, and one way alone.
 const LEAST: [usize; 2] = [2, 8];
-/// Longer than packets are late and than the window allows for, nanoseconds.
-const LONG_NANOS: i64 = 1_000_000_000;
 
 /// A clock was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,99 +101,6 @@ fn edge(points: [usize; 2], backwards: [i64; 2], seen: &[Seen]) -> Option<Edge> 
     }
     let (at, step) = levels.step(backwards);
     Some(Edge { points, culprit: points[at], step })
-}
-
-/// True if neither can be the way from the first point to the second and the other the way back.
-fn contradict(one: &[[i64; 2]], other: &[[i64; 2]]) -> bool {
-    let times = || one.iter().chain(other).map(|times| times[0]);
-    let (Some(start), Some(end)) = (times().min(), times().max()) else { return false };
-    let width = end.saturating_sub(start) / BINS + 1;
-    let (one, other) = (ranges(one, start, width), ranges(other, start, width));
-    let refuted = |most: &Ranges, least: &Ranges| {
-        let (most, least) = (most.iter().enumerate(), || least.iter().enumerate());
-        most.filter_map(|(at, range)| Some((at, range.as_ref()?.0))).any(|(at, most)| {
-            least().filter_map(|(other, range)| Some((other, range.as_ref()?.1))).any(|(other, least)| {
-                let time = width.saturating_mul(at.abs_diff(other) as i64 + 1);
-                most.saturating_add(TOLERANCE_NANOS + time / DRIFT) < least
-            })
-        })
-    };
-    refuted(&one, &other) && refuted(&other, &one)
-}
-
-type Ranges = Vec<Option<(i64, i64)>>;
-
-/// The second least and the second greatest difference of each bin: one wrong pair proves nothing.
-fn ranges(times: &[[i64; 2]], start: i64, width: i64) -> Ranges {
-    let mut bins = vec![Vec::new(); BINS as usize];
-    for [first, second] in times {
-        let bin = (first.saturating_sub(start) / width).clamp(0, BINS - 1);
-        bins[bin as usize].push(second.saturating_sub(*first));
-    }
-    let range = |mut bin: Vec<i64>| {
-        bin.sort_unstable();
-        (bin.len() > 1).then(|| (bin[1], bin[bin.len() - 2]))
-    };
-    bins.into_iter().map(range).collect()
-}
-
-/// Packets one way, split where their differences are furthest apart.
-struct Levels {
-    low: Vec<[i64; 2]>,
-    high: Vec<[i64; 2]>,
-    gap: i64,
-}
-
-fn difference(times: &[i64; 2]) -> i64 {
-    times[1].saturating_sub(times[0])
-}
-
-impl Levels {
-    fn of(times: &[[i64; 2]], least: usize) -> Option<Self> {
-        let mut sorted = times.to_vec();
-        sorted.sort_unstable_by_key(|times| (difference(times), *times));
-        let gap = |at: &usize| difference(&sorted[*at]).saturating_sub(difference(&sorted[at - 1]));
-        let at = (least..(sorted.len() + 1).saturating_sub(least)).max_by_key(gap)?;
-        let gap = gap(&at);
-        let high = sorted.split_off(at);
-        Some(Self { low: sorted, high, gap })
-    }
-
-    /// How far their middles are apart.
-    fn apart(&self) -> i64 {
-        let middle = |level: &[[i64; 2]]| difference(&level[level.len() / 2]);
-        middle(&self.high).saturating_sub(middle(&self.low))
-    }
-
-    /// All of one was before all of the other, by the clock of either point.
-    fn are_no_delay(&self) -> bool {
-        let ends = |level: &[[i64; 2]], point: usize| {
-            let times = || level.iter().map(|times| times[point]);
-            (times().min(), times().max())
-        };
-        let is_split = |point: usize| {
-            let (low, high) = (ends(&self.low, point), ends(&self.high, point));
-            low.1 < high.0 || high.1 < low.0
-        };
-        self.gap >= LONG_NANOS && (is_split(0) || is_split(1))
-    }
-
-    /// Which of the points stepped, and how. Stamps that run back show a step back; without any it was forward.
-    fn step(&self, backwards: [i64; 2]) -> (usize, Step) {
-        let apart = self.apart();
-        let mean = |level: &[[i64; 2]]| {
-            level.iter().map(|times| i128::from(times[1])).sum::<i128>() / level.len() as i128
-        };
-        let is_high_later = mean(&self.high) > mean(&self.low);
-        let (at, sign) = match backwards.map(|back| back >= apart / 2) {
-            [true, _] => (0, -1),
-            [_, true] => (1, -1),
-            _ => (usize::from(is_high_later), 1),
-        };
-        let later = if (at == 1) == (sign > 0) { &self.high } else { &self.low };
-        let first = later.iter().min_by_key(|times| times[1 - at]).copied().unwrap_or_default();
-        (at, Step { nanos: sign * apart, at_nanos: first[at] })
-    }
 }
 
 #[cfg(test)]

@@ -126,9 +126,49 @@ fn flags_beat_the_environment_which_beats_the_file() {
 #[test]
 fn every_flag_of_a_command_has_a_variable() {
     let output = ctl(&["start-capture"], &[("LASTSEEN_ALL_NODES", "true"), ("LASTSEEN_SNAPLEN", "9")]);
-    assert!(err(&output).contains("--snaplen: \"9\" is not a whole number from 64"), "{output:?}");
+    assert!(
+        err(&output).contains("error: LASTSEEN_SNAPLEN: \"9\" is not a whole number from 64"),
+        "{output:?}"
+    );
     let output = ctl(&["start-capture"], &[("LASTSEEN_NODES", "a,a")]);
     assert!(err(&output).contains("nodes: \"a\" is named twice"), "{output:?}");
+}
+
+#[test]
+fn a_bad_value_is_blamed_on_where_it_came_from() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "output = 'xml'").unwrap();
+    let config = file.path().to_str().unwrap();
+    let environment = [("LASTSEEN_OUTPUT", "xml"), ("LASTSEEN_MIN_LOSS", "2")];
+    for (args, environment, expected) in [
+        (&["list-nodes"][..], &environment[..1], "error: LASTSEEN_OUTPUT: \"xml\" is not one of ".to_owned()),
+        (
+            &["list-nodes", "-o", "xml"],
+            &environment[..1],
+            "error: --output: \"xml\" is not one of ".to_owned(),
+        ),
+        (
+            &["list-nodes", "--config", config],
+            &[],
+            format!("error: --config: {config}: output: \"xml\" is not one of "),
+        ),
+        (
+            &["diff-files", "a/b=c"],
+            &environment[1..],
+            "error: LASTSEEN_MIN_LOSS: \"2\" is not a share".to_owned(),
+        ),
+        (
+            &["start-capture", "--all-nodes"],
+            &[("LASTSEEN_NODES", "a")],
+            "error: --all-nodes: does not go with LASTSEEN_NODES; leave one out".to_owned(),
+        ),
+    ] {
+        let output = ctl(args, environment);
+        assert!(
+            output.status.code() == Some(2) && err(&output).starts_with(&expected),
+            "{expected}: {output:?}"
+        );
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 
+use crate::origin::{self, Given};
 use crate::usage;
 
 /// Parses this process's command line. Prints what is wrong in one line and exits with 2, or prints help and exits
@@ -24,15 +25,21 @@ pub fn resolve<T: CommandFactory + FromArgMatches>(mut args: Vec<OsString>) -> R
     let mut command = takes_negative(T::command());
     // A value that the file provides must not be missed on the first pass.
     let lenient = command.clone().mut_args(|arg| arg.required(false));
+    let (typed, mut file) = (args.clone(), None);
     if let Ok(matches) = lenient.try_get_matches_from(&args)
         && let Some(path) = matches.try_get_one::<PathBuf>("config").ok().flatten()
     {
         let from_file = read(&command, &matches, path)
             // Without the usage that clap would add: the mistakes are in the file.
             .map_err(|mistakes| clap::Error::raw(ErrorKind::InvalidValue, format!("--config: {mistakes}")))?;
-        args.splice(1..1, from_file);
+        args.splice(1..1, from_file.iter().cloned());
+        file = Some((path.clone(), from_file));
     }
-    T::from_arg_matches(&command.try_get_matches_from_mut(args)?)
+    let matches = command.try_get_matches_from_mut(args).map_err(|error| {
+        let file = file.as_ref().map(|(path, args)| (path.as_path(), args.as_slice()));
+        origin::name(error, &command, &Given { typed: &typed, file })
+    })?;
+    T::from_arg_matches(&matches)
 }
 
 /// Lets a value that is no text begin with a hyphen: `--duration -1s` is a bad duration, not an unknown flag `-1`.
@@ -170,7 +177,14 @@ mod tests {
 
     #[test]
     fn wrong_types_and_missing_values_are_errors() {
-        assert!(flags("listen = 'a:1'\nsize = 'nine'", &[]).unwrap_err().contains("--size"));
+        let refused = flags("listen = 'a:1'\nsize = 'nine'", &[]).unwrap_err();
+        assert!(refused.starts_with("--config: /"), "{refused}");
+        assert!(
+            refused.ends_with(": size: \"nine\" is not a whole number in range; give digits only"),
+            "{refused}"
+        );
+        let typed = flags("listen = 'a:1'\nsize = 9", &["--size", "ten"]).unwrap_err();
+        assert!(typed.starts_with("--size: \"ten\" is not"), "{typed}");
         assert!(flags("listen = { a = 1 }", &[]).unwrap_err().contains("listen: a table is not a value"));
         assert!(flags("size = 1", &[]).unwrap_err().contains("--listen"));
     }

@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod client;
 pub mod config;
 pub mod identity;
+mod origin;
 pub mod refusal;
 pub mod scratch;
 pub mod server;

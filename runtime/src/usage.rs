@@ -119,7 +119,7 @@ fn conflict(error: &clap::Error) -> Option<String> {
 
 /// `--duration` of `--duration <DURATION>`.
 fn flag(arg: &str) -> &str {
-    arg.split_whitespace().next().unwrap_or(arg)
+    [" <", " ["].iter().filter_map(|value| arg.find(value)).min().map_or(arg, |end| &arg[..end])
 }
 
 /// `--all-nodes or --nodes <NODE>` of `<--all-nodes|--nodes <NODE>>`.

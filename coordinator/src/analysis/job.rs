@@ -54,6 +54,7 @@ pub(super) fn prepare(
         filter: capture.spec.filter.clone(),
         named_interfaces: !(interfaces.is_empty() || interfaces == ["auto"]),
         partial: until_nanos.is_some(),
+        from_files: false,
         window: judged,
         guard_nanos: GUARD_NANOS,
         key: lastseen_packet::IdentityKey(capture.identity_key.0),

@@ -48,6 +48,7 @@ mod tests {
             filter: String::new(),
             named_interfaces: false,
             partial: false,
+            from_files: false,
             window: Window::default(),
             guard_nanos: 0,
             key: lastseen_packet::IdentityKey([0; 16]),

@@ -163,6 +163,7 @@ impl Lab {
             filter: String::new(),
             named_interfaces: false,
             partial: false,
+            from_files: false,
             window: Window { start_nanos: T0, end_nanos: T1 },
             guard_nanos: GUARD_NANOS,
             key: IdentityKey([7; 16]),
@@ -385,4 +386,12 @@ pub fn leg(outcome: &Outcome) -> (String, u64) {
     let to = losses[0].to.as_ref().expect("a next point");
     let text = format!("{} {} → {} {}", losses[0].from.node, losses[0].from.interface, to.node, to.interface);
     (text, losses[0].count)
+}
+
+/// Sends `count` datagrams, of which every `nth` gets no further than hop `end`.
+pub fn udp(lab: &mut Lab, count: u32, nth: u32, end: usize) {
+    for id in 0..count {
+        let mask = if nth != 0 && id % nth == 0 { up_to(end) } else { ALL };
+        lab.send((0, 1), &Packet::udp(id, 100), T0 + i64::from(id) * MILLI, mask);
+    }
 }

@@ -8,6 +8,7 @@ use lastseen_correlate::topology::{Interface, Topology};
 use lastseen_proto::v1::FabricTopology;
 
 use super::name::Named;
+use super::places::Places;
 use crate::output::json;
 
 /// Largest file that is read.
@@ -17,6 +18,8 @@ const LARGEST_BYTES: u64 = 256 << 20;
 #[derive(Debug)]
 pub(super) struct Fabric {
     nodes: BTreeMap<String, Topology>,
+    /// Whose which addresses are.
+    pub(super) places: Places,
 }
 
 impl Fabric {
@@ -43,7 +46,7 @@ impl Fabric {
         if nodes.is_empty() {
             bail!("{shown}: names no node; give what `ctl export-topology` wrote");
         }
-        Ok(Self { nodes })
+        Ok(Self { places: Places::new(&nodes), nodes })
     }
 
     /// Tables of a node, empty for one that is not in the file.

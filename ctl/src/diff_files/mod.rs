@@ -3,9 +3,11 @@
 mod fabric;
 mod filters;
 mod name;
+mod places;
 mod run;
 mod shelf;
 mod sides;
+mod strays;
 mod tap;
 mod window;
 

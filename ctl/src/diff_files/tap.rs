@@ -11,14 +11,16 @@ use lastseen_packet::observation::{ColumnsBuilder, FlowKey, Observation, marks};
 use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, decode, k0, observe};
 
 use super::name::Named;
+use super::places::Witness;
 use super::shelf::{Shelf, Stored};
 use super::sides::Sides;
+use super::strays::{self, Stray};
 use crate::capture_file::{Frame, Item, Reader};
 
 /// All files of a run agree on it. Zeros, so that the same files give the same report.
 pub(super) const KEY: IdentityKey = IdentityKey([0; 16]);
 /// Length of a slice, nanoseconds.
-const SLICE_NANOS: i64 = 100_000_000;
+pub(super) const SLICE_NANOS: i64 = 100_000_000;
 /// Stamps kept of one file to compare clocks; of more packets a share is taken, chosen by identity.
 const STAMPS: usize = 1 << 19;
 /// Longest stretch of time one file may span, nanoseconds: a month. More is a damaged stamp.
@@ -61,20 +63,29 @@ pub(super) struct Tap {
     pub(super) stamps: Vec<Stamp>,
     /// By how much at most a stamp is earlier than one before it.
     pub(super) backwards_nanos: i64,
+    /// Few packets far before and after the others.
+    pub(super) strays: [Option<Stray>; 2],
 }
 
-/// Reads a file onto the shelf. `sides` tell its directions apart where the file does not.
+/// What the topology says about a file's point.
+pub(super) struct Known<'f> {
+    /// Tell directions apart where the file does not.
+    pub(super) sides: Sides,
+    pub(super) witness: Witness<'f>,
+}
+
+/// Reads a file onto the shelf.
 pub(super) fn read(
     named: &Named,
     (node, config): (usize, &DecodeConfig),
-    sides: Option<&Sides>,
+    known: Option<Known<'_>>,
     shelf: &mut Shelf,
 ) -> anyhow::Result<Tap> {
     let shown = named.file.display().to_string();
     let file = File::open(&named.file).with_context(|| format!("cannot open {shown}"))?;
     let mut reader = Reader::open(Box::new(BufReader::with_capacity(1 << 20, file)))
         .map_err(|e| anyhow!("{shown}: {e}"))?;
-    let mut taking = Taking::new(named, (node, config), sides, shelf);
+    let mut taking = Taking::new(named, (node, config), known, shelf);
     let mut number = 0_u64;
     while let Some(item) = reader.next() {
         number += 1;
@@ -88,6 +99,9 @@ pub(super) fn read(
             Item::Malformed(_) => taking.unreadable(),
         }
     }
+    if let Some(reason) = taking.known.as_ref().and_then(|known| known.witness.contradiction(named)) {
+        bail!(reason);
+    }
     let statistics = reader.statistics();
     taking.finish(statistics)
 }
@@ -95,7 +109,7 @@ pub(super) fn read(
 struct Taking<'t> {
     node: usize,
     config: &'t DecodeConfig,
-    sides: Option<&'t Sides>,
+    known: Option<Known<'t>>,
     shelf: &'t mut Shelf,
     decoded: Decoded,
     /// The file's only one.
@@ -123,10 +137,10 @@ impl<'t> Taking<'t> {
     fn new(
         named: &Named,
         (node, config): (usize, &'t DecodeConfig),
-        sides: Option<&'t Sides>,
+        known: Option<Known<'t>>,
         shelf: &'t mut Shelf,
     ) -> Self {
-        let directions = match (named.direction, sides) {
+        let directions = match (named.direction, &known) {
             (Some(direction), _) => vec![Some(direction)],
             (None, Some(_)) => vec![Some(Direction::In), Some(Direction::Out)],
             (None, None) => Vec::new(),
@@ -134,7 +148,7 @@ impl<'t> Taking<'t> {
         Self {
             node,
             config,
-            sides,
+            known,
             shelf,
             decoded: Decoded::default(),
             interface: None,
@@ -153,6 +167,7 @@ impl<'t> Taking<'t> {
                 drops: 0,
                 stamps: Vec::new(),
                 backwards_nanos: 0,
+                strays: [None; 2],
             },
             share: 1,
         }
@@ -183,7 +198,10 @@ impl<'t> Taking<'t> {
         }
         let direction = self.direction(link, frame);
         let slot = DIRECTIONS.iter().position(|known| *known == direction).unwrap_or(2);
-        if direction.is_none() && self.sides.is_some() {
+        if let Some(known) = &mut self.known {
+            known.witness.see(direction, &self.decoded);
+        }
+        if direction.is_none() && self.known.is_some() {
             self.leave_out();
             return Ok(());
         }
@@ -212,7 +230,8 @@ impl<'t> Taking<'t> {
 
     fn direction(&self, link: LinkType, frame: &Frame<'_>) -> Option<Direction> {
         let told = || frame.direction.or_else(|| cooked(link, frame.data));
-        let by_sides = || self.sides.and_then(|sides| sides.direction(link, frame.data, &self.decoded));
+        let sides = self.known.as_ref().map(|known| &known.sides);
+        let by_sides = || sides.and_then(|sides| sides.direction(link, frame.data, &self.decoded));
         self.tap.named.direction.or_else(told).or_else(by_sides)
     }
 
@@ -297,8 +316,13 @@ impl<'t> Taking<'t> {
         if self.tap.directions.is_empty() {
             self.tap.directions.push(None);
         }
-        let Tap { batches, directions, .. } = &mut self.tap;
+        let Tap { batches, directions, backwards_nanos, strays, .. } = &mut self.tap;
         batches.retain(|batch| directions.contains(&batch.direction));
+        if *backwards_nanos < SLICE_NANOS {
+            let of_one = batches.iter().filter(|batch| batch.direction == directions[0]);
+            let slices = of_one.map(|batch| (batch.start_nanos, batch.end_nanos, batch.received));
+            *strays = strays::find(slices);
+        }
         Ok(self.tap)
     }
 

@@ -1,24 +1,24 @@
 //! Frames of a pcap or pcapng file, gzipped or not, with bounded memory.
 
-use std::io::{self, Cursor, Read};
+mod bytes;
+mod pcap;
+mod pcapng;
+
+use std::io::{Cursor, Read};
 
 use flate2::read::MultiGzDecoder;
 use lastseen_correlate::topology::Direction;
 use lastseen_packet::LinkType;
-use pcap_file::pcap::{PcapReadError, PcapReader, PcapTsResolution};
-use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
-use pcap_file::pcapng::blocks::interface_statistics::InterfaceStatisticsOption;
-use pcap_file::pcapng::{Block, PcapNgReadError, PcapNgReader, PcapNgState};
+use pcap_file::pcap::PcapParser;
+use pcap_file::pcapng::PcapNgParser;
 
-/// Largest record that is read; libpcap's largest snap length is 256 KiB.
-const LARGEST_RECORD: usize = 2 << 20;
+use self::bytes::{Bytes, Fault};
+
 /// RFC 1952 §2.3.1.
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 type Source = Box<dyn Read>;
-/// A source whose first bytes have been looked at.
-type Prefixed = io::Chain<Cursor<Vec<u8>>, Source>;
 
 /// A captured frame.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub(crate) enum Item<'a> {
 
 /// Reads either format.
 pub(crate) struct Reader {
+    bytes: Bytes,
     format: Format,
     /// Bytes of the current frame.
     data: Vec<u8>,
@@ -68,8 +69,8 @@ pub(crate) struct Statistics {
 }
 
 enum Format {
-    Pcap(Box<PcapReader<Prefixed>>),
-    PcapNg(Box<PcapNgReader<Prefixed>>),
+    Pcap(PcapParser),
+    PcapNg(Box<PcapNgParser>),
 }
 
 /// A frame without its bytes.
@@ -89,29 +90,30 @@ impl Reader {
     /// Tells the format by its magic number.
     pub(crate) fn open(source: Source) -> Result<Self, String> {
         let (mut magic, mut source) = begin(source)?;
-        if magic.starts_with(&GZIP_MAGIC) {
+        let is_zipped = magic.starts_with(&GZIP_MAGIC);
+        if is_zipped {
             (magic, source) = begin(Box::new(MultiGzDecoder::new(Cursor::new(magic).chain(source))))?;
         }
         let is_pcapng = magic == PCAPNG_MAGIC;
-        let source = Cursor::new(magic).chain(source);
+        let mut bytes = Bytes::new(Box::new(Cursor::new(magic).chain(source)), is_zipped);
         let format = if is_pcapng {
-            let reader =
-                PcapNgReader::with_capacity(source, LARGEST_RECORD).map_err(|e| not_a_capture(&e))?;
-            Format::PcapNg(Box::new(reader))
+            Format::PcapNg(Box::new(opened(pcapng::open(&mut bytes))?))
         } else {
-            let reader = PcapReader::with_capacity(source, LARGEST_RECORD).map_err(|e| not_a_capture(&e))?;
-            Format::Pcap(Box::new(reader))
+            Format::Pcap(opened(pcap::open(&mut bytes))?)
         };
-        Ok(Self { format, data: Vec::new(), statistics: Statistics::default() })
+        Ok(Self { bytes, format, data: Vec::new(), statistics: Statistics::default() })
     }
 
     /// The next item, or why none can be read from here on.
     pub(crate) fn next(&mut self) -> Option<Result<Item<'_>, String>> {
         let found = match &mut self.format {
-            Format::Pcap(reader) => next_of_pcap(reader, &mut self.data),
-            Format::PcapNg(reader) => next_of_pcapng(reader, &mut self.data, &mut self.statistics),
+            Format::Pcap(parser) => pcap::next(parser, &mut self.bytes, &mut self.data),
+            Format::PcapNg(parser) => {
+                pcapng::next(parser, &mut self.bytes, &mut self.data, &mut self.statistics)
+            }
         };
-        Some(found?.map(|found| match found {
+        let found = found?.map_err(|fault| fault.to_string());
+        Some(found.map(|found| match found {
             Ok(Record { time_nanos, link, original_length, interface, direction, drops }) => {
                 let (data, interface) =
                     (self.data.as_slice(), cooked_index(link, &self.data).unwrap_or(interface));
@@ -134,82 +136,13 @@ fn begin(mut source: Source) -> Result<(Vec<u8>, Source), String> {
     Ok((magic, source))
 }
 
-fn not_a_capture(error: &dyn std::error::Error) -> String {
-    format!("not a pcap or pcapng file ({}); `editcap -F pcapng` converts other formats", innermost(error))
-}
-
-fn next_of_pcap(reader: &mut PcapReader<Prefixed>, data: &mut Vec<u8>) -> Option<Result<Found, String>> {
-    let header = reader.header();
-    let unit = if header.ts_resolution == PcapTsResolution::NanoSecond { 1 } else { 1_000 };
-    // Raw packets: files whose records exceed the snap length of their header are common and readable.
-    Some(match reader.next_raw_packet()? {
-        Ok(packet) => {
-            data.clear();
-            data.extend_from_slice(&packet.data);
-            Ok(Ok(Record {
-                time_nanos: Some(
-                    i128::from(packet.ts_sec) * 1_000_000_000 + i128::from(packet.ts_frac) * unit,
-                ),
-                link: header.datalink.into(),
-                original_length: packet.orig_len,
-                interface: 0,
-                direction: None,
-                drops: 0,
-            }))
-        }
-        Err(PcapReadError::Io(error)) => Err(io_reason(&error)),
-        Err(error) => Err(innermost(&error)),
-    })
-}
-
-fn next_of_pcapng(
-    reader: &mut PcapNgReader<Prefixed>,
-    data: &mut Vec<u8>,
-    statistics: &mut Statistics,
-) -> Option<Result<Found, String>> {
-    loop {
-        let found = match reader.next_raw_block()? {
-            // Only what contradicts itself within its block can be stepped over.
-            Ok((raw, state)) => match raw.try_into_block(state) {
-                Ok(Block::InterfaceStatistics(block)) => {
-                    statistics.add(&block.options);
-                    None
-                }
-                Ok(block) => record(&block, state, data),
-                Err(error) => Some(Err(innermost(&error))),
-            },
-            Err(PcapNgReadError::Io(error)) => return Some(Err(io_reason(&error))),
-            Err(error) => return Some(Err(innermost(&error))),
-        };
-        if let Some(found) = found {
-            return Some(Ok(found));
-        }
-    }
-}
-
-/// The packet in a block; none in blocks of other kinds.
-fn record(block: &Block<'_>, state: &PcapNgState, data: &mut Vec<u8>) -> Option<Found> {
-    let (mut direction, mut drops) = (None, 0);
-    let (interface, time, original_length, bytes) = match block {
-        Block::EnhancedPacket(packet) => {
-            (direction, drops) = notes_of(&packet.options);
-            (packet.interface_id, Some(packet.timestamp), packet.original_len, &packet.data)
-        }
-        Block::Packet(packet) => {
-            (u32::from(packet.interface_id), Some(packet.timestamp), packet.original_len, &packet.data)
-        }
-        // Belongs to the first interface, draft-ietf-opsawg-pcapng §4.4.
-        Block::SimplePacket(packet) => (0, None, packet.original_len, &packet.data),
-        _ => return None,
+fn opened<T>(header: Option<Result<T, Fault>>) -> Result<T, String> {
+    let reason = match header {
+        Some(Ok(parser)) => return Ok(parser),
+        Some(Err(fault)) => fault.at_begin(),
+        None => "it is empty".to_owned(),
     };
-    let Some(description) = state.interfaces().get(interface as usize) else {
-        return Some(Err(format!("interface {interface} is not described in the file")));
-    };
-    data.clear();
-    data.extend_from_slice(bytes);
-    let time_nanos = time.and_then(|time| time.as_nanos().try_into().ok());
-    let link = description.linktype.into();
-    Some(Ok(Record { time_nanos, link, original_length, interface, direction, drops }))
+    Err(format!("not a pcap or pcapng file ({reason}); `editcap -F pcapng` converts other formats"))
 }
 
 /// The interface index of a Linux cooked frame of version 2.
@@ -217,53 +150,6 @@ fn cooked_index(link: u32, frame: &[u8]) -> Option<u32> {
     let is_cooked = LinkType::from_dlt(link) == Some(LinkType::LinuxSll2);
     let index = frame.get(4..8).filter(|_| is_cooked)?;
     Some(u32::from_be_bytes(*index.first_chunk()?))
-}
-
-/// Direction and drops of a packet: bits 0 and 1 of `epb_flags`, and `epb_dropcount`, draft-ietf-opsawg-pcapng §4.3.
-fn notes_of(options: &[EnhancedPacketOption<'_>]) -> (Option<Direction>, u64) {
-    let (mut direction, mut drops) = (None, 0_u64);
-    for option in options {
-        match option {
-            EnhancedPacketOption::Flags(flags) if flags & 3 == 1 => direction = Some(Direction::In),
-            EnhancedPacketOption::Flags(flags) if flags & 3 == 2 => direction = Some(Direction::Out),
-            EnhancedPacketOption::DropCount(count) => drops = drops.saturating_add(*count),
-            _ => {}
-        }
-    }
-    (direction, drops)
-}
-
-impl Statistics {
-    fn add(&mut self, options: &[InterfaceStatisticsOption<'_>]) {
-        use InterfaceStatisticsOption::{IsbEndTime, IsbIfDrop, IsbOsDrop, IsbStartTime};
-        for option in options {
-            match option {
-                IsbStartTime(time) => self.start_nanos = time.as_nanos().try_into().ok(),
-                IsbEndTime(time) => self.end_nanos = time.as_nanos().try_into().ok(),
-                IsbIfDrop(count) | IsbOsDrop(count) => self.drops = self.drops.saturating_add(*count),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn io_reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => {
-            "the file ends in the middle of it (copied while being written?), or it is larger than 2 MiB"
-                .to_owned()
-        }
-        _ => error.to_string(),
-    }
-}
-
-/// The innermost message: the outer ones only repeat that something is wrong.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]
@@ -323,6 +209,64 @@ mod tests {
             items[0].is_ok() && items[1].as_ref().unwrap_err().contains("ends in the middle"),
             "{items:?}"
         );
+    }
+
+    fn pcap(records: u8) -> Vec<u8> {
+        let mut bytes = [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 101].map(u32::to_le_bytes).concat();
+        for second in 0..records {
+            bytes.extend([u32::from(second), 0, 20, 100].map(u32::to_le_bytes).concat());
+            bytes.extend([0x45; 20]);
+        }
+        bytes
+    }
+
+    /// Items before the first that cannot be read, and what is said of that.
+    fn last(bytes: Vec<u8>) -> (usize, String) {
+        let items = items(bytes);
+        (items.len() - 1, items.last().unwrap().as_ref().unwrap_err().clone())
+    }
+
+    #[test]
+    fn a_record_of_impossible_length_is_damage_and_no_end() {
+        let third = 24 + 2 * 36;
+        for (length, said) in
+            [(u32::MAX, "4294967311 bytes, 2 MiB at most"), (4_000, "4016 bytes, 108 are left")]
+        {
+            let mut bytes = pcap(5);
+            bytes[third + 8..third + 12].copy_from_slice(&length.to_le_bytes());
+            let (whole, fault) = last(bytes);
+            let expected = format!("the file is damaged at byte {third}: a record of {said}");
+            assert!(whole == 2 && fault.starts_with(&expected), "{whole} {fault}");
+        }
+        for kept in [third + 7, third + 20] {
+            let (whole, fault) = last(pcap(5)[..kept].to_vec());
+            assert!(whole == 2 && fault.contains("ends in the middle of it"), "{whole} {fault}");
+        }
+    }
+
+    #[test]
+    fn a_block_of_impossible_length_is_damage_and_no_end() {
+        let bytes = pcapng();
+        let block = bytes.windows(4).position(|word| word == [6, 0, 0, 0]).unwrap();
+        for (length, said) in
+            [(0xffff_fff0_u32, "2 MiB at most"), (4_000, "4000 bytes, "), (53, "not a multiple of 4")]
+        {
+            let mut bytes = bytes.clone();
+            bytes[block + 4..block + 8].copy_from_slice(&length.to_le_bytes());
+            let (whole, fault) = last(bytes);
+            assert!(fault.starts_with(&format!("the file is damaged at byte {block}: ")), "{fault}");
+            assert!(whole == 0 && fault.contains(said), "{whole} {fault}");
+        }
+    }
+
+    #[test]
+    fn damage_in_a_packed_file_is_placed_in_what_it_unpacks_to() {
+        let mut bytes = pcap(2);
+        bytes[24 + 36 + 11] = 0xff;
+        let mut zip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut zip, &bytes).unwrap();
+        let (whole, fault) = last(zip.finish().unwrap());
+        assert!(whole == 1 && fault.contains("damaged at byte 60 of what it unpacks to: "), "{fault}");
     }
 
     #[test]
