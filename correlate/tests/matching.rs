@@ -6,11 +6,11 @@ mod lab;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lab::*;
-use lastseen_correlate::report::PathReport;
+use lastseen_correlate::report::{LostPacket, PathReport};
 use lastseen_correlate::topology::{Prefix, Topology};
 use lastseen_correlate::{GUARD_NANOS, Outcome};
 use lastseen_packet::observation::{FlowKey, Observation, gso};
-use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, LinkType, decode, observe};
+use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, decode, observe};
 
 fn subnet_v6(node: usize) -> IpAddr {
     Ipv6Addr::new(0xfd00, 244, node as u16, 0, 0, 0, 0, 0).into()
@@ -265,4 +265,35 @@ fn retransmissions_are_lost_beside_what_they_repeat() {
     assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 80));
     assert_eq!((outcome.report.totals.segments, outcome.report.totals.delivered), (600, 520));
     assert!(outcome.lost.iter().all(|packet| packet.ip_id.is_some_and(|id| id % 3 != 2)));
+}
+
+#[test]
+fn packets_that_were_lost_at_one_time_are_listed_in_an_order_of_their_own() {
+    let burst = |key: u8| {
+        let mut lab = Lab::new(3);
+        lab.job.key = IdentityKey([key; 16]);
+        for n in 0..40_u16 {
+            let segment = Packet::tcp(500 - n, u32::from(n) * 1_400, 1_400);
+            lab.send((0, 1 + usize::from(n % 2)), &segment, T0 + SECOND, up_to(4));
+            lab.send(
+                (0, 1),
+                &Packet::udp(u32::from(n), 100),
+                T0 + SECOND,
+                if n < 20 { up_to(2) } else { ALL },
+            );
+        }
+        lab
+    };
+    let lab = burst(1);
+    let listed = lab.run().lost;
+    let what = |packet: &LostPacket| {
+        let (host, _) = packet.destination.split_once(':').expect("a port");
+        (host.to_owned(), packet.protocol.clone(), packet.tcp_seq, packet.ip_id)
+    };
+    let natural = listed.iter().is_sorted_by_key(what);
+    assert!(listed.len() == 60 && natural, "{:?}", listed.iter().map(what).collect::<Vec<_>>());
+    let mut permuted = lab.batches_of(3);
+    permuted.reverse();
+    assert_eq!(run(lab.job.clone(), permuted).lost, listed, "from batches in another order");
+    assert_eq!(burst(2).run().lost, listed, "of another capture");
 }
