@@ -222,8 +222,8 @@ fn both_families_between_the_same_pods_are_told_apart() {
     assert_eq!(legs(path_from(&outcome, "[fd00:f4::a]")), [("b flannel.1 → b cni0".to_owned(), 10)]);
 }
 
-#[test]
-fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
+/// A lab whose nodes have two tunnels.
+fn two_tenants() -> Lab {
     let mut lab = Lab::new(2);
     for node in 0..2 {
         let topology = &mut lab.job.nodes[node].topology;
@@ -232,6 +232,12 @@ fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
         second.overlay.iter_mut().for_each(|overlay| overlay.id = 2);
         topology.interfaces.push(second);
     }
+    lab
+}
+
+#[test]
+fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
+    let mut lab = two_tenants();
     for n in 0..100 {
         let time = T0 + i64::from(n) * MILLI;
         for vni in [1, 2] {
@@ -296,4 +302,20 @@ fn packets_that_were_lost_at_one_time_are_listed_in_an_order_of_their_own() {
     permuted.reverse();
     assert_eq!(run(lab.job.clone(), permuted).lost, listed, "from batches in another order");
     assert_eq!(burst(2).run().lost, listed, "of another capture");
+}
+
+#[test]
+fn tunnels_that_no_node_knows_are_listed_alike_from_batches_in_any_order() {
+    let mut lab = two_tenants();
+    for vni in [9, 7, 8] {
+        for n in 0..3 {
+            let packet = Packet { vni, ..Packet::udp(n, 100) };
+            lab.send((0, 1), &packet, T0 + SECOND, 0b1_1000);
+        }
+    }
+    let straight = run(lab.job.clone(), lab.batches_of(1));
+    let mut batches = lab.batches_of(1);
+    batches.reverse();
+    assert_eq!(straight.lost.len(), 9, "nobody takes them out of their tunnels");
+    assert_eq!(format!("{:?}", run(lab.job.clone(), batches)), format!("{straight:?}"));
 }
