@@ -6,9 +6,13 @@ use crate::input::{Slice, SliceCounters};
 
 /// Slices that were converted between clocks may leave cracks; shorter ones than this are none.
 const CRACK_NANOS: i64 = 5_000_000;
-/// Drops are read when a slice is cut but happen to packets that wait behind it in the ring, so a slice with drops
-/// spreads doubt this far to both sides.
-const DROP_MARGIN_NANOS: i64 = 100_000_000;
+/// Rows may be stamped before the slice they are read in, and wait for it in the ring: where a slice is without some of
+/// them, it spreads doubt this far to both sides. Packets that the kernel drops are counted at once when they come, and
+/// slices begin and end when it was asked for the count: these are blind for as long as they last and no longer.
+const ROW_MARGIN_NANOS: i64 = 100_000_000;
+/// How long a packet takes from one point to the next at most, nanoseconds: between when it was seen at one and when it
+/// may have been missed at another.
+pub(crate) const PASSING_NANOS: i64 = 100_000_000;
 
 /// Counters come from the network: no point counts more, so that sums over points cannot overflow.
 const MOST_COUNTED: u64 = 1 << 46;
@@ -58,11 +62,13 @@ impl Coverage {
         count(&mut self.totals.sampled_out, sampled_out);
         count(&mut self.cut, cut);
         self.slices.push((slice.start_nanos, slice.end_nanos));
-        let missed = [agent_drops, unreadable, cut].into_iter().fold(kernel_drops, u64::saturating_add);
+        let rows = [agent_drops, unreadable, cut].into_iter().fold(0, u64::saturating_add);
+        let missed = kernel_drops.saturating_add(rows);
         if missed > 0 {
+            let margin = if rows > 0 { ROW_MARGIN_NANOS } else { 0 };
             self.dropping.push(Blind {
-                start: slice.start_nanos.saturating_sub(DROP_MARGIN_NANOS),
-                end: slice.end_nanos.saturating_add(DROP_MARGIN_NANOS),
+                start: slice.start_nanos.saturating_sub(margin),
+                end: slice.end_nanos.saturating_add(margin),
                 rate: missed_share(&slice.counters, cut),
             });
         }
@@ -136,6 +142,12 @@ impl Coverage {
         self.blind_within(start, end).next().is_none()
     }
 
+    /// As [`Self::is_clean`], for packets that another point saw in `[start, end]`, which may have come here earlier or
+    /// later.
+    pub(crate) fn is_clean_around(&self, start: i64, end: i64) -> bool {
+        self.is_clean(start.saturating_sub(PASSING_NANOS), end.saturating_add(PASSING_NANOS))
+    }
+
     fn blind_within(&self, start: i64, end: i64) -> impl Iterator<Item = &Blind> {
         let first = self.blind.partition_point(|blind| blind.end <= start);
         self.blind[first..].iter().take_while(move |blind| blind.start <= end)
@@ -182,13 +194,26 @@ mod tests {
         }
         coverage.seal();
         assert_eq!(percent(&coverage, 500), 0);
-        assert_eq!(percent(&coverage, 950), 20);
+        assert_eq!(percent(&coverage, 950), 0);
+        assert!(!coverage.is_clean_around(950_000_000, 950_000_000));
         assert_eq!(percent(&coverage, 1500), 20);
         assert_eq!(percent(&coverage, 2500), 0);
         assert_eq!(percent(&coverage, 3500), 100);
         assert_eq!(percent(&coverage, 4500), 0);
         assert_eq!(percent(&coverage, 5500), 100);
         assert_eq!(percent(&coverage, -1), 100);
+    }
+
+    /// A row that the agent had no room for was stamped some time before its slice, or came with a block after it.
+    #[test]
+    fn rows_that_are_missing_spread_doubt_beyond_their_slice() {
+        let mut coverage = Coverage::default();
+        coverage.add(slice(0, 5000, 0), 0);
+        let counters = SliceCounters { received: 100, agent_drops: 20, ..SliceCounters::default() };
+        coverage.add(Slice { counters, ..slice(1000, 2000, 0) }, 0);
+        coverage.seal();
+        let percents = [880, 920, 1500, 2080, 2120].map(|at| percent(&coverage, at));
+        assert_eq!(percents, [0, 20, 20, 20, 0]);
     }
 
     #[test]
@@ -210,9 +235,8 @@ mod tests {
         coverage.seal();
         for at in 0..900 {
             let time = i64::from(at) * 1_000_000;
-            let margin = DROP_MARGIN_NANOS;
-            let is_near = |s: &&Slice| (s.start_nanos - margin..s.end_nanos + margin).contains(&time);
-            let most = slices.iter().filter(is_near).map(|s| s.counters.kernel_drops).max().unwrap_or(0);
+            let is_in = |s: &&Slice| (s.start_nanos..s.end_nanos).contains(&time);
+            let most = slices.iter().filter(is_in).map(|s| s.counters.kernel_drops).max().unwrap_or(0);
             let is_covered = slices.iter().any(|s| (s.start_nanos..s.end_nanos).contains(&time));
             assert_eq!(
                 percent(&coverage, time / 1_000_000),

@@ -17,7 +17,7 @@ use std::cell::OnceCell;
 
 use crate::acks::Acks;
 use crate::alike::Alike;
-use crate::coverage::Coverage;
+use crate::coverage::{Coverage, PASSING_NANOS};
 use crate::drops::{Drops, Open};
 use crate::input::{Job, Window};
 use crate::outsiders::Outsiders;
@@ -28,8 +28,6 @@ use crate::sighting::Sighting;
 use crate::tally::{Missing, Tally};
 use crate::trajectory::{Assigner, Trajectory};
 
-/// How long a segment may take to the points after it and still be asked for there, nanoseconds.
-const PASSING_NANOS: i64 = 100_000_000;
 /// A segment last seen this close to the end of recording may still be on its way, nanoseconds.
 pub(crate) const SETTLE_NANOS: i64 = 1_000_000_000;
 /// Copies that arrived within this time of each other cannot be told apart by delay, nanoseconds.
@@ -97,11 +95,13 @@ impl<'a> Court<'a> {
         (self.window.start_nanos..self.window.end_nanos).contains(&time)
     }
 
+    /// Whether a position may have missed what a later one saw at a time.
     fn is_blind(&self, plan: &Plan, course: Course, at: u32, time: i64) -> bool {
         let is_off = course.active & 1 << at == 0;
+        let earliest = time.saturating_sub(plan.slack).saturating_sub(PASSING_NANOS);
         is_off
             || !self.coverage[plan.path.points[at as usize]]
-                .is_clean(time.saturating_sub(plan.slack), time.saturating_add(plan.slack))
+                .is_clean(earliest, time.saturating_add(plan.slack))
     }
 }
 
@@ -215,8 +215,8 @@ impl Case<'_, '_> {
         let proof = if is_alone { self.court.proofs.acks.proved(self.evidence, copy, slack) } else { None };
         let nearest = self.plan.path.points[copy.mask.trailing_zeros() as usize];
         proof.is_some_and(|time| {
-            let end = time.max(copy.first).saturating_add(slack);
-            self.court.coverage[nearest].is_clean(copy.first.saturating_sub(slack), end)
+            let (start, end) = (copy.first.saturating_sub(slack), time.max(copy.first).saturating_add(slack));
+            self.court.coverage[nearest].is_clean_around(start, end)
         })
     }
 

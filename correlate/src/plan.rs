@@ -90,8 +90,11 @@ impl Course {
 impl Plan {
     fn new(path: Path, job: &Job, coverage: &[Coverage], clocks: &Clocks) -> Self {
         let (start, end) = (job.window.start_nanos, job.window.end_nanos);
-        let dirty =
-            path.points.iter().enumerate().filter(|(_, point)| !coverage[**point].is_clean(start, end));
+        let dirty = path
+            .points
+            .iter()
+            .enumerate()
+            .filter(|(_, point)| !coverage[**point].is_clean_around(start, end));
         let nodes = || path.points.iter().map(|&point| job.points[point].node);
         let crosses = nodes().zip(nodes().skip(1)).any(|(a, b)| a != b);
         let error = |node: usize| clocks.error_nanos(node).unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);

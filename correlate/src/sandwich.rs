@@ -97,14 +97,15 @@ impl Sandwich {
         }
     }
 
-    /// The counts of a point in the bins in which it neither dropped nor was blind, with the time of each bin.
+    /// The counts of a point in the bins in which it neither dropped nor was blind, with the time of each bin. Bins go
+    /// by when a segment was first seen, wherever that was.
     fn of_point<'s>(
         &'s self,
         point: usize,
         coverage: &'s Coverage,
     ) -> impl Iterator<Item = (Count, (i64, i64))> + use<'s> {
         let counts = (0..self.bins).map(move |bin| (self.counts[bin * self.points + point], self.span(bin)));
-        counts.filter(|(count, (start, end))| count.passed > 0 && coverage.is_clean(*start, *end))
+        counts.filter(|(count, (start, end))| count.passed > 0 && coverage.is_clean_around(*start, *end))
     }
 
     /// Bins in which a point that dropped nothing missed far more than it usually does.

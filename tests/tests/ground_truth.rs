@@ -74,6 +74,9 @@ fn filter(cast: Cast<'_>, fault: &Fault, point: Point, is_start: bool) -> String
         (_, Fault::Hairpin { .. } | Fault::ServiceBlackHole { .. }) if is_start => {
             format!("src {} and dst {}", from.pod, nat::SERVICE)
         }
+        (Place::Nic, Fault::Ipv6Carrier { .. }) => {
+            format!("src {} and dst {} and udp", from.underlay6(), to.underlay6())
+        }
         (Place::Nic, fault) if !matches!(fault, Fault::HostEnds { .. }) => {
             format!("src {} and dst {} and udp", from.underlay, to.underlay)
         }

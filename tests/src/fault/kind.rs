@@ -205,6 +205,12 @@ pub enum Fault {
         #[serde(default)]
         lost_percent: u8,
     },
+    /// The tunnel's ends are IPv6 addresses. The switch may lose datagrams.
+    Ipv6Carrier {
+        /// Share to drop, 0 to 99.
+        #[serde(default)]
+        lost_percent: u8,
+    },
     /// The third node has a pod with the address of the receiver's.
     DuplicateAddress,
     /// Every pod talks to every other.

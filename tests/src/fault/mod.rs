@@ -20,6 +20,7 @@ mod hook_drop;
 pub mod host_ends;
 mod injected;
 mod inner_mac_wrong;
+mod ipv6_carrier;
 mod kind;
 mod mtu_black_hole;
 pub mod nat;
@@ -103,6 +104,7 @@ impl Fault {
             Self::Hairpin { lost_percent } => hairpin::inject(cast, *lost_percent),
             Self::SecondOverlay { lost_percent } => second_overlay::inject(cast, *lost_percent),
             Self::Asymmetric { lost_percent } => asymmetric::inject(cast, *lost_percent),
+            Self::Ipv6Carrier { lost_percent } => ipv6_carrier::inject(cast, *lost_percent),
             Self::TwoUnderlays { lost_percent } => two_underlays::inject(cast, *lost_percent),
             Self::DuplicateAddress => duplicate_address::inject(cast),
             Self::RedirectPeer => redirect::into_pod(cast),

@@ -9,7 +9,7 @@ use super::{Cast, Injected};
 use crate::lab::plan::VXLAN_PORT;
 
 /// Offset of the inner IPv4 protocol behind the outer UDP header, bits: VXLAN and Ethernet lie between.
-const INNER_PROTOCOL: usize = (8 + 8 + 14 + 9) * 8;
+pub(super) const INNER_PROTOCOL: usize = (8 + 8 + 14 + 9) * 8;
 
 /// The switch drops a share of the datagrams in the tunnel between two ends that come out of the sender's `eth1`.
 pub(super) fn dropping(cast: Cast<'_>, [from, to]: [Ipv4Addr; 2], percent: u8) -> Result<Injected<'_>> {

@@ -102,6 +102,12 @@ impl NodePlan {
         host(Ipv4Addr::new(203, 0, 113, 0), self.underlay.octets()[3])
     }
 
+    /// IPv6 address of `eth0`, where a scenario has it (a /64).
+    pub fn underlay6(&self) -> Ipv6Addr {
+        let [.., network, number] = self.underlay.octets();
+        Ipv6Addr::new(0xfd01, 0, 0, network.into(), 0, 0, 0, number.into())
+    }
+
     /// Address of `cni0`, the pods' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
         host(self.pods, 1)
