@@ -9,25 +9,29 @@ use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
 use lastseen_proto::v1::coordinator_message::Kind as Told;
-use tonic::Code;
+use tokio::task::JoinHandle;
+use tonic::{Code, Status};
+
+type Starting = JoinHandle<Result<v1::Capture, Status>>;
 
 /// Starts a job while the agents arm.
-async fn start(
-    fabric: &Fabric,
-    request: v1::StartCaptureRequest,
-) -> tokio::task::JoinHandle<Result<v1::Capture, tonic::Status>> {
+async fn start(fabric: &Fabric, request: v1::StartCaptureRequest) -> Starting {
     let mut client = fabric.captures().await;
     tokio::spawn(async move { Ok(client.start_capture(request).await?.into_inner().capture.unwrap()) })
 }
 
-#[tokio::test]
-async fn two_nodes_arm_start_together_and_end_with_a_report() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
-    let starting = start(&fabric, job(&["node-a", "node-b"], 300)).await;
+/// Starts a job that both agents are told to arm for, and returns its id.
+async fn start_on_both(fabric: &Fabric, [a, b]: [&mut Agent; 2], millis: i64) -> (Starting, String) {
+    let starting = start(fabric, job(&["node-a", "node-b"], millis)).await;
     let id = a.arm().await.capture_id;
     assert_eq!(b.arm().await.capture_id, id);
+    (starting, id)
+}
+
+#[tokio::test]
+async fn two_nodes_arm_start_together_and_end_with_a_report() {
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
+    let (starting, id) = start_on_both(&fabric, [&mut a, &mut b], 300).await;
     a.status(&id, Armed, "", 0).await;
     assert!(!starting.is_finished(), "the window waits for the slower node");
     b.status(&id, Armed, "", 0).await;
@@ -60,9 +64,7 @@ async fn two_nodes_arm_start_together_and_end_with_a_report() {
 
 #[tokio::test]
 async fn a_dry_run_asks_the_agents_and_stores_nothing() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
     let request = v1::StartCaptureRequest { dry_run: true, ..job(&["node-a", "node-b"], 100) };
     let starting = start(&fabric, request).await;
     let id = a.arm().await.capture_id;
@@ -86,12 +88,8 @@ async fn a_dry_run_asks_the_agents_and_stores_nothing() {
 
 #[tokio::test]
 async fn a_node_that_cannot_is_left_out_with_its_reason() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
-    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
-    let id = a.arm().await.capture_id;
-    b.arm().await;
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
+    let (starting, id) = start_on_both(&fabric, [&mut a, &mut b], 100).await;
     a.status(&id, Armed, "", 0).await;
     b.status(&id, Failed, "interface: veth9 does not exist on node node-b", 0).await;
     let capture = starting.await.unwrap().unwrap();
@@ -106,12 +104,8 @@ async fn a_node_that_cannot_is_left_out_with_its_reason() {
 
 #[tokio::test]
 async fn a_filter_that_every_node_refuses_is_said_once_and_starts_nothing() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
-    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
-    let id = a.arm().await.capture_id;
-    b.arm().await;
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
+    let (starting, id) = start_on_both(&fabric, [&mut a, &mut b], 100).await;
     for agent in [&a, &b] {
         agent.status(&id, Failed, "filter: syntax error at \"prot 80\"", 0).await;
     }
@@ -125,12 +119,8 @@ async fn a_filter_that_every_node_refuses_is_said_once_and_starts_nothing() {
 
 #[tokio::test]
 async fn a_filter_that_one_node_refuses_fails_that_node_and_the_others_go_on() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
-    let starting = start(&fabric, job(&["node-a", "node-b"], 100)).await;
-    let id = a.arm().await.capture_id;
-    b.arm().await;
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
+    let (starting, id) = start_on_both(&fabric, [&mut a, &mut b], 100).await;
     b.status(&id, Failed, "filter: needs a newer libpcap", 0).await;
     a.status(&id, Armed, "", 0).await;
     let capture = starting.await.unwrap().unwrap();
@@ -145,8 +135,7 @@ async fn a_filter_that_one_node_refuses_fails_that_node_and_the_others_go_on() {
 
 #[tokio::test]
 async fn a_killed_coordinator_goes_on_with_the_window_it_had_fixed() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let starting = start(&fabric, job(&["node-a"], 2_000)).await;
     let id = agent.arm().await.capture_id;
     agent.status(&id, Armed, "", 0).await;
@@ -175,8 +164,7 @@ async fn a_killed_coordinator_goes_on_with_the_window_it_had_fixed() {
 
 #[tokio::test]
 async fn a_window_that_was_not_fixed_is_given_up_at_a_restart() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let starting = start(&fabric, job(&["node-a"], 1_000)).await;
     let id = agent.arm().await.capture_id;
     let (authority, data) = fabric.kill();
@@ -192,12 +180,8 @@ async fn a_window_that_was_not_fixed_is_given_up_at_a_restart() {
 
 #[tokio::test]
 async fn an_agent_that_missed_the_window_hears_of_it_when_it_is_back() {
-    let fabric = Fabric::start().await;
-    let mut a = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut b = Agent::connect(&fabric, "node-b", 2, &[]).await;
-    let starting = start(&fabric, job(&["node-a", "node-b"], 1_000)).await;
-    let id = a.arm().await.capture_id;
-    b.arm().await;
+    let (fabric, [mut a, mut b]) = Fabric::with_two().await;
+    let (starting, id) = start_on_both(&fabric, [&mut a, &mut b], 1_000).await;
     a.status(&id, Armed, "", 0).await;
     // Ready again before the other node is, so that it is gone when the window is fixed.
     let arming = |capture: &v1::Capture| capture.nodes[0].state() == Armed;
@@ -229,8 +213,7 @@ async fn an_agent_started_anew_has_lost_its_part() {
 
 #[tokio::test]
 async fn stopping_ends_the_window_early_and_keeps_what_there_is() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let starting = start(&fabric, job(&["node-a"], 60_000)).await;
     let id = agent.arm().await.capture_id;
     agent.status(&id, Armed, "", 0).await;
@@ -264,8 +247,7 @@ async fn stopping_ends_the_window_early_and_keeps_what_there_is() {
 
 #[tokio::test]
 async fn a_bad_batch_is_refused_by_key_and_the_stream_goes_on() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let starting = start(&fabric, job(&["node-a"], 300)).await;
     let id = agent.arm().await.capture_id;
     agent.status(&id, Armed, "", 0).await;
@@ -307,8 +289,7 @@ async fn a_bad_batch_is_refused_by_key_and_the_stream_goes_on() {
 
 /// A capture as it lies there after a process died `runs` times while it correlated; how its next process ends it.
 async fn after_broken_runs(runs: i64) -> v1::Capture {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let starting = start(&fabric, job(&["node-a"], 2_000)).await;
     let id = agent.arm().await.capture_id;
     agent.status(&id, Armed, "", 0).await;

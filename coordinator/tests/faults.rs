@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use common::agent::Agent;
 use common::{Fabric, is_final, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_coordinator::store::{SqliteStore, Store};
@@ -39,8 +38,7 @@ async fn is_correlating(fabric: &Fabric, id: &str) {
 
 #[tokio::test]
 async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_count_as_broken() {
-    let mut fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (mut fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 200).await;
     let mut publisher = agent.publish().await;
     assert_eq!(publisher.send(vec![agent.batch(&id, 0)]).await.0, [0]);
@@ -69,8 +67,7 @@ async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_coun
 
 #[tokio::test]
 async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 300).await;
     let mut sql = fabric.sql().await;
     let fault =
@@ -95,8 +92,7 @@ async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
 
 #[tokio::test]
 async fn a_capture_that_cannot_be_stored_holds_up_no_other_on_the_same_stream() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let broken = running(&fabric, &mut agent, 60_000).await;
     let sound = running(&fabric, &mut agent, 60_000).await;
     // A file where the directory of the capture's files belongs.
@@ -124,8 +120,7 @@ async fn a_capture_that_cannot_be_stored_holds_up_no_other_on_the_same_stream() 
 
 #[tokio::test]
 async fn a_stop_that_cannot_be_stored_is_not_confirmed() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 60_000).await;
     let mut sql = fabric.sql().await;
     let fault =
@@ -152,8 +147,7 @@ fn open_below(directory: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn a_capture_stopped_before_its_window_leaves_no_file_open() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let mut request = job(&["node-a"], 60_000);
     let start_at = std::time::SystemTime::now() + std::time::Duration::from_mins(30);
     request.spec.as_mut().unwrap().start_at = Some(start_at.into());

@@ -8,12 +8,12 @@ use lastseen_coordinator::limits;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::connect;
+use sqlx::sqlite::SqliteConnection;
 use tonic::Code;
 
 #[tokio::test]
 async fn a_node_takes_no_more_captures_than_the_limit() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let mut ids = Vec::new();
     for _ in 0..limits::CAPTURES_PER_NODE {
         ids.push(running(&fabric, &mut agent, 60_000).await);
@@ -50,8 +50,7 @@ async fn the_fabric_takes_no_more_captures_than_the_limit() {
 
 #[tokio::test]
 async fn a_node_has_no_more_streams_than_the_limit() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let mut open = Vec::new();
     for _ in 0..limits::BATCH_STREAMS_PER_NODE {
         open.push(agent.publish().await);
@@ -95,25 +94,35 @@ async fn an_agent_has_no_more_connections_than_the_limit() {
     fabric.stop().await;
 }
 
-#[tokio::test]
-async fn of_many_networks_the_newest_is_stored() {
-    const TOLD: i64 = 50;
-    let fabric = Fabric::start().await;
-    let agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+/// A connection to the database, which from now on notes each time that a node is stored anew.
+async fn tallied(fabric: &Fabric) -> SqliteConnection {
     let mut sql = fabric.sql().await;
     for statement in [
-        "CREATE TABLE stored (topology BLOB)",
-        "CREATE TRIGGER tally AFTER UPDATE ON nodes BEGIN INSERT INTO stored VALUES (NEW.topology); END",
+        "CREATE TABLE stored (incarnation BIGINT)",
+        "CREATE TRIGGER tally AFTER UPDATE ON nodes BEGIN INSERT INTO stored VALUES (NEW.incarnation); END",
     ] {
         sqlx::query(statement).execute(&mut sql).await.unwrap();
     }
+    sql
+}
+
+/// How often a node was stored since.
+async fn stored(sql: &mut SqliteConnection) -> i64 {
+    sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(sql).await.unwrap()
+}
+
+#[tokio::test]
+async fn of_many_networks_the_newest_is_stored() {
+    const TOLD: i64 = 50;
+    let (fabric, agent) = Fabric::with_one().await;
+    let mut sql = tallied(&fabric).await;
     for number in 1..=TOLD {
         agent.network(&format!("eth{number}")).await;
     }
-    let newest = "SELECT COUNT(*) FROM stored WHERE instr(topology, CAST('eth50' AS BLOB)) > 0";
+    let newest = "SELECT COUNT(*) FROM nodes WHERE instr(topology, CAST('eth50' AS BLOB)) > 0";
     let is_stored = async || sqlx::query_scalar::<_, i64>(newest).fetch_one(&mut sql).await.unwrap() > 0;
     until("the newest network in the database", is_stored).await;
-    let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(&mut sql).await.unwrap();
+    let stored = stored(&mut sql).await;
     assert!(stored < TOLD, "{stored} of {TOLD} were stored");
     let request = v1::GetNodeRequest { name: "node-a".into() };
     let node = fabric.nodes().await.get_node(request).await.unwrap().into_inner().node.unwrap();
@@ -124,15 +133,8 @@ async fn of_many_networks_the_newest_is_stored() {
 #[tokio::test]
 async fn an_agent_that_comes_and_goes_is_stored_less_often_than_it_comes() {
     const TIMES: u64 = 30;
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
-    let mut sql = fabric.sql().await;
-    for statement in [
-        "CREATE TABLE stored (incarnation BIGINT)",
-        "CREATE TRIGGER tally AFTER UPDATE ON nodes BEGIN INSERT INTO stored VALUES (NEW.incarnation); END",
-    ] {
-        sqlx::query(statement).execute(&mut sql).await.unwrap();
-    }
+    let (fabric, mut agent) = Fabric::with_one().await;
+    let mut sql = tallied(&fabric).await;
     for incarnation in 2..=TIMES {
         let messages = [v1::AgentMessage {
             kind: Some(Kind::Register(v1::Register {
@@ -151,7 +153,7 @@ async fn an_agent_that_comes_and_goes_is_stored_less_often_than_it_comes() {
         query.fetch_one(&mut sql).await.unwrap() == TIMES as i64
     };
     until("the newest process in the database", newest).await;
-    let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(&mut sql).await.unwrap();
+    let stored = stored(&mut sql).await;
     assert!(stored < TIMES as i64, "stored {stored} times");
     fabric.stop().await;
 }

@@ -13,8 +13,7 @@ async fn diff(fabric: &Fabric, request: v1::DiffNodesRequest) -> Result<v1::Diff
 
 #[tokio::test]
 async fn a_running_capture_is_reported_on_in_part() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 60_000).await;
     let request = v1::DiffNodesRequest { capture_id: id.clone(), ..Default::default() };
     let status = diff(&fabric, request.clone()).await.unwrap_err();
@@ -40,8 +39,7 @@ async fn a_running_capture_is_reported_on_in_part() {
 
 #[tokio::test]
 async fn an_end_of_a_path_that_cannot_be_is_refused() {
-    let fabric = Fabric::start().await;
-    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let (fabric, mut agent) = Fabric::with_one().await;
     let _other = Agent::connect(&fabric, "node-b", 1, &[]).await;
     let id = running(&fabric, &mut agent, 200).await;
     agent.status(&id, v1::CaptureState::Completed, "", 0).await;

@@ -104,7 +104,10 @@ impl Flows {
     /// Groups the flows into conversations, once all are known.
     pub(crate) fn converse(&mut self, mut domain: impl FnMut(usize, &FlowKey) -> Domain) {
         let mut known: HashMap<Conversation, u32, SipKey> = HashMap::with_hasher(*self.by_key.hasher());
-        for flow in &mut self.all {
+        // Unknown tunnels and bridges are numbered as they come up: not in the order in which batches came.
+        let mut all: Vec<&mut Flow> = self.all.iter_mut().collect();
+        all.sort_unstable_by(|a, b| (a.point, &a.key).cmp(&(b.point, &b.key)));
+        for flow in all {
             let domain = domain(usize::from(flow.point), &flow.key);
             let conversation = Conversation { domain, tuple: bare(&flow.key) };
             flow.conversation = *known.entry(conversation).or_insert_with(|| {

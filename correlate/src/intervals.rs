@@ -251,23 +251,25 @@ fn spans(sightings: &[Sighting]) -> Vec<(i64, i64)> {
     };
     let mut spans: Vec<_> = sightings.iter().map(place).collect();
     let mut first = 0;
-    for alike in sightings.chunk_by(|a, b| (a.time, a.point, a.ip_id) == (b.time, b.point, b.ip_id)) {
-        let end = first + alike.len();
-        if alike.len() > 1 && alike.iter().any(Sighting::is_full) {
-            join_parts(alike, &mut spans[first..end]);
+    // Those of one time are in order of sequence numbers, so that others may lie between parts where these wrap.
+    for at_once in sightings.chunk_by(|a, b| (a.time, a.point) == (b.time, b.point)) {
+        let end = first + at_once.len();
+        if at_once.len() > 1 && at_once.iter().any(Sighting::is_full) {
+            join_parts(at_once, &mut spans[first..end]);
         }
         first = end;
     }
     spans
 }
 
-/// Gives the last part of a packet the bytes of those before it.
-fn join_parts(alike: &[Sighting], spans: &mut [(i64, i64)]) {
-    let mut order: Vec<usize> = (0..alike.len()).collect();
-    order.sort_by_key(|&at| spans[at].0);
+/// Gives the last part of a packet the bytes of those before it, which have its identification.
+fn join_parts(at_once: &[Sighting], spans: &mut [(i64, i64)]) {
+    let mut order: Vec<usize> = (0..at_once.len()).collect();
+    order.sort_by_key(|&at| (at_once[at].ip_id, spans[at].0));
     for pair in order.windows(2) {
         let (part, next) = (pair[0], pair[1]);
-        if alike[part].is_full() && spans[part].1 == spans[next].0 {
+        let is_next = at_once[part].ip_id == at_once[next].ip_id && spans[part].1 == spans[next].0;
+        if at_once[part].is_full() && is_next {
             spans[next].0 = spans[part].0;
             spans[part].1 = spans[part].0;
         }

@@ -171,11 +171,11 @@ impl MissingTally {
 }
 
 impl Missing {
-    /// Order of the list: by time, then by everything else there is, so that neither the order in which batches came nor
-    /// the number of cores shows.
+    /// Order of the list: by time, then by what a reader of the list sees, then by everything else there is. So neither
+    /// the secret of a capture, nor the order in which batches came, nor the number of cores shows.
     pub(crate) fn rank(&self) -> impl Ord + use<> {
-        let of_packet = (self.ip_length, self.tcp_seq, self.ip_id, self.tcp_flags, self.header_length);
-        (self.first, self.k0, self.conversation, self.mask, self.testify, self.drop, of_packet)
+        let of_packet = (self.tcp_seq, self.ip_id, self.ip_length, self.tcp_flags, self.header_length);
+        (self.first, self.conversation, of_packet, self.mask, self.testify, self.drop, self.k0)
     }
 
     pub(crate) fn payload_length(&self) -> u16 {

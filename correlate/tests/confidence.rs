@@ -132,6 +132,25 @@ fn an_acknowledgment_proves_nothing_once_the_bytes_were_sent_again() {
 }
 
 #[test]
+fn an_acknowledgment_among_more_repeats_than_are_looked_at_proves_nothing() {
+    let sent_again = |times: u32| {
+        let mut lab = Lab::new(2);
+        stream(&mut lab, 100, |id| if id == 50 { up_to(4) } else { ALL });
+        acks(&mut lab, 0..100);
+        for time in 0..times {
+            let mut again = segment(40);
+            (again.row.ip_id, again.row.ts_value) = (5000 + time as u16, 7300 + time);
+            lab.send((0, 1), &again, T0 + (300 + i64::from(time)) * MILLI, ALL);
+        }
+        totals(&lab.run())
+    };
+    // Each is a repeat at every hop, and 4,096 near a segment are looked at.
+    let most = 4096 / HOPS as u32;
+    assert_eq!(sent_again(most), (200 + u64::from(most), 0, 0));
+    assert_eq!(sent_again(most + 1), (200 + u64::from(most), 1, 0));
+}
+
+#[test]
 fn the_echoed_timestamp_tells_which_of_two_transmissions_arrived() {
     let mut lab = Lab::new(2);
     stream(&mut lab, 100, |id| if id == 50 { up_to(4) } else { ALL });

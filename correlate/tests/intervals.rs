@@ -110,6 +110,26 @@ fn packets_longer_than_an_ip_length_are_followed_to_their_last_byte() {
     );
 }
 
+#[test]
+fn a_packet_longer_than_an_ip_length_is_one_across_the_wrap_whatever_is_seen_beside_it() {
+    let mut lab = files();
+    let (whole, size) = (70_000, 1_400);
+    let first = 3_000_u32.wrapping_neg();
+    let seq = |at: u32| first.wrapping_add(at * size);
+    // Two packets in one moment: the second lies between the parts of the first, in order of sequence numbers.
+    lab.send((0, 1), &packet(1, first, whole), time_of(0), up_to(3));
+    lab.send((0, 1), &packet(51, seq(50), 10 * size), time_of(0), up_to(3));
+    for at in 0..60 {
+        // The bytes of the lost one are in both parts.
+        let mask = if at == 46 { 0b1000 } else { ALL & !up_to(3) };
+        lab.send((0, 1), &packet(1 + at as u16, seq(at), size), time_of(0), mask);
+    }
+    let outcome = lab.run();
+    assert_sums(&outcome);
+    assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 1));
+    assert_eq!((outcome.report.totals.segments, outcome.lost[0].tcp_seq), (60, Some(seq(46))));
+}
+
 /// What a veth hands over as one packet and a NIC sends as segments, of which some are lost between the nodes.
 fn one_packet(count: u32, first: u32, lost: &[u32]) -> Outcome {
     const SIZE: u32 = 1448;

@@ -6,11 +6,11 @@ mod lab;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lab::*;
-use lastseen_correlate::report::PathReport;
+use lastseen_correlate::report::{LostPacket, PathReport};
 use lastseen_correlate::topology::{Prefix, Topology};
 use lastseen_correlate::{GUARD_NANOS, Outcome};
 use lastseen_packet::observation::{FlowKey, Observation, gso};
-use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, LinkType, decode, observe};
+use lastseen_packet::{Capture, DecodeConfig, Decoded, Gso, IdentityKey, LinkType, decode, observe};
 
 fn subnet_v6(node: usize) -> IpAddr {
     Ipv6Addr::new(0xfd00, 244, node as u16, 0, 0, 0, 0, 0).into()
@@ -222,8 +222,8 @@ fn both_families_between_the_same_pods_are_told_apart() {
     assert_eq!(legs(path_from(&outcome, "[fd00:f4::a]")), [("b flannel.1 → b cni0".to_owned(), 10)]);
 }
 
-#[test]
-fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
+/// A lab whose nodes have two tunnels.
+fn two_tenants() -> Lab {
     let mut lab = Lab::new(2);
     for node in 0..2 {
         let topology = &mut lab.job.nodes[node].topology;
@@ -232,6 +232,12 @@ fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
         second.overlay.iter_mut().for_each(|overlay| overlay.id = 2);
         topology.interfaces.push(second);
     }
+    lab
+}
+
+#[test]
+fn the_same_packets_of_two_tenants_are_lost_each_on_its_own_leg() {
+    let mut lab = two_tenants();
     for n in 0..100 {
         let time = T0 + i64::from(n) * MILLI;
         for vni in [1, 2] {
@@ -265,4 +271,51 @@ fn retransmissions_are_lost_beside_what_they_repeat() {
     assert_eq!(leg(&outcome), ("a eth0 → b eth0".to_owned(), 80));
     assert_eq!((outcome.report.totals.segments, outcome.report.totals.delivered), (600, 520));
     assert!(outcome.lost.iter().all(|packet| packet.ip_id.is_some_and(|id| id % 3 != 2)));
+}
+
+#[test]
+fn packets_that_were_lost_at_one_time_are_listed_in_an_order_of_their_own() {
+    let burst = |key: u8| {
+        let mut lab = Lab::new(3);
+        lab.job.key = IdentityKey([key; 16]);
+        for n in 0..40_u16 {
+            let segment = Packet::tcp(500 - n, u32::from(n) * 1_400, 1_400);
+            lab.send((0, 1 + usize::from(n % 2)), &segment, T0 + SECOND, up_to(4));
+            lab.send(
+                (0, 1),
+                &Packet::udp(u32::from(n), 100),
+                T0 + SECOND,
+                if n < 20 { up_to(2) } else { ALL },
+            );
+        }
+        lab
+    };
+    let lab = burst(1);
+    let listed = lab.run().lost;
+    let what = |packet: &LostPacket| {
+        let (host, _) = packet.destination.split_once(':').expect("a port");
+        (host.to_owned(), packet.protocol.clone(), packet.tcp_seq, packet.ip_id)
+    };
+    let natural = listed.iter().is_sorted_by_key(what);
+    assert!(listed.len() == 60 && natural, "{:?}", listed.iter().map(what).collect::<Vec<_>>());
+    let mut permuted = lab.batches_of(3);
+    permuted.reverse();
+    assert_eq!(run(lab.job.clone(), permuted).lost, listed, "from batches in another order");
+    assert_eq!(burst(2).run().lost, listed, "of another capture");
+}
+
+#[test]
+fn tunnels_that_no_node_knows_are_listed_alike_from_batches_in_any_order() {
+    let mut lab = two_tenants();
+    for vni in [9, 7, 8] {
+        for n in 0..3 {
+            let packet = Packet { vni, ..Packet::udp(n, 100) };
+            lab.send((0, 1), &packet, T0 + SECOND, 0b1_1000);
+        }
+    }
+    let straight = run(lab.job.clone(), lab.batches_of(1));
+    let mut batches = lab.batches_of(1);
+    batches.reverse();
+    assert_eq!(straight.lost.len(), 9, "nobody takes them out of their tunnels");
+    assert_eq!(format!("{:?}", run(lab.job.clone(), batches)), format!("{straight:?}"));
 }

@@ -1,145 +1,20 @@
 //! Backends, recorder and filters on real packets between network namespaces.
 
 mod common;
+#[path = "common/recording.rs"]
+mod recording;
 
 use std::io::Write;
 use std::net::UdpSocket;
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use common::{Namespace, index, listen, reach, veth};
-use lastseen_node_agent::capture::af_packet::AfPacket;
-use lastseen_node_agent::capture::backend::{Direction, Settings, Source, Target};
-use lastseen_node_agent::capture::counters::Counters;
-use lastseen_node_agent::capture::lens::{Lens, OwnEndpoints};
-use lastseen_node_agent::capture::pcap::Pcap;
-use lastseen_node_agent::capture::slices::{Sink, Slice, TICK_NANOS};
-use lastseen_node_agent::capture::window::Window;
-use lastseen_node_agent::capture::worker::{self, Point};
+use common::{Namespace, listen, reach};
+use lastseen_node_agent::capture::backend::{Direction, Settings};
 use lastseen_node_agent::clock;
-use lastseen_node_agent::filter::Filter;
+use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
-use lastseen_packet::{DecodeConfig, IdentityKey, LinkType};
-use tokio::sync::mpsc::channel;
-
-const SETTINGS: Settings = Settings { snap_length: 192, ring_bytes: 4 << 20 };
-const MS: i64 = 1_000_000;
-
-/// What a point delivered.
-#[derive(Clone, Default)]
-struct Delivered(Arc<Mutex<Record>>);
-
-#[derive(Clone, Default)]
-struct Record {
-    rows: Vec<(FlowKey, Observation)>,
-    slices: Vec<(i64, i64, Counters)>,
-}
-
-impl Record {
-    fn total(&self) -> Counters {
-        self.slices.iter().fold(Counters::default(), |mut sum, slice| {
-            sum += slice.2;
-            sum
-        })
-    }
-
-    fn udp(&self) -> Vec<(FlowKey, Observation)> {
-        self.rows
-            .iter()
-            .filter(|(flow, _)| flow.protocol == 17 && flow.destination_port == 9000)
-            .copied()
-            .collect()
-    }
-}
-
-impl Sink for Delivered {
-    fn offer(&mut self, slice: &Slice<'_>) -> bool {
-        let mut record = self.0.lock().unwrap();
-        for index in 0..slice.columns.len() {
-            let row = slice.columns.row(index);
-            record.rows.push((slice.columns.flows[row.flow as usize], row));
-        }
-        record.slices.push((slice.start_nanos, slice.end_nanos, slice.counters));
-        true
-    }
-}
-
-fn target(namespace: &Namespace, name: &'static str, direction: Direction) -> Target {
-    let index = index(namespace, name);
-    Target { name: name.into(), index, mtu: 1500, link: LinkType::Ethernet, direction }
-}
-
-type Open = fn(&Namespace, Target, Settings) -> Box<dyn Source>;
-
-fn open(namespace: &Namespace, target: Target, settings: Settings) -> Box<dyn Source> {
-    namespace.run(move || Box::new(AfPacket::open(&target, settings).unwrap()) as Box<dyn Source>)
-}
-
-fn open_pcap(namespace: &Namespace, target: Target, settings: Settings) -> Box<dyn Source> {
-    namespace.run(move || Box::new(Pcap::open(&target, settings).unwrap()) as Box<dyn Source>)
-}
-
-fn lens(filter: &str, own: &[&str]) -> Lens {
-    Lens::new(
-        DecodeConfig::default(),
-        IdentityKey([7; 16]),
-        Filter::compile(filter).unwrap(),
-        OwnEndpoints::new(own.iter().map(|e| e.parse().unwrap())),
-    )
-}
-
-/// Records `sources` while `traffic` runs, and returns what each delivered.
-fn record(sources: Vec<Box<dyn Source>>, filter: &'static str, traffic: impl FnOnce()) -> Vec<Record> {
-    record_with(sources, filter, &[], traffic)
-}
-
-fn record_with(
-    sources: Vec<Box<dyn Source>>,
-    filter: &'static str,
-    own: &'static [&'static str],
-    traffic: impl FnOnce(),
-) -> Vec<Record> {
-    let delivered: Vec<_> = sources.iter().map(|_| Delivered::default()).collect();
-    let points: Vec<_> = sources
-        .into_iter()
-        .zip(&delivered)
-        .map(|(source, sink)| Point::new(source, sink.clone(), [1; 16]))
-        .collect();
-    let (news, mut heard) = channel(8);
-    let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
-    let worker = thread::spawn({
-        let window = window.clone();
-        move || worker::run(points, lens(filter, own), &window, &news)
-    });
-    // Packets wait in the ring, so the reader needs no head start.
-    traffic();
-    window.shorten(clock::monotonic_nanos());
-    worker.join().unwrap();
-    assert_eq!(heard.try_recv().ok(), None, "nothing went wrong");
-    delivered.iter().map(|d| d.0.lock().unwrap().clone()).collect()
-}
-
-/// Sends `count` datagrams of `length` bytes from `namespace` to 10.9.0.2:9000, each with its number in front.
-fn send_udp(namespace: &Namespace, to: &'static str, count: u32, length: usize) {
-    namespace.run(move || {
-        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-        let mut payload = vec![0u8; length];
-        for number in 0..count {
-            payload[..4].copy_from_slice(&number.to_be_bytes());
-            socket.send_to(&payload, to).unwrap();
-        }
-    });
-}
-
-fn pair() -> (Namespace, Namespace) {
-    let (left, right) = (Namespace::new(), Namespace::new());
-    veth(&left, &right, "v0");
-    listen(&right, 9000);
-    reach(&left, "10.9.0.2:9000", &right);
-    (left, right)
-}
+use recording::{Record, SETTINGS, open, open_pcap, pair, record, record_with, send_udp, target};
 
 #[test]
 fn both_ends_see_every_datagram_once_in_the_right_direction() {
@@ -369,84 +244,4 @@ fn pcap_backend_sees_the_same_packets() {
     let records = record(sources, "udp", || send_udp(&left, "10.9.0.2:9000", 200, 400));
     assert_eq!((records[0].udp().len(), records[1].udp().len()), (200, 0));
     assert!(records[0].udp().iter().all(|(_, row)| row.gso_type == gso::UNKNOWN && row.ip_length == 428));
-}
-
-#[test]
-fn a_vanished_interface_is_noted_and_testifies_no_longer() {
-    vanishes(open);
-}
-
-#[test]
-fn a_vanished_interface_of_the_pcap_backend_testifies_no_longer() {
-    vanishes(open_pcap);
-}
-
-fn vanishes(open: Open) {
-    let (left, right) = pair();
-    right.ip("link add d0 type veth peer name d1");
-    right.ip("link set d0 up");
-    right.ip("link set d1 up");
-    let sources = ["v0", "d0"].map(|name| open(&right, target(&right, name, Direction::In), SETTINGS));
-    let sinks = [Delivered::default(), Delivered::default()];
-    let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
-    let (news, mut heard) = channel(8);
-    let worker = thread::spawn({
-        let points = sources.into_iter().zip(&sinks).map(|(s, sink)| Point::new(s, sink.clone(), [1; 16]));
-        let (points, window) = (points.collect(), window.clone());
-        move || worker::run(points, lens("", &[]), &window, &news)
-    });
-    send_udp(&left, "10.9.0.2:9000", 20, 100);
-    left.ip("link del v0");
-    assert!(heard.blocking_recv().unwrap().starts_with("v0: "));
-    let noticed = clock::realtime_nanos();
-    // Long enough for slices that would be wrong.
-    thread::sleep(Duration::from_millis(300));
-    let end = clock::realtime_nanos();
-    window.shorten(clock::monotonic_nanos());
-    worker.join().unwrap();
-    let [vanished, other] = sinks.map(|sink| sink.0.lock().unwrap().clone());
-    assert_eq!(vanished.udp().len(), 20, "what came before is kept");
-    let until = |record: &Record| record.slices.iter().map(|slice| slice.1).max().unwrap();
-    assert!(until(&vanished) <= noticed + TICK_NANOS, "{:?}, noticed {noticed}", vanished.slices);
-    assert!(until(&other) >= end, "the other point goes on: {:?}, {end}", other.slices);
-}
-
-#[test]
-fn an_interface_that_comes_back_testifies_again() {
-    comes_back(open);
-}
-
-#[test]
-fn an_interface_of_the_pcap_backend_that_comes_back_testifies_again() {
-    comes_back(open_pcap);
-}
-
-fn comes_back(open: Open) {
-    let (left, right) = pair();
-    let source = open(&right, target(&right, "v0", Direction::In), SETTINGS);
-    let sink = Delivered::default();
-    let window = Arc::new(Window::new(None, None));
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 60_000 * MS);
-    let (news, mut heard) = channel(8);
-    let worker = thread::spawn({
-        let (points, window) = (vec![Point::new(source, sink.clone(), [1; 16])], window.clone());
-        move || worker::run(points, lens("", &[]), &window, &news)
-    });
-    right.ip("link set v0 down");
-    assert_eq!(heard.blocking_recv().unwrap(), "v0: went down");
-    let noticed = clock::realtime_nanos();
-    thread::sleep(Duration::from_millis(100));
-    let restored = clock::realtime_nanos();
-    right.ip("link set v0 up");
-    reach(&left, "10.9.0.2:9000", &right);
-    send_udp(&left, "10.9.0.2:9000", 20, 100);
-    window.shorten(clock::monotonic_nanos());
-    worker.join().unwrap();
-    let record = sink.0.lock().unwrap().clone();
-    let seen = record.udp().iter().filter(|(_, row)| row.payload_length == 100).count();
-    assert_eq!(seen, 20);
-    let silent = |slice: &&(i64, i64, Counters)| slice.0 < restored && slice.1 > noticed + TICK_NANOS;
-    assert_eq!(record.slices.iter().find(silent).map(|s| (s.0, s.1)), None, "{noticed} to {restored}");
-    assert!(record.slices.iter().any(|slice| slice.0 >= restored && slice.1 > slice.0));
 }

@@ -37,41 +37,63 @@ pub(super) fn prepare(
     let window =
         capture.window.ok_or_else(|| Error::Precondition(format!("{} has no window", capture.id)))?;
     let end_nanos = until_nanos.map_or(window.end_nanos, |until| until.min(window.end_nanos));
-    // What a node last said stands in for what it said to this capture, if it said nothing.
-    let last = known.iter().map(|node| (node.name.as_str(), &node.topology));
-    let topologies: HashMap<&str, &Bytes> =
-        last.chain(topologies.iter().map(|(name, bytes)| (name.as_str(), bytes))).collect();
     let judged = Window { start_nanos: window.start_nanos, end_nanos };
-    let topology = |part: &Part| topologies.get(part.node.as_str()).copied();
-    let asked = capture.parts.iter().map(|part| node(part, judged, topology(part)));
-    let others = known.iter().filter(|node| capture.part(&node.name).is_none());
-    let nodes = asked.chain(others.map(bystander)).collect();
-    let all = all_points(capture, batches);
-    let interfaces = capture.spec.interfaces.as_slice();
     let mut job = Job {
+        partial: until_nanos.is_some(),
+        nodes: nodes(capture, topologies, known, judged),
+        ..blank(capture, judged)
+    };
+    let points = add_points(&mut job, capture, batches)?;
+    let clock = |part: &Part| Some((part.node.clone(), NodeClock::of(part)?));
+    let clocks = capture.parts.iter().filter_map(clock).collect();
+    Ok(Prepared { job, points, clocks })
+}
+
+/// A job without nodes and points.
+fn blank(capture: &Capture, window: Window) -> Job {
+    let interfaces = capture.spec.interfaces.as_slice();
+    Job {
         capture_id: capture.id.clone(),
         name: capture.spec.name.clone(),
         filter: capture.spec.filter.clone(),
         named_interfaces: !(interfaces.is_empty() || interfaces == ["auto"]),
-        partial: until_nanos.is_some(),
+        partial: false,
         from_files: false,
-        window: judged,
+        window,
         guard_nanos: GUARD_NANOS,
         key: lastseen_packet::IdentityKey(capture.identity_key.0),
-        nodes,
-        points: Vec::with_capacity(all.len()),
-    };
-    let mut points = HashMap::with_capacity(all.len());
-    for ((node, key), point) in all {
+        nodes: Vec::new(),
+        points: Vec::new(),
+    }
+}
+
+/// Those of the capture in the order of its parts, then the others.
+fn nodes(
+    capture: &Capture,
+    topologies: &[(String, Bytes)],
+    known: &[NodeRecord],
+    window: Window,
+) -> Vec<Node> {
+    // What a node last said stands in for what it said to this capture, if it said nothing.
+    let last = known.iter().map(|node| (node.name.as_str(), &node.topology));
+    let told = topologies.iter().map(|(name, bytes)| (name.as_str(), bytes));
+    let topologies: HashMap<&str, &Bytes> = last.chain(told).collect();
+    let topology = |part: &Part| topologies.get(part.node.as_str()).copied();
+    let asked = capture.parts.iter().map(|part| node(part, window, topology(part)));
+    let others = known.iter().filter(|node| capture.part(&node.name).is_none());
+    asked.chain(others.map(bystander)).collect()
+}
+
+fn add_points(job: &mut Job, capture: &Capture, batches: &[StoredBatch]) -> Result<Points, Error> {
+    let mut points = HashMap::new();
+    for ((node, key), point) in all_points(capture, batches) {
         let Some(index) = capture.parts.iter().position(|part| part.node == node) else { continue };
         let message = wire::batch::point_message(&point);
         let point = convert::point(index, &message).map_err(|e| Error::Internal(e.to_string()))?;
         points.insert((node, key), job.points.len());
         job.points.push(point);
     }
-    let clocks =
-        capture.parts.iter().filter_map(|part| Some((part.node.clone(), NodeClock::of(part)?))).collect();
-    Ok(Prepared { job, points, clocks })
+    Ok(points)
 }
 
 /// Every point that was named, in an order of its own: those that said nothing are blind, not absent.

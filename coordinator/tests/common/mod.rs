@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
+use agent::Agent;
 use pki::Authority;
 
 pub struct Fabric {
@@ -41,6 +42,20 @@ pub struct Fabric {
 impl Fabric {
     pub async fn start() -> Self {
         Self::start_on(Authority::new(), TempDir::new().unwrap()).await
+    }
+
+    /// With an agent that is ready.
+    pub async fn with_one() -> (Self, Agent) {
+        let fabric = Self::start().await;
+        let agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+        (fabric, agent)
+    }
+
+    /// With two agents that are ready.
+    pub async fn with_two() -> (Self, [Agent; 2]) {
+        let (fabric, first) = Self::with_one().await;
+        let second = Agent::connect(&fabric, "node-b", 2, &[]).await;
+        (fabric, [first, second])
     }
 
     /// On a data directory of an earlier one.
@@ -159,7 +174,7 @@ pub fn config(data_dir: PathBuf) -> Config {
 }
 
 /// A capture on one node, with its window told.
-pub async fn running(fabric: &Fabric, agent: &mut agent::Agent, millis: i64) -> String {
+pub async fn running(fabric: &Fabric, agent: &mut Agent, millis: i64) -> String {
     let mut client = fabric.captures().await;
     let request = job(&[&agent.node], millis);
     let starting = tokio::spawn(async move { client.start_capture(request).await });

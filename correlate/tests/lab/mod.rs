@@ -353,6 +353,11 @@ impl Packet {
     }
 }
 
+/// So many milliseconds into the window.
+pub fn time_of(index: u32) -> i64 {
+    T0 + i64::from(index) * MILLI
+}
+
 /// Hops below `end`.
 pub fn up_to(end: usize) -> u32 {
     (1 << end) - 1

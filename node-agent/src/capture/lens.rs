@@ -104,30 +104,13 @@ impl Lens {
         frame: &Frame<'_>,
         emit: &mut impl FnMut(&FlowKey, Observation),
     ) -> Seen {
-        let Self { config, key, filter, own, translated, sampler, decoded } = self;
-        let bytes = frame.bytes;
-        if decode(config, link, bytes, frame.original_length, decoded).is_err() {
-            return Seen::Unreadable;
+        if let Some(refused) = self.refuse(link, frame) {
+            return refused;
         }
-        if decoded.network.is_none() {
-            return Seen::Undecoded;
-        }
-        if own.touches(decoded) {
-            return Seen::Own;
-        }
-        match filter.matches(decoded, bytes, frame.gso) {
-            Some(true) => {}
-            Some(false) => {
-                let known = translated.as_mut();
-                if !known.is_some_and(|known| known.matches(filter, decoded, bytes, frame.time_nanos)) {
-                    return Seen::Filtered;
-                }
-            }
-            None => return Seen::Unreadable,
-        }
+        let Self { decoded, key, sampler, .. } = self;
         let capture = Capture { time_nanos: frame.time_nanos, gso: frame.gso };
         let mut is_selected = false;
-        let observed = observe(decoded, bytes, capture, key, &mut |flow, row| {
+        let observed = observe(decoded, frame.bytes, capture, key, &mut |flow, row| {
             if sampler.keeps(flow, &row) {
                 is_selected = true;
                 emit(flow, row);
@@ -137,6 +120,32 @@ impl Lens {
             Ok(()) if is_selected => Seen::Recorded,
             Ok(()) => Seen::SampledOut,
             Err(_) => Seen::Undecoded,
+        }
+    }
+
+    /// Decodes `frame`. Says why if that cannot be done, or if nobody asked for it.
+    #[inline]
+    fn refuse(&mut self, link: LinkType, frame: &Frame<'_>) -> Option<Seen> {
+        let Self { config, filter, own, translated, decoded, .. } = self;
+        let bytes = frame.bytes;
+        if decode(config, link, bytes, frame.original_length, decoded).is_err() {
+            return Some(Seen::Unreadable);
+        }
+        if decoded.network.is_none() {
+            return Some(Seen::Undecoded);
+        }
+        if own.touches(decoded) {
+            return Some(Seen::Own);
+        }
+        match filter.matches(decoded, bytes, frame.gso) {
+            Some(true) => None,
+            Some(false) => {
+                let known = translated.as_mut();
+                let is_known =
+                    known.is_some_and(|known| known.matches(filter, decoded, bytes, frame.time_nanos));
+                (!is_known).then_some(Seen::Filtered)
+            }
+            None => Some(Seen::Unreadable),
         }
     }
 }

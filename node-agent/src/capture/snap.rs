@@ -26,6 +26,8 @@ const IPV4_HEADER: u32 = 20;
 const IPV6_HEADER: u32 = 40;
 const UDP_HEADER: u32 = 8;
 const ETHERNET_HEADER: u32 = 14;
+/// VXLAN, and Geneve without options.
+const TUNNEL_HEADER: u32 = 8;
 /// Room for one VLAN tag in a frame that is no super-packet.
 const VLAN_TAG: u32 = 4;
 
@@ -81,27 +83,35 @@ pub(crate) fn program(link: LinkType, mtu: u32, snap_length: u32, direction: Dir
 
 /// Steps that tell UDP super-packets from TCP ones, also behind VXLAN and Geneve over IPv4 without options.
 fn super_packet(header: u32, steps: &mut Vec<Step<Label>>) {
-    use Label::{Geneve, Inner, InnerIpv6, Ipv6, Next, Plain, Vxlan, Whole};
-    let udp = u32::from(protocol::UDP);
+    use Label::{Ipv6, Next};
     // Without a link header the first byte tells the version.
     if header == 0 {
         steps.extend([Step::Do(LDB_ABS, 0), Step::Do(AND, 0xf0), Step::If(JEQ, 0x40, Next, Ipv6)]);
     } else {
         steps.extend([Step::Do(LDH_ABS, header - 2), Step::If(JEQ, ETHERTYPE_IPV4, Next, Ipv6)]);
     }
-    let ports = header + IPV4_HEADER + 2;
+    outer_ipv4(header, steps);
+    inner(header, steps);
+    steps.push(Step::At(Ipv6));
+    outer_ipv6(header, steps);
+}
+
+/// IPv4 outside: behind a tunnel's port the steps go on with the inner frame.
+fn outer_ipv4(header: u32, steps: &mut Vec<Step<Label>>) {
+    use Label::{Geneve, Inner, Next, Plain, Vxlan, Whole};
+    let udp = header + IPV4_HEADER;
     steps.extend([
         Step::Do(LDB_ABS, header + 9),
-        Step::If(JEQ, udp, Next, Plain),
+        Step::If(JEQ, u32::from(protocol::UDP), Next, Plain),
         Step::Do(LDB_ABS, header),
         Step::If(JEQ, 0x45, Next, Whole),
-        Step::Do(LDH_ABS, ports),
+        Step::Do(LDH_ABS, udp + 2),
         Step::If(JEQ, VXLAN_PORTS[0], Vxlan, Next),
         Step::If(JEQ, VXLAN_PORTS[1], Vxlan, Next),
         Step::If(JEQ, GENEVE_PORT, Geneve, Whole),
         Step::At(Geneve),
         // Option length in four-byte words, in the low six bits of the first byte.
-        Step::Do(LDB_ABS, ports - 2 + UDP_HEADER),
+        Step::Do(LDB_ABS, udp + UDP_HEADER),
         Step::Do(AND, 0x3f),
         Step::Do(SHIFT_LEFT, 2),
         Step::Do(TO_X, 0),
@@ -110,8 +120,13 @@ fn super_packet(header: u32, steps: &mut Vec<Step<Label>>) {
         Step::Do(LDX_IMM, 0),
         Step::At(Inner),
     ]);
-    // Tunnel header of eight bytes, then the inner Ethernet frame; X holds what comes on top.
-    let inner = ports - 2 + UDP_HEADER + 8;
+}
+
+/// The Ethernet frame behind a tunnel header of eight bytes; X holds the length of the options between them.
+fn inner(header: u32, steps: &mut Vec<Step<Label>>) {
+    use Label::{InnerIpv6, Next, Plain, Whole};
+    let udp = u32::from(protocol::UDP);
+    let inner = header + IPV4_HEADER + UDP_HEADER + TUNNEL_HEADER;
     steps.extend([
         Step::Do(LDH_IND, inner + 12),
         Step::If(JEQ, ETHERTYPE_IPV4, Next, InnerIpv6),
@@ -121,9 +136,7 @@ fn super_packet(header: u32, steps: &mut Vec<Step<Label>>) {
         Step::If(JEQ, ETHERTYPE_IPV6, Next, Plain),
         Step::Do(LDB_IND, inner + ETHERNET_HEADER + 6),
         Step::If(JEQ, udp, Whole, Plain),
-        Step::At(Ipv6),
     ]);
-    outer_ipv6(header, steps);
 }
 
 /// IPv6 outside: a tunnel's ports mean a TCP super-packet far more often than a UDP one, so it keeps its headers.

@@ -18,7 +18,7 @@ use crate::capture::worker::Point;
 use crate::clock;
 use crate::conntrack::Tracker;
 use crate::filter::Filter;
-use crate::interfaces::select::select;
+use crate::interfaces::select::{Selection, select};
 use crate::interfaces::{Link, Snapshot};
 use crate::publish::sink::BatchSink;
 
@@ -57,6 +57,25 @@ pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String>
 fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed, String> {
     let filter = Filter::compile(&spec.filter).map_err(|e| e.to_string())?;
     let mut selection = select(snapshot, &spec.interfaces, &context.node)?;
+    tell_off_path(spec, &selection);
+    // Before the rings, so that no packet in them belongs to a connection that nobody told of.
+    let tracker = track(spec, &filter, &mut selection.coverage);
+    let mut rings = reserve(context, spec, 2 * selection.links.len())?;
+    let settings = Settings { snap_length: spec.snap_length, ring_bytes: rings.ring_bytes() };
+    let opened = open_links(context, spec, &mut selection, settings)?;
+    rings.keep(opened.len());
+    let (points, readers): (_, Vec<_>) =
+        opened.into_iter().map(|(point, totals, reader)| ((point, totals), reader)).unzip();
+    let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
+    let notes = threads::start(readers, spec, snapshot, &window, tracker.as_ref()).map_err(|e| {
+        // Those that did start would wait for ever.
+        window.abandon();
+        format!("node {}: cannot start a capture thread: {e}", context.node)
+    })?;
+    Ok(Armed { window, notes, coverage: selection.coverage, rings: Some(rings), tracker, points })
+}
+
+fn tell_off_path(spec: &Spec, selection: &Selection) {
     if !selection.off_path.is_empty() {
         let interfaces = selection.off_path.join(", ");
         tracing::info!(
@@ -65,35 +84,30 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
             "not captured: no tunnel and no route with a gateway leaves by them; name them if they matter"
         );
     }
-    // Before the rings, so that no packet in them belongs to a connection that nobody told of.
-    let tracker = track(spec, &filter, &mut selection.coverage);
-    let mut rings = reserve(context, spec, 2 * selection.links.len())?;
-    let settings = Settings { snap_length: spec.snap_length, ring_bytes: rings.ring_bytes() };
-    let (mut points, mut readers) = (Vec::new(), Vec::new());
+}
+
+/// The points of every interface. One that was not named may fail, which its coverage then says, unless all do.
+fn open_links(
+    context: &Context,
+    spec: &Spec,
+    selection: &mut Selection,
+    settings: Settings,
+) -> Result<Vec<Opened>, String> {
+    let mut all = Vec::new();
     for link in &selection.links {
         match open_points(context, spec, link, settings) {
             Ok(opened) => {
                 can_select(context, spec, &opened)?;
-                for (point, totals, reader) in opened {
-                    points.push((point, totals));
-                    readers.push(reader);
-                }
+                all.extend(opened);
             }
             Err(error) if spec.is_auto() => selection.coverage.push(format!("not captured: {error}")),
             Err(error) => return Err(format!("node {}: {error}", context.node)),
         }
     }
-    if points.is_empty() {
+    if all.is_empty() {
         return Err(format!("node {}: {}", context.node, selection.coverage.join("; ")));
     }
-    rings.keep(points.len());
-    let window = Arc::new(Window::new(spec.max_packets, spec.max_bytes));
-    let notes = threads::start(readers, spec, snapshot, &window, tracker.as_ref()).map_err(|e| {
-        // Those that did start would wait for ever.
-        window.abandon();
-        format!("node {}: cannot start a capture thread: {e}", context.node)
-    })?;
-    Ok(Armed { window, notes, coverage: selection.coverage, rings: Some(rings), tracker, points })
+    Ok(all)
 }
 
 /// Follows the node's translations. Without, packets are still recognised by what does not change; a filter does not

@@ -54,21 +54,33 @@ impl Sink for BatchSink {
         if !must && !self.outbox.has_room(TYPICAL_BYTES) {
             return false;
         }
-        let columns = match self.encoder.encode(slice.columns) {
-            Ok(columns) if columns.len() <= COLUMNS_BYTES => columns,
-            Ok(columns) => {
-                tracing::error!(
-                    bytes = columns.len(),
-                    "a slice is larger than a batch may be; its rows are dropped"
-                );
-                return false;
-            }
-            Err(error) => {
-                tracing::error!(%error, "a slice cannot be encoded; its rows are dropped");
-                return false;
-            }
-        };
-        let batch = ObservationBatch {
+        let Some(columns) = self.encode(slice) else { return false };
+        let taken = self.outbox.offer(self.batch(slice, columns), must);
+        if taken {
+            self.sequence += 1;
+            self.totals.add(slice.counters);
+            self.metrics.count(&slice.counters);
+        }
+        taken
+    }
+}
+
+impl BatchSink {
+    /// Absent if a batch cannot carry them, which the log then says.
+    fn encode(&mut self, slice: &Slice<'_>) -> Option<Vec<u8>> {
+        match self.encoder.encode(slice.columns) {
+            Ok(columns) if columns.len() <= COLUMNS_BYTES => return Some(columns),
+            Ok(columns) => tracing::error!(
+                bytes = columns.len(),
+                "a slice is larger than a batch may be; its rows are dropped"
+            ),
+            Err(error) => tracing::error!(%error, "a slice cannot be encoded; its rows are dropped"),
+        }
+        None
+    }
+
+    fn batch(&self, slice: &Slice<'_>, columns: Vec<u8>) -> ObservationBatch {
+        ObservationBatch {
             key: Some(BatchKey {
                 capture_id: self.capture.clone(),
                 point: Some(self.point.clone()),
@@ -82,13 +94,6 @@ impl Sink for BatchSink {
             rows: slice.columns.len() as u32,
             columns: columns.into(),
             sampling_threshold: (!slice.threshold.is_all()).then(|| slice.threshold.largest_hash()),
-        };
-        let taken = self.outbox.offer(batch, must);
-        if taken {
-            self.sequence += 1;
-            self.totals.add(slice.counters);
-            self.metrics.count(&slice.counters);
         }
-        taken
     }
 }

@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use super::casting::Staging;
 use super::edges::Crossing;
-use super::file::{Leg, Place, Scenario, Verdict};
+use super::file::{Leg, Place, Point, Scenario, Verdict};
 use super::legs::Roles;
 use super::packets::Oracle;
 use super::report::{NodeReport, Path, PointName, Report};
 use super::sample::Sampled;
-use crate::fault::{Fault, Side};
+use crate::fault::{Cast, Fault, Side};
 use crate::traffic::log::UdpLog;
 use crate::traffic::udp::UdpPlan;
 use crate::traffic::witness::Passed;
@@ -126,60 +126,28 @@ impl Truth {
         logs: &[ConversationLog],
     ) -> Result<Self> {
         let [faulty, clean, others @ ..] = logs else { bail!("two conversations must have two logs") };
-        let mut faulty_stream = Stream::new(faulty, &staging.faulty)?;
-        if scenario.expect.lost_in_pod {
-            if faulty_stream.lost == 0 {
-                bail!("the pod lost nothing: there is nothing to find");
-            }
-            let struck = struck.first().copied().unwrap_or(0);
-            if scenario.fault.counts_losses() && struck != faulty_stream.lost {
-                bail!("the pod lost {} datagrams, the fault struck {struck}", faulty_stream.lost);
-            }
-            faulty_stream.lost = 0;
-        }
-        if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
-            faulty_stream.flows = flows(plan, faulty);
-        }
-        if scenario.expect.out_of_sight {
-            let unseen = struck.first().copied().unwrap_or(0);
-            (faulty_stream.sent, faulty_stream.lost) =
-                (faulty_stream.sent - unseen, faulty_stream.lost - unseen);
-        }
-        let clean_stream = Stream::new(clean, &staging.clean)?;
-        // A counter counts super-frames.
-        let segments = u64::from(scenario.traffic.udp_segments.unwrap_or(1));
-        let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
-        let lossy = lossy.filter_map(|((fault, leg), count)| Some((fault, leg?, *count)));
-        let mut losses: Vec<_> =
-            lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
-        losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
-        let (fault, cast) = (&scenario.fault, staging.cast);
-        let translations = fault.translations();
-        let beyond = (fault.source_beyond(cast), fault.destination_beyond(cast));
+        let expect = &scenario.expect;
+        let (translators, beyond) = translation(&scenario.fault, staging.cast);
+        let route = |points: &Option<Vec<Point>>| Some(names(staging, points.as_deref()?));
         let truth = Self {
-            verdict: scenario.expect.verdict,
+            verdict: expect.verdict,
             killed: killed(scenario, staging),
             clock_ahead: None,
-            unseen_percent: scenario.expect.not_observable_percent,
-            is_hidden: scenario.expect.hidden,
-            delay_millis: scenario.expect.delay_millis,
-            losses,
-            faulty: faulty_stream,
-            translators: vec![staging.cast.sender.plan.name.clone(); translations],
-            beyond: (translations > 0).then_some(beyond),
-            clean: clean_stream,
+            unseen_percent: expect.not_observable_percent,
+            is_hidden: expect.hidden,
+            delay_millis: expect.delay_millis,
+            losses: losses(scenario, staging, struck),
+            faulty: faulty_stream(scenario, staging, struck, faulty)?,
+            translators,
+            beyond,
+            clean: Stream::new(clean, &staging.clean)?,
             oracles: oracles(scenario, staging, [faulty, clean]),
             roles: Roles::new(staging),
             others: streams(&staging.others, others)?,
-            routes: [&scenario.expect.route, &scenario.expect.return_route]
-                .map(|route| Some(route.as_ref()?.iter().map(|&point| name(staging, point)).collect())),
+            routes: [&expect.route, &expect.return_route].map(route),
             sampled: None,
         };
-        for (fault, count) in scenario.faults().zip(struck) {
-            if fault.strikes_packets() && *count == 0 {
-                bail!("{fault:?} struck nothing: there is nothing to find");
-            }
-        }
+        all_struck(scenario, struck)?;
         truth.consistent(clean)?;
         Ok(truth)
     }
@@ -251,6 +219,66 @@ impl Truth {
     }
 }
 
+fn all_struck(scenario: &Scenario, struck: &[u64]) -> Result<()> {
+    for (fault, count) in scenario.faults().zip(struck) {
+        if fault.strikes_packets() && *count == 0 {
+            bail!("{fault:?} struck nothing: there is nothing to find");
+        }
+    }
+    Ok(())
+}
+
+/// The stream into the fault, without what no report can know of: datagrams that vanished before the first point or behind
+/// the last.
+fn faulty_stream(
+    scenario: &Scenario,
+    staging: &Staging<'_>,
+    struck: &[u64],
+    log: &ConversationLog,
+) -> Result<Stream> {
+    let mut stream = Stream::new(log, &staging.faulty)?;
+    let struck = struck.first().copied().unwrap_or(0);
+    if scenario.expect.lost_in_pod {
+        if stream.lost == 0 {
+            bail!("the pod lost nothing: there is nothing to find");
+        }
+        if scenario.fault.counts_losses() && struck != stream.lost {
+            bail!("the pod lost {} datagrams, the fault struck {struck}", stream.lost);
+        }
+        stream.lost = 0;
+    }
+    if let Some(plan) = staging.faulty.udp.as_ref().filter(|plan| plan.flows > 1) {
+        stream.flows = flows(plan, log);
+    }
+    if scenario.expect.out_of_sight {
+        (stream.sent, stream.lost) = (stream.sent - struck, stream.lost - struck);
+    }
+    Ok(stream)
+}
+
+/// What each fault took on its leg, the most first.
+fn losses(scenario: &Scenario, staging: &Staging<'_>, struck: &[u64]) -> Vec<LegLoss> {
+    // A counter counts super-frames.
+    let segments = u64::from(scenario.traffic.udp_segments.unwrap_or(1));
+    let lossy = scenario.faults().zip(scenario.legs()).zip(struck);
+    let lossy = lossy.filter_map(|((fault, leg), count)| Some((fault, leg?, *count)));
+    let mut losses: Vec<_> =
+        lossy.map(|(fault, leg, count)| leg_loss(staging, fault, leg, count * segments)).collect();
+    losses.sort_by_key(|loss| std::cmp::Reverse(loss.count));
+    losses
+}
+
+/// Who translates, once for each tuple, and the addresses behind the last translation.
+fn translation(fault: &Fault, cast: Cast<'_>) -> (Vec<String>, Option<(IpAddr, IpAddr)>) {
+    let translations = fault.translations();
+    let beyond = (fault.source_beyond(cast), fault.destination_beyond(cast));
+    (vec![cast.sender.plan.name.clone(); translations], (translations > 0).then_some(beyond))
+}
+
+fn names(staging: &Staging<'_>, points: &[Point]) -> Vec<PointName> {
+    points.iter().map(|&point| name(staging, point)).collect()
+}
+
 fn oracles(
     scenario: &Scenario,
     staging: &Staging<'_>,
@@ -292,7 +320,7 @@ fn leg_loss(staging: &Staging<'_>, fault: &Fault, leg: &Leg, count: u64) -> LegL
     LegLoss { from, to, count, is_answer: fault.strikes_answers(), unseen: 0 }
 }
 
-fn name(staging: &Staging<'_>, point: super::file::Point) -> PointName {
+fn name(staging: &Staging<'_>, point: Point) -> PointName {
     let node = match point.side {
         Side::Sender => &staging.cast.sender.plan,
         Side::Receiver => &staging.cast.receiver.plan,
