@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use lastseen_packet::observation::{Observation, SipKey, gso, marks};
 
+use crate::evidence::sighting::Sighting;
 use crate::input::Window;
-use crate::sighting::Sighting;
 
 /// An idea that a run does without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,21 +7,21 @@ use lastseen_packet::observation::{Columns, Observation, SipKey, gso, marks, pro
 use lastseen_packet::{IdentityKey, Segment, Threshold, segments};
 
 use crate::ablation::Ablation;
-use crate::acks::{AckLogs, Repeat};
-use crate::coverage::Coverage;
-use crate::drops::DROP_LIMIT;
-use crate::flows::{FLOW_LIMIT, Flows, is_matched};
-use crate::fragments::Fragmented;
+use crate::evidence::coverage::Coverage;
+use crate::evidence::flows::{FLOW_LIMIT, Flows, is_matched};
+use crate::evidence::sampling::{Selection, Thresholds};
+use crate::evidence::scratch::{Overflow, Record, Scratch, ScratchError};
+use crate::evidence::sighting::{LEAST_ROOM, Sighting};
+use crate::evidence::sightings::Sightings;
+use crate::fabric::network::Network;
 use crate::input::{BatchError, DropError, DropEvent, Job, JobError, Slice};
-use crate::network::Network;
-use crate::pieces::Pieces;
+use crate::matching::acks::{AckLogs, Repeat};
+use crate::matching::drops::DROP_LIMIT;
 use crate::report::Outcome;
-use crate::sampling::{Selection, Thresholds};
-use crate::scratch::{Overflow, Record, Scratch, ScratchError};
-use crate::sighting::{LEAST_ROOM, Sighting};
-use crate::sightings::Sightings;
+use crate::segments::fragments::Fragmented;
+use crate::segments::pieces::Pieces;
+use crate::translation::{self, hidden, vanished};
 use crate::trial::{Evidence, Trial};
-use crate::{hidden, translation, vanished};
 
 /// Most observation points of a run.
 const POINT_LIMIT: usize = 1 << 16;

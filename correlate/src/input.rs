@@ -3,9 +3,9 @@
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::FlowKey;
 
-use crate::scratch::ScratchError;
-use crate::topology::Topology;
-pub use crate::topology::{Direction, InterfaceKind};
+use crate::evidence::scratch::ScratchError;
+use crate::fabric::topology::Topology;
+pub use crate::fabric::topology::{Direction, InterfaceKind};
 
 /// A half-open interval of Unix nanoseconds on the coordinator's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

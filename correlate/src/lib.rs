@@ -10,78 +10,36 @@
 //! pattern and a cause, and the whole becomes a report.
 
 mod ablation;
-mod acks;
-mod advice;
-mod alike;
-mod assemble;
-mod bundle;
-mod bypass;
-mod bytes_seen;
-mod cause;
-mod class;
 mod clock;
-mod confidence;
-mod cores;
 mod correlator;
-mod coverage;
-mod delay;
-mod domain;
-mod doubts;
-mod drops;
-mod flows;
-mod fragments;
-mod hidden;
+mod evidence;
+mod fabric;
 mod infer;
 pub mod input;
-mod intervals;
-mod judge;
-mod locate;
-mod log;
 mod losses;
-mod network;
-mod notes;
-pub mod offsets;
-mod outsiders;
-mod partitions;
+mod matching;
 mod path;
 mod pattern;
-mod pieces;
-mod plan;
-mod prefix_table;
 pub mod report;
-mod run;
-mod sampling;
-mod sandwich;
-mod scratch;
-mod seen;
-pub mod segmentation;
-mod sighting;
-mod sightings;
-pub mod steps;
-mod tables;
-mod tally;
-mod tenants;
-mod text;
-pub mod topology;
-mod trajectory;
+mod segments;
 mod translation;
 mod trial;
-mod tunnels;
-mod vanished;
-mod view;
 
 #[doc(hidden)]
 pub use ablation::Ablation;
-pub use assemble::PATH_LIMIT;
-pub use confidence::LEAST_CONFIDENCE;
+pub use clock::{offsets, steps};
 pub use correlator::Correlator;
+pub use evidence::scratch::{Scratch, ScratchError};
+pub use fabric::topology;
 pub use input::{
     BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice,
     SliceCounters, Translation, Window,
 };
+pub use losses::confidence::LEAST_CONFIDENCE;
+pub use report::assemble::PATH_LIMIT;
+pub use report::view::ViewOptions;
 pub use report::{Outcome, Report};
-pub use scratch::{Scratch, ScratchError};
-pub use view::ViewOptions;
+pub use segments::segmentation;
 
 /// Most lost packets that are listed one by one: the earliest.
 pub const LOST_LIMIT: usize = 10_000;

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use lastseen_packet::observation::{Overlay, OverlayKind};
 
-use crate::domain::{Domain, is_unknown};
-use crate::locate::{Owner, Place, Pod};
-use crate::network::{Network, Role};
-use crate::topology::{Direction, Interface, InterfaceKind};
+use crate::fabric::domain::{Domain, is_unknown};
+use crate::fabric::locate::{Owner, Place, Pod};
+use crate::fabric::network::{Network, Role};
+use crate::fabric::topology::{Direction, Interface, InterfaceKind};
 
 /// Most points on one path.
 pub(crate) const MAX_HOPS: usize = 32;
@@ -242,7 +242,7 @@ impl<'a> Builder<'_, 'a> {
             return;
         }
         // In a fabric of several tenants bare underlay packets are nobody's, so they cannot continue a tenant's path.
-        if self.domain != crate::domain::SHARED {
+        if self.domain != crate::fabric::domain::SHARED {
             return;
         }
         self.push(from.node, device.index, Direction::Out);

@@ -4,26 +4,26 @@
 //! matched by their bytes, points that packets do not pass, times at which a point cannot be relied on. Each time all is
 //! planned anew from what is known, and what was judged by older plans is judged again.
 
-use crate::acks::{AckLogs, Acks, Repeat};
-use crate::assemble::Assembler;
-use crate::bypass::{self, Bypasses};
 use crate::clock::{Clocks, Crossings};
-use crate::coverage::Coverage;
-use crate::drops::Drops;
-use crate::flows::Flows;
+use crate::evidence::coverage::Coverage;
+use crate::evidence::flows::Flows;
+use crate::evidence::scratch::ScratchError;
+use crate::evidence::sightings::Sightings;
+use crate::fabric::network::Network;
 use crate::infer::Inference;
 use crate::input::{DropEvent, Job};
-use crate::judge::{Court, Proofs};
-use crate::losses::Settler;
-use crate::network::Network;
-use crate::partitions::{ByBytes, Partitions};
+use crate::losses::sandwich::Burst;
+use crate::losses::testimony::Settler;
+use crate::matching::acks::{AckLogs, Acks, Repeat};
+use crate::matching::bypass::{self, Bypasses};
+use crate::matching::drops::Drops;
+use crate::matching::judge::{Court, Proofs};
+use crate::matching::partitions::{ByBytes, Partitions};
+use crate::matching::plan::Plans;
+use crate::matching::run::{self, Findings};
 use crate::pattern::Timeline;
-use crate::plan::Plans;
+use crate::report::assemble::Assembler;
 use crate::report::{Outcome, Sampling};
-use crate::run::{self, Findings};
-use crate::sandwich::Burst;
-use crate::scratch::ScratchError;
-use crate::sightings::Sightings;
 
 /// What was observed.
 #[derive(Debug)]

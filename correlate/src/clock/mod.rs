@@ -6,6 +6,9 @@
 //! from one side. Bounds of pairs of nodes become bounds of all nodes, once at the begin and once at the end of the
 //! recording; between them clocks are lines.
 
+pub mod offsets;
+pub mod steps;
+
 mod agree;
 mod bounds;
 mod envelope;

@@ -22,13 +22,13 @@ use self::order::Relation;
 use self::times::Times;
 use lastseen_packet::observation::FlowKey;
 
-use crate::domain::Domain;
-use crate::flows::Flows;
+use crate::evidence::flows::Flows;
+use crate::evidence::scratch::ScratchError;
+use crate::evidence::sightings::Sightings;
+use crate::fabric::domain::Domain;
+use crate::fabric::topology::Direction;
 use crate::input::{Job, Point};
 use crate::path::{MAX_HOPS, Path};
-use crate::scratch::ScratchError;
-use crate::sightings::Sightings;
-use crate::topology::Direction;
 
 /// Addresses within a domain, in the direction of the packets: as they are sent and as they arrive, which differs where
 /// they are translated on the way.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use lastseen_packet::observation::{FlowKey, OverlayKind};
 
-use crate::domain::{Domain, SHARED, is_opaque};
-use crate::flows::Flows;
+use crate::evidence::flows::Flows;
+use crate::fabric::domain::{Domain, SHARED, is_opaque};
 
 /// Domains of bare packets that more than one tunnel carries: each point on its own.
 const ALONE: Domain = 1 << 31;

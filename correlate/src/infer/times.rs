@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::scratch::ScratchError;
-use crate::sighting::Sighting;
-use crate::sightings::Sightings;
+use crate::evidence::scratch::ScratchError;
+use crate::evidence::sighting::Sighting;
+use crate::evidence::sightings::Sightings;
 
 /// Differences kept of a pair of points: enough for a median.
 const KEPT: usize = 16;

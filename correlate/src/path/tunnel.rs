@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use lastseen_packet::observation::Overlay;
 
 use super::{Builder, Exit, Tunnel, pod_of};
-use crate::locate::{Owner, Place, Pod};
-use crate::network::Role;
-use crate::topology::{Direction, Interface, InterfaceKind, MacAddress};
+use crate::fabric::locate::{Owner, Place, Pod};
+use crate::fabric::network::Role;
+use crate::fabric::topology::{Direction, Interface, InterfaceKind, MacAddress};
 
 impl Tunnel {
     pub(super) fn of(device: &Interface) -> Option<Self> {

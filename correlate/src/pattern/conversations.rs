@@ -8,8 +8,8 @@ use lastseen_packet::observation::{FlowKey, protocol};
 use super::candidate::{Candidate, Holders, Kind, MIN_COVERAGE};
 use super::chance::Split;
 use super::service;
-use crate::text::{ends, protocol_name};
-use crate::topology::Prefix;
+use crate::fabric::topology::Prefix;
+use crate::report::text::{ends, protocol_name};
 
 /// Shortest prefixes that are a pattern, in bits: shorter ones are half an Internet.
 const MIN_PREFIX: (u8, u8) = (8, 16);

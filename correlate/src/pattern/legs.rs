@@ -8,8 +8,8 @@ use super::conversations::{self, Row};
 use super::profile::Profile;
 use super::timeline::{Grain, Timeline};
 use super::{times, traits};
-use crate::losses::LegLoss;
-use crate::tally::Tally;
+use crate::losses::tally::Tally;
+use crate::losses::testimony::LegLoss;
 
 /// Two points, by index into the job: the last that saw what was lost and the first that should have.
 pub(crate) type Leg = (usize, usize);

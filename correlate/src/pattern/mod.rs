@@ -27,9 +27,9 @@ pub(crate) use timeline::{Grain, Timeline};
 use candidate::{Candidate, Holders, Kind, choose};
 use chance::Split;
 
-use crate::losses::LegLoss;
+use crate::losses::testimony::LegLoss;
+use crate::report::text::{grouped, segments};
 use crate::report::{Pattern, PatternSupport};
-use crate::text::{grouped, segments};
 
 /// The pattern of a loss, and what the cause wants to know of it.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! What a set of segments is like: sizes, flags and times, counted in bounded memory. Merges in any order to the same
 //! result.
 
-use crate::sighting::Sighting;
+use crate::evidence::sighting::Sighting;
 
 /// Set beside the TCP flags of a segment without payload.
 pub(crate) const EMPTY: u16 = 0x100;

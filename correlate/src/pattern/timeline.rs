@@ -1,7 +1,7 @@
 //! When segments were sent, in bins: as fine as the segments of a conversation can fill, so that the bins of all
 //! conversations take less memory than their segments.
 
-use crate::flows::Flows;
+use crate::evidence::flows::Flows;
 use crate::input::Window;
 
 /// Width of the finest bins, nanoseconds. Every level doubles it.

@@ -3,7 +3,7 @@
 use super::candidate::{Candidate, Holders, Kind};
 use super::chance::Split;
 use super::profile::{EMPTY, FRAGMENTED, Profile, Size};
-use crate::text::grouped;
+use crate::report::text::grouped;
 
 /// TCP flags, RFC 9293 §3.1.
 const FLAGS: [(u16, &str); 8] = [

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lastseen_packet::observation::{SipKey, protocol};
 
-use crate::flows::Flows;
+use crate::evidence::flows::Flows;
+use crate::evidence::scratch::ScratchError;
+use crate::evidence::sighting::Sighting;
+use crate::evidence::sightings::Sightings;
 use crate::input::Job;
-use crate::scratch::ScratchError;
-use crate::sighting::Sighting;
-use crate::sightings::Sightings;
 
 /// Most sampled sightings of a conversation, and of all together.
 const SAMPLE: usize = 512;

@@ -15,6 +15,9 @@
 //! tracking told, not even of what no point saw afterwards ([`onward`]). Where something is shared but not enough, the earlier conversation is *doubtful*: what lies beyond
 //! is not observable.
 
+pub(crate) mod hidden;
+pub(crate) mod vanished;
+
 mod evidence;
 mod onward;
 mod tuples;
@@ -27,11 +30,11 @@ use lastseen_packet::observation::{FlowKey, SipKey};
 
 use self::evidence::{Shared, Suspects};
 pub(crate) use self::onward::Onward;
-use crate::flows::{Conversation, Flows};
+use crate::evidence::flows::{Conversation, Flows};
+use crate::evidence::scratch::ScratchError;
+use crate::evidence::sightings::Sightings;
+use crate::fabric::network::{Network, Role};
 use crate::input::Job;
-use crate::network::{Network, Role};
-use crate::scratch::ScratchError;
-use crate::sightings::Sightings;
 
 /// What shared identities and kept ports must come to, as a power of two. One TCP sequence number is enough; datagrams
 /// need an IP-ID and a port, or several of either.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use lastseen_packet::observation::{FlowKey, SipKey};
 
 use super::{Roles, tuples};
-use crate::flows::Flows;
+use crate::evidence::flows::Flows;
 use crate::input::Job;
 
 /// A conversation, the tuple its packets have after all that were seen, and the node that gives it to them.
@@ -58,8 +58,9 @@ impl Seen {
         for (conversation, at) in flows.conversations.iter().zip(0..) {
             by_tuple.entry(conversation.tuple).or_default().push(at);
         }
-        let of_node =
-            |flow: &crate::flows::Flow| (flow.conversation, job.points[usize::from(flow.point)].node);
+        let of_node = |flow: &crate::evidence::flows::Flow| {
+            (flow.conversation, job.points[usize::from(flow.point)].node)
+        };
         Self {
             by_tuple,
             nodes: flows.all.iter().filter(|flow| flow.segments > 0).map(of_node).collect(),

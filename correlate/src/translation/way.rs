@@ -3,8 +3,8 @@
 
 use lastseen_packet::observation::FlowKey;
 
-use crate::domain::Domain;
-use crate::network::Network;
+use crate::fabric::domain::Domain;
+use crate::fabric::network::Network;
 use crate::path::{self, MAX_HOPS, Path, Seen};
 
 /// The path through all `tuples`, each with what was seen of it, in order. Of a tuple between two others only the part
