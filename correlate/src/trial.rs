@@ -1,11 +1,11 @@
 //! The whole analysis, once the conversations are known: clocks, paths, verdicts.
 //!
 //! What is found on the way changes what the paths are taken to be: clocks that were wrong, conversations that are
-//! matched by their bytes, points that packets do not pass, times at which a point cannot be relied on. Each time all is
+//! matched by their bytes, points that packets do not pass, how long they take, times at which a point cannot be relied on. Each time all is
 //! planned anew from what is known, and what was judged by older plans is judged again.
 
 use crate::clock::{Clocks, Crossings};
-use crate::evidence::coverage::Coverage;
+use crate::evidence::coverage::{Coverage, PASSING_NANOS};
 use crate::evidence::flows::Flows;
 use crate::evidence::scratch::ScratchError;
 use crate::evidence::sightings::Sightings;
@@ -19,7 +19,7 @@ use crate::matching::bypass::{self, Bypasses};
 use crate::matching::drops::Drops;
 use crate::matching::judge::{Court, Proofs};
 use crate::matching::partitions::{ByBytes, Partitions};
-use crate::matching::plan::Plans;
+use crate::matching::plan::{Plans, Slow};
 use crate::matching::run::{self, Findings};
 use crate::pattern::Timeline;
 use crate::report::assemble::Assembler;
@@ -50,6 +50,7 @@ pub(crate) struct Trial<'t, 'j> {
     inference: Option<Inference<'j>>,
     by_bytes: ByBytes,
     bypasses: Bypasses,
+    slow: Slow,
 }
 
 /// What does not change from one hearing to the next.
@@ -65,8 +66,8 @@ impl<'t, 'j> Trial<'t, 'j> {
     /// Nothing is known but the topology, the clocks as they were measured, and when points were capturing.
     pub(crate) fn new(job: &'j Job, network: &'t Network<'j>, coverage: Vec<Coverage>) -> Self {
         let clocks = Clocks::measured(job);
-        let (by_bytes, bypasses) = Default::default();
-        Self { job, network, coverage, clocks, inference: None, by_bytes, bypasses }
+        let (by_bytes, bypasses, slow) = Default::default();
+        Self { job, network, coverage, clocks, inference: None, by_bytes, bypasses, slow }
     }
 
     /// The report and what belongs to it.
@@ -86,7 +87,7 @@ impl<'t, 'j> Trial<'t, 'j> {
         let record = Record { flows: &flows, partitions: &partitions, proofs, timeline: &timeline };
         let (plans, findings) = self.judge(record)?;
         drop(partitions);
-        let rates = findings.sandwich.rates(&self.coverage);
+        let rates = findings.sandwich.rates(&self.coverage, plans.passing());
         let assembler = Assembler {
             job: self.job,
             network: self.network,
@@ -104,8 +105,8 @@ impl<'t, 'j> Trial<'t, 'j> {
 
     /// The plans as far as all is known.
     fn plans(&self, flows: &Flows) -> Plans {
-        let Self { job, network, coverage, clocks, inference, .. } = self;
-        let mut plans = Plans::new(job, network, flows, coverage, clocks, inference.as_ref());
+        let Self { job, network, coverage, clocks, inference, slow, .. } = self;
+        let mut plans = Plans::new(job, network, flows, coverage, clocks, inference.as_ref(), slow);
         plans.are_told_apart(&self.by_bytes);
         bypass::apply(&self.bypasses, &mut plans);
         plans
@@ -135,10 +136,11 @@ impl<'t, 'j> Trial<'t, 'j> {
     fn judge(&mut self, record: Record<'_>) -> Result<(Plans, Findings), ScratchError> {
         let (mut plans, mut findings) = self.hear(record)?;
         self.bypasses = bypass::find(&plans, &findings.tallies);
-        if !self.bypasses.is_empty() {
+        self.slow = slow(&findings);
+        if !self.bypasses.is_empty() || !self.slow.is_empty() {
             (plans, findings) = self.hear(record)?;
         }
-        let bursts = findings.sandwich.bursts(&self.coverage);
+        let bursts = findings.sandwich.bursts(&self.coverage, plans.passing());
         if !bursts.is_empty() {
             self.blind(&bursts);
             (plans, findings) = self.hear(record)?;
@@ -159,4 +161,10 @@ impl<'t, 'j> Trial<'t, 'j> {
             self.coverage[burst.point].blind(burst.start, burst.end, burst.rate);
         }
     }
+}
+
+/// Twice as long as any took: what did not arrive may have been under way longer than what did.
+fn slow(findings: &Findings) -> Slow {
+    let passing = findings.tallies.iter().map(|(&at, tally)| (at, tally.longest_nanos.saturating_mul(2)));
+    passing.filter(|(_, passing)| *passing > PASSING_NANOS).collect()
 }

@@ -10,8 +10,7 @@ const CRACK_NANOS: i64 = 5_000_000;
 /// them, it spreads doubt this far to both sides. Packets that the kernel drops are counted at once when they come, and
 /// slices begin and end when it was asked for the count: these are blind for as long as they last and no longer.
 const ROW_MARGIN_NANOS: i64 = 100_000_000;
-/// How long a packet takes from one point to the next at most, nanoseconds: between when it was seen at one and when it
-/// may have been missed at another.
+/// How long a packet takes from its first point to its last at most, unless some took longer, nanoseconds.
 pub(crate) const PASSING_NANOS: i64 = 100_000_000;
 
 /// Counters come from the network: no point counts more, so that sums over points cannot overflow.
@@ -143,9 +142,9 @@ impl Coverage {
     }
 
     /// As [`Self::is_clean`], for packets that another point saw in `[start, end]`, which may have come here earlier or
-    /// later.
-    pub(crate) fn is_clean_around(&self, start: i64, end: i64) -> bool {
-        self.is_clean(start.saturating_sub(PASSING_NANOS), end.saturating_add(PASSING_NANOS))
+    /// later by `passing`.
+    pub(crate) fn is_clean_around(&self, start: i64, end: i64, passing: i64) -> bool {
+        self.is_clean(start.saturating_sub(passing), end.saturating_add(passing))
     }
 
     fn blind_within(&self, start: i64, end: i64) -> impl Iterator<Item = &Blind> {
@@ -195,7 +194,7 @@ mod tests {
         coverage.seal();
         assert_eq!(percent(&coverage, 500), 0);
         assert_eq!(percent(&coverage, 950), 0);
-        assert!(!coverage.is_clean_around(950_000_000, 950_000_000));
+        assert!(!coverage.is_clean_around(950_000_000, 950_000_000, PASSING_NANOS));
         assert_eq!(percent(&coverage, 1500), 20);
         assert_eq!(percent(&coverage, 2500), 0);
         assert_eq!(percent(&coverage, 3500), 100);

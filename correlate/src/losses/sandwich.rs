@@ -103,18 +103,21 @@ impl Sandwich {
         &'s self,
         point: usize,
         coverage: &'s Coverage,
+        passing: i64,
     ) -> impl Iterator<Item = (Count, (i64, i64))> + use<'s> {
         let counts = (0..self.bins).map(move |bin| (self.counts[bin * self.points + point], self.span(bin)));
-        counts.filter(|(count, (start, end))| count.passed > 0 && coverage.is_clean_around(*start, *end))
+        let is_clean = move |&(start, end): &(i64, i64)| coverage.is_clean_around(start, end, passing);
+        counts.filter(move |(count, span)| count.passed > 0 && is_clean(span))
     }
 
-    /// Bins in which a point that dropped nothing missed far more than it usually does.
-    pub(crate) fn bursts(&self, coverage: &[Coverage]) -> Vec<Burst> {
-        let rates = self.rates(coverage);
+    /// Bins in which a point that dropped nothing missed far more than it usually does. Segments take `passing` at most
+    /// from point to point.
+    pub(crate) fn bursts(&self, coverage: &[Coverage], passing: i64) -> Vec<Burst> {
+        let rates = self.rates(coverage, passing);
         let mut bursts = Vec::new();
         for (point, known) in coverage.iter().enumerate().filter(|(point, _)| rates[*point].missed > 0) {
             let least = BURST_RATE.max(BURST_FACTOR * rates[point].share());
-            for (Count { passed, missed }, (start, end)) in self.of_point(point, known) {
+            for (Count { passed, missed }, (start, end)) in self.of_point(point, known, passing) {
                 let rate = f64::from(missed) / f64::from(passed);
                 if passed >= ENOUGH && missed >= BURST && rate >= least {
                     bursts.push(Burst { point, start, end, rate });
@@ -125,10 +128,10 @@ impl Sandwich {
     }
 
     /// By point, over the time in which it neither dropped nor was blind.
-    pub(crate) fn rates(&self, coverage: &[Coverage]) -> Vec<MissRate> {
+    pub(crate) fn rates(&self, coverage: &[Coverage], passing: i64) -> Vec<MissRate> {
         let of_point = |(point, known): (usize, &Coverage)| {
             let rate = MissRate { vouched: known.totals.received, ..MissRate::default() };
-            self.of_point(point, known).fold(rate, |rate, (count, _)| MissRate {
+            self.of_point(point, known, passing).fold(rate, |rate, (count, _)| MissRate {
                 passed: rate.passed + u64::from(count.passed),
                 missed: rate.missed + u64::from(count.missed),
                 ..rate
@@ -171,6 +174,7 @@ impl MissRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::coverage::PASSING_NANOS;
     use crate::input::{Slice, SliceCounters};
 
     const MS: i64 = 1_000_000;
@@ -220,7 +224,7 @@ mod tests {
             );
         }
         count(&mut table, &[0, 1, 2, 3], 0b1111, &copy(0b0001, 5));
-        let rates = table.rates(&vec![coverage(None); 4]);
+        let rates = table.rates(&vec![coverage(None); 4], PASSING_NANOS);
         let counts: Vec<_> = rates.iter().map(|rate| (rate.passed, rate.missed)).collect();
         assert_eq!(counts, [(0, 0), (100, 0), (100, 25), (0, 0)]);
         assert!((rates[2].floored() - 25.5 / 101.0).abs() < 1e-12);
@@ -232,7 +236,7 @@ mod tests {
         let mut table = table();
         count(&mut table, &[0, 1, 2], 0b111, &copy(0b101, 500));
         count(&mut table, &[0, 1, 2], 0b111, &copy(0b111, 2000));
-        let rates = table.rates(&[coverage(None), coverage(Some((450, 550))), coverage(None)]);
+        let rates = table.rates(&[coverage(None), coverage(Some((450, 550))), coverage(None)], PASSING_NANOS);
         assert_eq!((rates[1].passed, rates[1].missed), (1, 0));
     }
 
@@ -243,7 +247,7 @@ mod tests {
             let is_missed = (1000..1050).contains(&millis) && millis % 2 == 0 || millis % 400 == 0;
             count(&mut table, &[0, 1, 2], 0b111, &copy(if is_missed { 0b101 } else { 0b111 }, millis));
         }
-        let bursts = table.bursts(&vec![coverage(None); 3]);
+        let bursts = table.bursts(&vec![coverage(None); 3], PASSING_NANOS);
         assert_eq!(bursts, [Burst { point: 1, start: 1000 * MS, end: 1050 * MS, rate: 0.5 }]);
     }
 }

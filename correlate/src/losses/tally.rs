@@ -78,6 +78,8 @@ pub(crate) struct Tally {
     pub(crate) missing: BTreeMap<Class, MissingTally>,
     /// Segments that later points did not see and that were acknowledged.
     pub(crate) acknowledged: u64,
+    /// Longest time from the first to the last point that saw a segment of which there is no second copy, nanoseconds.
+    pub(crate) longest_nanos: i64,
     /// Positions that saw segments which points before them should have seen and did not.
     pub(crate) orphaned: u32,
 }
@@ -98,6 +100,7 @@ impl Tally {
         self.totals.add(&other.totals);
         self.bytes += other.bytes;
         self.orphaned |= other.orphaned;
+        self.longest_nanos = self.longest_nanos.max(other.longest_nanos);
         self.acknowledged += other.acknowledged;
         for (hop, theirs) in self.hops.iter_mut().zip(&other.hops) {
             hop.merge(theirs);

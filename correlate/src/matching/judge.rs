@@ -15,7 +15,7 @@
 
 use std::cell::OnceCell;
 
-use crate::evidence::coverage::{Coverage, PASSING_NANOS};
+use crate::evidence::coverage::Coverage;
 use crate::evidence::sighting::Sighting;
 use crate::input::{Job, Window};
 use crate::losses::sandwich::Sandwich;
@@ -98,7 +98,7 @@ impl<'a> Court<'a> {
     /// Whether a position may have missed what a later one saw at a time.
     fn is_blind(&self, plan: &Plan, course: Course, at: u32, time: i64) -> bool {
         let is_off = course.active & 1 << at == 0;
-        let earliest = time.saturating_sub(plan.slack).saturating_sub(PASSING_NANOS);
+        let earliest = time.saturating_sub(plan.slack).saturating_sub(plan.passing);
         is_off
             || !self.coverage[plan.path.points[at as usize]]
                 .is_clean(earliest, time.saturating_add(plan.slack))
@@ -131,6 +131,9 @@ impl Case<'_, '_> {
             if skipped == 0 && self.court.is_judged(step.first) {
                 ledger.tally.hops[step.to as usize].delays.add(step.nanos);
             }
+        }
+        if let [copy] = copies.as_slice() {
+            ledger.tally.longest_nanos = ledger.tally.longest_nanos.max(copy.last.saturating_sub(copy.first));
         }
         for copy in copies {
             if self.court.is_judged(copy.first) {
@@ -216,7 +219,7 @@ impl Case<'_, '_> {
         let nearest = self.plan.path.points[copy.mask.trailing_zeros() as usize];
         proof.is_some_and(|time| {
             let (start, end) = (copy.first.saturating_sub(slack), time.max(copy.first).saturating_add(slack));
-            self.court.coverage[nearest].is_clean_around(start, end)
+            self.court.coverage[nearest].is_clean_around(start, end, self.plan.passing)
         })
     }
 
@@ -245,7 +248,7 @@ impl Case<'_, '_> {
         }
         let last = copy.last;
         let start = last.saturating_sub(self.plan.slack);
-        let end = last.saturating_add(self.plan.slack).saturating_add(PASSING_NANOS);
+        let end = last.saturating_add(self.plan.slack).saturating_add(self.plan.passing);
         let points = self.plan.path.points.iter().enumerate();
         let asked = points.filter(|(at, _)| later & 1 << at != 0);
         let could_see = asked.filter(|(_, point)| self.court.coverage[**point].is_clean(start, end));
@@ -272,7 +275,7 @@ impl Case<'_, '_> {
             let mut active = plan.path.points.iter().enumerate().filter(|(at, _)| active & 1 << at != 0);
             active.any(|(_, point)| !court.coverage[*point].is_clean(start, end))
         };
-        let alike = || Alike::new(copies, steps, (plan.slack, PASSING_NANOS), may_miss);
+        let alike = || Alike::new(copies, steps, (plan.slack, plan.passing), may_miss);
         self.alike.get_or_insert_with(alike).excuse(copy)
     }
 

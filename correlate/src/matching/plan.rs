@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use lastseen_packet::observation::protocol;
 
 use crate::clock::Clocks;
-use crate::evidence::coverage::Coverage;
+use crate::evidence::coverage::{Coverage, PASSING_NANOS};
 use crate::evidence::flows::Flows;
 use crate::fabric::network::Network;
 use crate::fabric::seen::{ends_of, seen_by_conversation, seen_by_ends, seen_by_tuple};
@@ -21,6 +21,9 @@ const STAMP_SLACK_NANOS: i64 = 1_000_000;
 /// Assumed error of a clock that nobody measured, nanoseconds.
 const UNKNOWN_CLOCK_NANOS: i64 = 50_000_000;
 
+/// Conversations whose packets take longer than [`PASSING_NANOS`] from end to end, and how long at most.
+pub(crate) type Slow = BTreeMap<u32, i64>;
+
 /// A path and what matching derives from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -29,6 +32,9 @@ pub(crate) struct Plan {
     points: Vec<u16>,
     /// How much earlier a later point may stamp a packet, nanoseconds.
     pub(crate) slack: i64,
+    /// How long a packet takes from its first point to its last at most, nanoseconds: for so long after it was seen it is
+    /// asked for at later points.
+    pub(crate) passing: i64,
     /// Points that missed or may have missed packets at some time of the window.
     pub(crate) dirty: Vec<(u8, usize)>,
     /// A point cannot tell the segments of a TCP super-packet apart.
@@ -88,13 +94,8 @@ impl Course {
 }
 
 impl Plan {
-    fn new(path: Path, job: &Job, coverage: &[Coverage], clocks: &Clocks) -> Self {
-        let (start, end) = (job.window.start_nanos, job.window.end_nanos);
-        let dirty = path
-            .points
-            .iter()
-            .enumerate()
-            .filter(|(_, point)| !coverage[**point].is_clean_around(start, end));
+    /// All but when its points may have missed packets.
+    fn new(path: Path, job: &Job, clocks: &Clocks) -> Self {
         let nodes = || path.points.iter().map(|&point| job.points[point].node);
         let crosses = nodes().zip(nodes().skip(1)).any(|(a, b)| a != b);
         let error = |node: usize| clocks.error_nanos(node).unwrap_or(UNKNOWN_CLOCK_NANOS).max(0);
@@ -110,12 +111,21 @@ impl Plan {
         Self {
             points: path.points.iter().map(|&point| point as u16).collect(),
             slack: STAMP_SLACK_NANOS.saturating_add(worst.saturating_mul(2)),
-            dirty: dirty.map(|(at, &point)| (at as u8, point)).collect(),
+            passing: PASSING_NANOS,
+            dirty: Vec::new(),
             is_coarse: path.points.iter().any(|&point| !job.points[point].gso_known),
             is_end_unseen,
             is_uncompared: is_alone && !is_end_unseen,
             path,
         }
+    }
+
+    /// Notes which points may have missed packets.
+    fn examine(&mut self, job: &Job, coverage: &[Coverage]) {
+        let (start, end) = (job.window.start_nanos, job.window.end_nanos);
+        let is_dirty = |point: usize| !coverage[point].is_clean_around(start, end, self.passing);
+        let dirty = self.path.points.iter().enumerate().filter(|(_, point)| is_dirty(**point));
+        self.dirty = dirty.map(|(at, &point)| (at as u8, point)).collect();
     }
 
     /// The place of a point on the path.
@@ -150,6 +160,7 @@ impl Plans {
         coverage: &[Coverage],
         clocks: &Clocks,
         inference: Option<&Inference<'_>>,
+        slow: &Slow,
     ) -> Self {
         let counts = counts(flows);
         let mut plans = Self::default();
@@ -157,7 +168,7 @@ impl Plans {
         let intern = |path: Path| {
             let next = plans.plans.len() as u32;
             *interned.entry(path).or_insert_with_key(|path| {
-                plans.plans.push(Plan::new(path.clone(), job, coverage, clocks));
+                plans.plans.push(Plan::new(path.clone(), job, clocks));
                 next
             })
         };
@@ -165,6 +176,11 @@ impl Plans {
             Some(inference) => inferred(flows, inference, intern),
             None => expected(network, flows, intern),
         };
+        for (&conversation, &passing) in slow {
+            let plan = &mut plans.plans[of_conversation[conversation as usize] as usize];
+            plan.passing = plan.passing.max(passing);
+        }
+        plans.plans.iter_mut().for_each(|plan| plan.examine(job, coverage));
         for (index, conversation) in flows.conversations.iter().enumerate() {
             let plan = of_conversation[index];
             let is_tcp = conversation.tuple.protocol == protocol::TCP;
@@ -174,6 +190,11 @@ impl Plans {
             plans.courses.push(if is_doubtful { course.up_to_last_seen() } else { course });
         }
         plans
+    }
+
+    /// How long a packet takes at most on any of them, nanoseconds.
+    pub(crate) fn passing(&self) -> i64 {
+        self.plans.iter().map(|plan| plan.passing).fold(PASSING_NANOS, i64::max)
     }
 
     /// What super-packets may hide of these conversations is known by its bytes.
