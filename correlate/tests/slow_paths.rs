@@ -31,11 +31,7 @@ fn dropping(from: i64, to: i64) -> [Slice; 3] {
         let counters = SliceCounters { received, kernel_drops, ..SliceCounters::default() };
         Slice { start_nanos: start, end_nanos: end, counters }
     };
-    [
-        part(whole(0).start_nanos, from, 1000, 0),
-        part(from, to, 0, 50),
-        part(to, whole(0).end_nanos, 1950, 0),
-    ]
+    [part(whole(0).start_nanos, from, 1000, 0), part(from, to, 0, 50), part(to, whole(0).end_nanos, 1950, 0)]
 }
 
 fn is_never_lost(delay: i64) {

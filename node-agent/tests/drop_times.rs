@@ -212,3 +212,73 @@ fn what_comes_while_a_window_opens_late_is_counted_or_not_vouched_for() {
     let is_vouched = slices.iter().any(|slice| (slice.0..slice.1).contains(&came));
     assert!(received == 1 || !is_vouched, "its packet was let go: {slices:?}");
 }
+
+/// A ring in which packets wait, one each half millisecond, while its reader stands still for 300 ms. A turn reads a
+/// share of them, as that of a packet socket reads four blocks.
+struct Backlog {
+    begin: i64,
+    socket: (UnixStream, UnixStream),
+    waiting: Vec<i64>,
+    is_filled: bool,
+}
+
+impl Source for Backlog {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.0.as_fd()
+    }
+
+    fn link(&self) -> LinkType {
+        LinkType::Raw
+    }
+
+    fn gso_known(&self) -> bool {
+        true
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>)) -> Result<bool, SourceError> {
+        let now = clock::realtime_nanos();
+        if !self.is_filled && now > self.begin + 200 * MS {
+            thread::sleep(Duration::from_millis(300));
+            (self.is_filled, self.waiting) = (true, (0..600).map(|at| now + at * MS / 2).collect());
+        }
+        let mut frame = [0_u8; 40];
+        frame[..10].copy_from_slice(&[0x45, 0, 0, 40, 0, 1, 0, 0, 64, 17]);
+        frame[12..28].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 9, 0, 20, 0, 0]);
+        for time_nanos in self.waiting.drain(..self.waiting.len().min(100)) {
+            each(&Frame { bytes: &frame, original_length: 40, time_nanos, gso: Gso::UNKNOWN });
+        }
+        Ok(!self.waiting.is_empty())
+    }
+
+    fn drops(&mut self) -> Result<u64, SourceError> {
+        Ok(0)
+    }
+}
+
+/// By how much rows of one slice are stamped before it.
+#[derive(Clone, Default)]
+struct Early(Arc<Mutex<Vec<(i64, usize)>>>);
+
+impl Sink for Early {
+    fn offer(&mut self, slice: &Slice<'_>) -> bool {
+        let stamps = (0..slice.columns.len()).map(|index| slice.columns.row(index).time_nanos);
+        let early = stamps.map(|stamp| slice.start_nanos - stamp).max();
+        self.0.lock().unwrap().extend(early.map(|early| (early / MS, slice.columns.len())));
+        true
+    }
+}
+
+/// Where a slice is missing, or is without its rows, the correlation doubts no more than 100 ms before it
+/// (`ROW_MARGIN_NANOS`), and the slices before it say that all was seen.
+#[test]
+fn rows_are_stamped_no_longer_before_their_slice_than_its_loss_would_blind() {
+    let (sink, begin) = (Early::default(), clock::realtime_nanos());
+    let socket = UnixStream::pair().unwrap();
+    let source = Backlog { begin, socket, waiting: Vec::new(), is_filled: false };
+    let window = Arc::new(Window::new(None, None));
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 1_000 * MS);
+    worker::run(vec![Point::new(Box::new(source), sink.clone(), [1; 16])], lens(), &window, &channel(8).0);
+    let early = sink.0.lock().unwrap().clone();
+    assert_eq!(early.iter().map(|slice| slice.1).sum::<usize>(), 600, "{early:?}");
+    assert!(early.iter().all(|slice| slice.0 <= 100), "milliseconds before the slice, rows: {early:?}");
+}
