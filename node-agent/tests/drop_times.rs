@@ -23,11 +23,11 @@ const PASSING_NANOS: i64 = 100 * MS;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Backend {
-    /// Says once in `read` that the interface went down; drops can be asked for at any time.
+    /// Says once that the interface went down.
     AfPacket,
-    /// Says in `drops` that the interface is down, and nothing of drops while it is.
+    /// Says it as long as the interface is down.
     Pcap,
-    /// The same, and the interface never comes back.
+    /// Says that the interface is gone, which it stays.
     PcapGone,
 }
 
@@ -79,9 +79,17 @@ impl Source for Stalled {
             thread::sleep(Duration::from_millis(200));
             state.down_since = Some(clock::realtime_nanos());
         }
-        if self.backend == Backend::AfPacket && state.down_since.is_some() && !state.is_told {
-            state.is_told = true;
-            return Err(SourceError::Down { interface: "v0".into() });
+        let interface = "v0".to_owned();
+        match self.backend {
+            Backend::AfPacket if state.down_since.is_some() && !state.is_told => {
+                state.is_told = true;
+                return Err(SourceError::Down { interface });
+            }
+            Backend::Pcap if state.is_down(self.backend) => return Err(SourceError::Down { interface }),
+            Backend::PcapGone if state.is_down(self.backend) => {
+                return Err(SourceError::Gone { interface, reason: "No such device".into() });
+            }
+            _ => {}
         }
         if !state.is_down(self.backend) {
             let time_nanos = clock::realtime_nanos();
@@ -91,15 +99,7 @@ impl Source for Stalled {
     }
 
     fn drops(&mut self) -> Result<u64, SourceError> {
-        let mut state = self.state.lock().unwrap();
-        let interface = "v0".to_owned();
-        match self.backend {
-            Backend::Pcap if state.is_down(self.backend) => Err(SourceError::Down { interface }),
-            Backend::PcapGone if state.is_down(self.backend) => {
-                Err(SourceError::Gone { interface, reason: "No such device".into() })
-            }
-            _ => Ok(std::mem::take(&mut state.pending)),
-        }
+        Ok(std::mem::take(&mut self.state.lock().unwrap().pending))
     }
 }
 
@@ -211,6 +211,10 @@ fn what_comes_while_a_window_opens_late_is_counted_or_not_vouched_for() {
     let received: u64 = slices.iter().map(|slice| slice.2.received).sum();
     let is_vouched = slices.iter().any(|slice| (slice.0..slice.1).contains(&came));
     assert!(received == 1 || !is_vouched, "its packet was let go: {slices:?}");
+    assert!(
+        slices.iter().any(|slice| slice.0 >= came && slice.1 > slice.0),
+        "the rest is vouched for: {slices:?}"
+    );
 }
 
 /// A ring in which packets wait, one each half millisecond, while its reader stands still for 300 ms. A turn reads a

@@ -1,5 +1,6 @@
 //! A thread that reads several points: waits for packets on all of them, records what falls into the window.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -23,6 +24,8 @@ pub struct Point<S> {
     slicer: Slicer<S>,
     phase: Phase,
     outage: Option<Outage>,
+    /// When packets and drops were last let go, on `CLOCK_MONOTONIC`.
+    let_go: i64,
     /// The handle is of no more use.
     is_gone: bool,
     /// A packet from behind the window came: everything inside was read.
@@ -41,6 +44,8 @@ enum Phase {
 struct Outage {
     /// When it was noticed, on `CLOCK_REALTIME`. A packet stamped later ends the outage.
     since: i64,
+    /// Packets dropped before it, since the last question.
+    drops: u64,
     /// The slice before it has ended.
     is_cut: bool,
 }
@@ -53,6 +58,7 @@ impl<S: Sink> Point<S> {
             slicer: Slicer::new(sink, dictionary_key),
             phase: Phase::Waiting,
             outage: None,
+            let_go: i64::MIN,
             is_gone: false,
             saw_end: false,
         }
@@ -105,21 +111,22 @@ impl<S: Sink> Point<S> {
         if self.phase == Phase::Waiting {
             self.phase = Phase::Recording;
             self.slicer.threshold = lens.threshold();
-            self.slicer.begin(on_wall(from));
+            self.slicer.begin(on_wall(from.max(self.let_go)));
         }
         let more = self.record((on_wall(from), on_wall(until)), moment.offset, lens, window, news);
         self.cut(moment, until, more, news);
         more && self.phase != Phase::Finished
     }
 
-    /// Before the window: packets are let go. So are drops, but for those since the last look, which may have happened
-    /// inside.
+    /// Before the window: packets are let go, and so are drops. The turn may last into the window, which the point then
+    /// vouches for only from there on.
     fn idle(&mut self, moment: &Moment, news: &Sender<String>) -> bool {
         let outage = &mut self.outage;
         let result =
             self.source.read(&mut |frame| *outage = outage.filter(|outage| frame.time_nanos <= outage.since));
         let more = self.outcome(result, news);
         let _ = self.drops(news);
+        self.let_go = clock::monotonic_nanos();
         // A window that was closed before it opened never comes.
         if moment.recording.is_some_and(|(from, until)| until <= from) {
             self.phase = Phase::Finished;
@@ -169,9 +176,8 @@ impl<S: Sink> Point<S> {
             let before = on_wall();
             let drops = self.drops(news);
             // Asking may have shown that the handle is dead: then the slice ends with the outage, not here.
-            match self.outage {
-                None => self.slicer.tick([before, on_wall()], offset, drops),
-                Some(_) => self.slicer.counters.kernel_drops += drops,
+            if self.outage.is_none() {
+                self.slicer.tick([before, on_wall()], offset, drops);
             }
         }
     }
@@ -186,12 +192,15 @@ impl<S: Sink> Point<S> {
         }
     }
 
+    /// Packets dropped since the last question, those before an outage included.
     fn drops(&mut self, news: &Sender<String>) -> u64 {
+        let before = self.outage.as_mut().map_or(0, |outage| take(&mut outage.drops));
         let result = self.source.drops();
-        result.unwrap_or_else(|error| {
+        let since = result.unwrap_or_else(|error| {
             self.note(&error, news);
             0
-        })
+        });
+        before + since
     }
 
     fn outcome(&mut self, result: Result<bool, SourceError>, news: &Sender<String>) -> bool {
@@ -201,12 +210,14 @@ impl<S: Sink> Point<S> {
         })
     }
 
-    /// Begins an outage and says so; one that is gone is no longer waited for.
+    /// Begins an outage and says so; one that is gone is no longer waited for. What was dropped until now belongs to the
+    /// slice that ends with it.
     fn note(&mut self, error: &SourceError, news: &Sender<String>) {
         if self.outage.is_none() {
             // Bounded: an interface that keeps going up and down needs no more notes than fit.
             let _ = news.try_send(error.to_string());
-            self.outage = Some(Outage { since: clock::realtime_nanos(), is_cut: false });
+            let drops = self.source.drops().unwrap_or(0);
+            self.outage = Some(Outage { since: clock::realtime_nanos(), drops, is_cut: false });
         }
         self.is_gone |= matches!(error, SourceError::Gone { .. });
     }
@@ -215,7 +226,7 @@ impl<S: Sink> Point<S> {
 /// A packet stamped `now` shows that the point sees again.
 fn resume<S: Sink>(slicer: &mut Slicer<S>, outage: Option<Outage>, now: i64, offset: i64) {
     if let Some(outage) = outage.filter(|outage| !outage.is_cut) {
-        slicer.pause(outage.since, offset, 0);
+        slicer.pause(outage.since, offset, outage.drops);
     }
     slicer.begin(now);
 }
