@@ -259,7 +259,7 @@ impl Source for Backlog {
     }
 }
 
-/// By how much rows of one slice are stamped before it.
+/// By how much rows of one slice are stamped before it, in milliseconds, and how many there are.
 #[derive(Clone, Default)]
 struct Early(Arc<Mutex<Vec<(i64, usize)>>>);
 
@@ -272,10 +272,10 @@ impl Sink for Early {
     }
 }
 
-/// Where a slice is missing, or is without its rows, the correlation doubts no more than 100 ms before it
-/// (`ROW_MARGIN_NANOS`), and the slices before it say that all was seen.
+/// Where a slice is without its rows, the correlation doubts no more than 100 ms before it (`ROW_MARGIN_NANOS`); the
+/// slices before it say that all was seen.
 #[test]
-fn rows_are_stamped_no_longer_before_their_slice_than_its_loss_would_blind() {
+fn rows_that_waited_in_the_ring_are_in_a_slice_of_their_time() {
     let (sink, begin) = (Early::default(), clock::realtime_nanos());
     let socket = UnixStream::pair().unwrap();
     let source = Backlog { begin, socket, waiting: Vec::new(), is_filled: false };
