@@ -95,9 +95,12 @@ impl Source for Steady {
     }
 }
 
-/// Slices on `CLOCK_MONOTONIC`, as a coordinator converts them, with the times of their rows.
+/// Start and end of a slice, and when its rows came.
+type Times = (i64, i64, Vec<i64>);
+
+/// Slices on `CLOCK_MONOTONIC`, as a coordinator converts them.
 #[derive(Clone, Default)]
-struct Converted(Arc<Mutex<Vec<(i64, i64, Vec<i64>)>>>);
+struct Converted(Arc<Mutex<Vec<Times>>>);
 
 impl Sink for Converted {
     fn offer(&mut self, slice: &Slice<'_>) -> bool {

@@ -11,6 +11,6 @@ mod ring;
 pub mod slices;
 mod snap;
 mod socket;
-pub mod stamps;
+mod stamps;
 pub mod window;
 pub mod worker;

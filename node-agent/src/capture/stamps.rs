@@ -4,12 +4,12 @@
 use crate::clock;
 
 /// The clocks drift apart by less between two looks. More is a step.
-pub const STEP_NANOS: i64 = 10_000_000;
+const STEP_NANOS: i64 = 10_000_000;
 /// Packets come in the order of their stamps, and after them, but for this much.
 const LOOSE_NANOS: i64 = 10_000_000;
 
 /// What a point's packets are stamped by.
-pub struct Stamps {
+pub(super) struct Stamps {
     /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`.
     offset: i64,
     /// The same before the last step.
@@ -24,13 +24,13 @@ pub struct Stamps {
 
 impl Stamps {
     /// Those of the clock as it is now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (now, offset) = (clock::monotonic_nanos(), clock::realtime_minus_monotonic());
         Self { offset, before: offset, step: (i64::MIN, i64::MIN), now, last: i64::MIN, earliest: i64::MIN }
     }
 
     /// Packets are read from now on. `offset` was measured after `now`.
-    pub fn turn(&mut self, now: i64, offset: i64) {
+    pub(super) fn turn(&mut self, now: i64, offset: i64) {
         if is_step(self.offset, offset) {
             (self.before, self.step) = (self.offset, (self.now.saturating_sub(LOOSE_NANOS), now));
             self.earliest = self.earliest.max(self.step.0);
@@ -40,7 +40,7 @@ impl Stamps {
 
     /// When a packet came, nanoseconds on `CLOCK_MONOTONIC`. Call it in the order in which they are read.
     #[inline]
-    pub fn monotonic(&mut self, stamp: i64) -> i64 {
+    pub(super) fn monotonic(&mut self, stamp: i64) -> i64 {
         let mut time = stamp.saturating_sub(self.offset);
         if !self.is_plausible(time) {
             time = self.settle(stamp);
@@ -51,7 +51,7 @@ impl Stamps {
     }
 
     /// When the last packet came.
-    pub fn last(&self) -> i64 {
+    pub(super) fn last(&self) -> i64 {
         self.last
     }
 
@@ -73,7 +73,7 @@ impl Stamps {
 }
 
 /// Whether `CLOCK_REALTIME` was set between two looks at its offset.
-pub fn is_step(before: i64, after: i64) -> bool {
+pub(super) fn is_step(before: i64, after: i64) -> bool {
     before.abs_diff(after) >= STEP_NANOS.unsigned_abs()
 }
 
