@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use common::{Namespace, listen, reach};
 use lastseen_node_agent::capture::backend::{Direction, Settings};
+use lastseen_node_agent::capture::counters::Counters;
 use lastseen_node_agent::clock;
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
@@ -48,7 +49,9 @@ fn slices_meet_and_their_counters_add_up() {
         }
     });
     let record = &records[0];
-    assert!(record.slices.windows(2).all(|pair| pair[0].1 == pair[1].0), "{:?}", record.slices);
+    // They meet on CLOCK_MONOTONIC, from which the clock of their stamps drifts.
+    let is_gap = |pair: &[(i64, i64, Counters)]| pair[0].1.abs_diff(pair[1].0) >= 1_000_000;
+    assert!(!record.slices.windows(2).any(is_gap), "{:?}", record.slices);
     assert!(record.slices.len() > 1);
     let total = record.total();
     assert_eq!(record.rows.len(), 1500);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::reach;
-use lastseen_node_agent::capture::backend::Direction;
+use lastseen_node_agent::capture::backend::{Direction, Settings};
 use lastseen_node_agent::capture::counters::Counters;
 use lastseen_node_agent::capture::slices::TICK_NANOS;
 use lastseen_node_agent::capture::window::Window;
@@ -57,6 +57,17 @@ fn vanishes(open: Open) {
     let until = |record: &Record| record.slices.iter().map(|slice| slice.1).max().unwrap();
     assert!(until(&vanished) <= noticed + TICK_NANOS, "{:?}, noticed {noticed}", vanished.slices);
     assert!(until(&other) >= end, "the other point goes on: {:?}, {end}", other.slices);
+}
+
+#[test]
+fn what_libpcap_dropped_is_told_after_its_interface_vanished() {
+    let (left, right) = pair();
+    let settings = Settings { ring_bytes: 131_072, ..SETTINGS };
+    let mut source = open_pcap(&right, target(&right, "v0", Direction::In), settings);
+    send_udp(&left, "10.9.0.2:9000", 5000, 200);
+    left.ip("link del v0");
+    assert!((0..1000).any(|_| source.read(&mut |_| {}).is_err()), "it is gone");
+    assert!(source.drops().unwrap() > 0);
 }
 
 #[test]

@@ -62,10 +62,11 @@ pub trait Source: Send {
     fn gso_known(&self) -> bool;
 
     /// Hands waiting packets to `each`, oldest first, and returns true if more may wait: one call is bounded, so
-    /// that a busy point leaves the others their turn.
+    /// that a busy point leaves the others their turn. An error comes after the packets.
     fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>)) -> Result<bool, SourceError>;
 
-    /// Packets the kernel dropped since the last call because the ring was full.
+    /// Packets the kernel dropped since the last call because the ring was full. It is told as well where `read` failed
+    /// because the interface is down or gone.
     fn drops(&mut self) -> Result<u64, SourceError>;
 }
 

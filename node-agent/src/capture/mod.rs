@@ -11,5 +11,6 @@ mod ring;
 pub mod slices;
 mod snap;
 mod socket;
+mod stamps;
 pub mod window;
 pub mod worker;

@@ -38,8 +38,18 @@ impl Pcap {
         Ok(Self { handle, name: target.name.clone(), link, dropped: 0 })
     }
 
-    fn gone(&self, error: &pcap::Error) -> SourceError {
+    fn gone(&self, error: &impl ToString) -> SourceError {
         SourceError::Gone { interface: self.name.clone(), reason: error.to_string() }
+    }
+
+    fn down(&self) -> SourceError {
+        SourceError::Down { interface: self.name.clone() }
+    }
+
+    /// libpcap keeps it to itself that the interface is down, so this asks.
+    fn check(&self) -> Result<(), SourceError> {
+        let is_up = socket::is_up(self.fd(), &self.name).map_err(|e| self.gone(&e))?;
+        if is_up { Ok(()) } else { Err(self.down()) }
     }
 }
 
@@ -81,26 +91,19 @@ impl Source for Pcap {
                 gso: Gso::UNKNOWN,
             });
         });
-        match result {
-            Ok(count) => Ok(count == PACKETS_PER_TURN),
+        let more = match result {
+            Ok(count) => count == PACKETS_PER_TURN,
             // Nothing there: libpcap's ways to say so after a wake-up without packets.
-            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => Ok(false),
-            Err(pcap::Error::PcapError(text)) if text.is_empty() => Ok(false),
-            Err(pcap::Error::PcapError(text)) if text.contains("went down") => {
-                Err(SourceError::Down { interface: self.name.clone() })
-            }
-            Err(error) => Err(self.gone(&error)),
-        }
+            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => false,
+            Err(pcap::Error::PcapError(text)) if text.is_empty() => false,
+            Err(pcap::Error::PcapError(text)) if text.contains("went down") => return Err(self.down()),
+            Err(error) => return Err(self.gone(&error)),
+        };
+        self.check()?;
+        Ok(more)
     }
 
-    /// libpcap keeps it to itself that the interface is down, so this asks.
     fn drops(&mut self) -> Result<u64, SourceError> {
-        let is_up = socket::is_up(self.fd(), &self.name);
-        let gone =
-            |e: std::io::Error| SourceError::Gone { interface: self.name.clone(), reason: e.to_string() };
-        if !is_up.map_err(gone)? {
-            return Err(SourceError::Down { interface: self.name.clone() });
-        }
         let total = self.handle.stats().map_err(|e| self.gone(&e))?.dropped;
         let new = total.wrapping_sub(self.dropped);
         self.dropped = total;

@@ -1,7 +1,9 @@
 //! A thread that reads several points: waits for packets on all of them, records what falls into the window.
 
+use std::mem::take;
 use std::sync::Arc;
 
+use lastseen_packet::observation::{FlowKey, Observation};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
@@ -9,6 +11,7 @@ use super::backend::{Frame, Source, SourceError};
 use super::counters::Counters;
 use super::lens::{Lens, Seen};
 use super::slices::{Sink, Slicer};
+use super::stamps::{Stamps, is_step};
 use super::window::Window;
 use crate::clock;
 
@@ -21,8 +24,11 @@ const FLUSH_NANOS: i64 = 60_000_000;
 pub struct Point<S> {
     source: Box<dyn Source>,
     slicer: Slicer<S>,
+    stamps: Stamps,
     phase: Phase,
     outage: Option<Outage>,
+    /// When packets and drops were last let go, on `CLOCK_MONOTONIC`.
+    let_go: i64,
     /// The handle is of no more use.
     is_gone: bool,
     /// A packet from behind the window came: everything inside was read.
@@ -39,8 +45,10 @@ enum Phase {
 /// A time in which a point sees nothing, and so says nothing about what passed.
 #[derive(Clone, Copy)]
 struct Outage {
-    /// When it was noticed, on `CLOCK_REALTIME`. A packet stamped later ends the outage.
+    /// When it was noticed, on `CLOCK_MONOTONIC`. A packet stamped later ends the outage.
     since: i64,
+    /// Packets dropped before it, since the last question.
+    drops: u64,
     /// The slice before it has ended.
     is_cut: bool,
 }
@@ -51,8 +59,10 @@ impl<S: Sink> Point<S> {
         Self {
             source,
             slicer: Slicer::new(sink, dictionary_key),
+            stamps: Stamps::new(),
             phase: Phase::Waiting,
             outage: None,
+            let_go: i64::MIN,
             is_gone: false,
             saw_end: false,
         }
@@ -98,28 +108,39 @@ fn wait<S>(points: &[Point<S>]) {
 impl<S: Sink> Point<S> {
     /// Reads what is there. True if more waits.
     fn turn(&mut self, moment: &Moment, lens: &mut Lens, window: &Window, news: &Sender<String>) -> bool {
+        let offset = self.look_at_clock(moment);
         let Some((from, until)) = moment.recording.filter(|(from, _)| moment.monotonic >= *from) else {
             return self.idle(moment, news);
         };
-        let on_wall = |monotonic: i64| monotonic.saturating_add(moment.offset);
         if self.phase == Phase::Waiting {
             self.phase = Phase::Recording;
             self.slicer.threshold = lens.threshold();
-            self.slicer.begin(on_wall(from));
+            self.slicer.begin(from.max(self.let_go));
         }
-        let more = self.record((on_wall(from), on_wall(until)), moment.offset, lens, window, news);
+        let more = self.record((from, until), offset, lens, window, news);
         self.cut(moment, until, more, news);
         more && self.phase != Phase::Finished
     }
 
-    /// Before the window: packets are let go. So are drops, but for those since the last look, which may have happened
-    /// inside.
+    /// Returns the offset of the slice. While the clocks only drift, rows bear the kernel's own stamps.
+    fn look_at_clock(&mut self, moment: &Moment) -> i64 {
+        let offset = self.slicer.offset(moment.offset);
+        let is_step = is_step(offset, moment.offset);
+        self.stamps.turn(moment.monotonic, if is_step { moment.offset } else { offset });
+        offset
+    }
+
+    /// Before the window: packets are let go, and so are drops. The turn may last into the window, which the point then
+    /// vouches for only from there on.
     fn idle(&mut self, moment: &Moment, news: &Sender<String>) -> bool {
-        let outage = &mut self.outage;
-        let result =
-            self.source.read(&mut |frame| *outage = outage.filter(|outage| frame.time_nanos <= outage.since));
+        let Self { source, stamps, outage, .. } = self;
+        let result = source.read(&mut |frame| {
+            let time = stamps.monotonic(frame.time_nanos);
+            *outage = outage.filter(|outage| time <= outage.since);
+        });
         let more = self.outcome(result, news);
         let _ = self.drops(news);
+        self.let_go = clock::monotonic_nanos();
         // A window that was closed before it opened never comes.
         if moment.recording.is_some_and(|(from, until)| until <= from) {
             self.phase = Phase::Finished;
@@ -135,16 +156,20 @@ impl<S: Sink> Point<S> {
         window: &Window,
         news: &Sender<String>,
     ) -> bool {
-        let Self { source, slicer, saw_end, outage, .. } = self;
+        let Self { source, slicer, stamps, saw_end, outage, .. } = self;
         let link = source.link();
         let (mut seen, mut recorded_bytes) = (Counters::default(), 0);
         let result = source.read(&mut |frame| {
-            *saw_end |= frame.time_nanos >= until;
-            if (from..until).contains(&frame.time_nanos) {
-                if outage.is_some_and(|outage| frame.time_nanos > outage.since) {
-                    resume(slicer, outage.take(), frame.time_nanos, offset);
+            let time = stamps.monotonic(frame.time_nanos);
+            *saw_end |= time >= until;
+            if (from..until).contains(&time) {
+                if outage.is_some_and(|outage| time > outage.since) {
+                    resume(slicer, outage.take(), time);
                 }
-                let outcome = lens.look(link, frame, &mut |flow, row| slicer.rows.push(flow, row));
+                let time_nanos = time.saturating_add(offset);
+                let mut emit =
+                    |flow: &FlowKey, row| slicer.rows.push(flow, Observation { time_nanos, ..row });
+                let outcome = lens.look(link, frame, &mut emit);
                 recorded_bytes += if outcome == Seen::Recorded { frame.bytes.len() as u64 } else { 0 };
                 count(&mut seen, frame, outcome);
             }
@@ -155,43 +180,50 @@ impl<S: Sink> Point<S> {
     }
 
     fn cut(&mut self, moment: &Moment, until: i64, more: bool, news: &Sender<String>) {
-        let (now, offset) = (moment.monotonic + moment.offset, moment.offset);
-        let end = until.saturating_add(offset);
-        if moment.monotonic >= until.saturating_add(FLUSH_NANOS) && (self.saw_end || !more) {
+        let now = moment.monotonic;
+        if now >= until.saturating_add(FLUSH_NANOS) && (self.saw_end || !more) {
             let drops = self.drops(news);
-            let end = self.outage.map_or(end, |outage| end.min(outage.since));
-            self.slicer.finish(end, offset, drops);
+            let end = self.outage.map_or(until, |outage| until.min(outage.since));
+            self.slicer.finish(end, drops);
             self.phase = Phase::Finished;
         } else if self.outage.is_some() {
-            self.cut_outage(now, end, offset, news);
+            self.cut_outage(now, until, news);
         } else if self.slicer.is_due(now) {
-            let on_wall = || clock::monotonic_nanos().saturating_add(offset).min(end);
-            let before = on_wall();
-            let drops = self.drops(news);
-            // Asking may have shown that the handle is dead: then the slice ends with the outage, not here.
-            match self.outage {
-                None => self.slicer.tick([before, on_wall()], offset, drops),
-                Some(_) => self.slicer.counters.kernel_drops += drops,
-            }
+            self.tick(now, until, more, news);
+        }
+    }
+
+    fn tick(&mut self, now: i64, until: i64, more: bool, news: &Sender<String>) {
+        let last = self.stamps.last().saturating_add(1);
+        let read_to = if more { last } else { last.max(now) };
+        let until_now = || clock::monotonic_nanos().min(until);
+        let before = until_now();
+        let drops = self.drops(news);
+        // Asking may have shown that the handle is dead: then the slice ends with the outage, not here.
+        if self.outage.is_none() {
+            self.slicer.tick(read_to.min(before), [before, until_now()], drops);
         }
     }
 
     /// Ends the slice where an outage began, once the block that was open then has been read.
-    fn cut_outage(&mut self, now: i64, end: i64, offset: i64, news: &Sender<String>) {
+    fn cut_outage(&mut self, now: i64, until: i64, news: &Sender<String>) {
         let due = |outage: &Outage| !outage.is_cut && now >= outage.since.saturating_add(FLUSH_NANOS);
         if let Some(outage) = self.outage.filter(due) {
             let drops = self.drops(news);
-            self.slicer.pause(outage.since.min(end), offset, drops);
-            self.outage = Some(Outage { is_cut: true, ..outage });
+            self.slicer.pause(outage.since.min(until), drops);
+            self.outage = Some(Outage { drops: 0, is_cut: true, ..outage });
         }
     }
 
+    /// Packets dropped since the last question, those before an outage included.
     fn drops(&mut self, news: &Sender<String>) -> u64 {
+        let before = self.outage.as_mut().map_or(0, |outage| take(&mut outage.drops));
         let result = self.source.drops();
-        result.unwrap_or_else(|error| {
+        let since = result.unwrap_or_else(|error| {
             self.note(&error, news);
             0
-        })
+        });
+        before + since
     }
 
     fn outcome(&mut self, result: Result<bool, SourceError>, news: &Sender<String>) -> bool {
@@ -201,21 +233,23 @@ impl<S: Sink> Point<S> {
         })
     }
 
-    /// Begins an outage and says so; one that is gone is no longer waited for.
+    /// Begins an outage and says so; one that is gone is no longer waited for. What was dropped until now belongs to the
+    /// slice that ends with it.
     fn note(&mut self, error: &SourceError, news: &Sender<String>) {
         if self.outage.is_none() {
             // Bounded: an interface that keeps going up and down needs no more notes than fit.
             let _ = news.try_send(error.to_string());
-            self.outage = Some(Outage { since: clock::realtime_nanos(), is_cut: false });
+            let drops = self.source.drops().unwrap_or(0);
+            self.outage = Some(Outage { since: clock::monotonic_nanos(), drops, is_cut: false });
         }
         self.is_gone |= matches!(error, SourceError::Gone { .. });
     }
 }
 
 /// A packet stamped `now` shows that the point sees again.
-fn resume<S: Sink>(slicer: &mut Slicer<S>, outage: Option<Outage>, now: i64, offset: i64) {
+fn resume<S: Sink>(slicer: &mut Slicer<S>, outage: Option<Outage>, now: i64) {
     if let Some(outage) = outage.filter(|outage| !outage.is_cut) {
-        slicer.pause(outage.since, offset, 0);
+        slicer.pause(outage.since, outage.drops);
     }
     slicer.begin(now);
 }
