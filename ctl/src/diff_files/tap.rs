@@ -64,6 +64,8 @@ pub(super) struct Tap {
     pub(super) stamps: Vec<Stamp>,
     /// By how much at most a stamp is earlier than one before it.
     pub(super) backwards_nanos: i64,
+    /// What says that it is of another node.
+    pub(super) elsewhere: Option<String>,
     /// Few packets far before and after the others.
     pub(super) strays: [Option<Stray>; 2],
 }
@@ -100,9 +102,7 @@ pub(super) fn read(
             Item::Malformed(_) => taking.unreadable(),
         }
     }
-    if let Some(reason) = taking.known.as_ref().and_then(|known| known.witness.contradiction(named)) {
-        bail!(reason);
-    }
+    taking.tap.elsewhere = taking.known.as_ref().and_then(|known| known.witness.remark(named));
     let statistics = reader.statistics();
     taking.finish(statistics)
 }
@@ -164,6 +164,7 @@ impl<'t> Taking<'t> {
                 drops: 0,
                 stamps: Vec::new(),
                 backwards_nanos: 0,
+                elsewhere: None,
                 strays: [None; 2],
             },
             share: 1,
@@ -275,7 +276,6 @@ impl<'t> Taking<'t> {
         if self.slice.ends.is_none() && self.slice.is_over(time) {
             self.cut(time)?;
         }
-        Ok(())
         self.slice.start_nanos.get_or_insert(time);
         Ok(())
     }
@@ -292,6 +292,7 @@ impl<'t> Taking<'t> {
             self.cut(from)?;
         }
         self.slice.drop((from, to), drops);
+        Ok(())
     }
 
     fn cut(&mut self, end: i64) -> anyhow::Result<()> {
@@ -349,18 +350,18 @@ impl<'t> Taking<'t> {
     /// Covers the time before the first and after the last packet in which the file says that it was capturing.
     fn extend(&mut self, span: (i64, i64), seen: (i64, i64)) {
         self.tap.span = Some(span);
-        for (start_nanos, end_nanos) in [(span.0, seen.0), (seen.1, span.1)] {
         if self.drops_before > 0 {
             for first in self.tap.batches.iter_mut().take(DIRECTIONS.len()) {
                 first.start_nanos = first.start_nanos.min(span.0);
             }
         }
+        for (start_nanos, end_nanos) in [(span.0, seen.0), (seen.1, span.1)] {
             self.tap.batches.extend(DIRECTIONS.map(|direction| Batch {
                 direction,
                 start_nanos,
                 end_nanos,
-                received: 0,
                 busy: None,
+                received: 0,
                 unreadable: 0,
                 undecoded: 0,
                 drops: 0,
