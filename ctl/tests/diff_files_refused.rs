@@ -6,7 +6,7 @@ mod wire;
 use std::fs;
 use std::io::Write;
 
-use diff::{refused, report, with_topology};
+use diff::{refused, report};
 use tempfile::TempDir;
 use wire::{START, Wire};
 
@@ -99,51 +99,4 @@ fn names_and_ends_that_cannot_be_are_refused_in_one_line() {
     fs::write(dir.path().join("none.json"), "{}").unwrap();
     let none = dir.path().join("none.json").display().to_string();
     refused(&[&files[0], "--topology", &none], &["none.json: names no node"]);
-}
-
-/// Files of each node that are given as the other's.
-fn swapped(files: &[String]) -> Vec<String> {
-    let swap = |file: &String| {
-        let (node, rest) = file.split_once('/').unwrap();
-        format!("{}/{rest}", if node == "a" { "b" } else { "a" })
-    };
-    files.iter().map(swap).collect()
-}
-
-#[test]
-fn files_that_the_topology_places_on_another_node_are_refused() {
-    let dir = TempDir::new().unwrap();
-    let files = Wire::default().write(dir.path());
-    let with = |files: &[String]| with_topology(files.to_vec(), dir.path());
-    let refused = |files: &[String], parts: &[&str]| {
-        refused(&with(files).iter().map(String::as_str).collect::<Vec<_>>(), parts);
-    };
-    let all = swapped(&files);
-    refused(
-        &all,
-        &[
-            "b/veth: ",
-            "a-veth.pcap does not fit the topology: all 300 packets that come out of its pod",
-            "the first from 10.244.1.10, which is on a;",
-        ],
-    );
-    assert_eq!(report(&all).1, 0, "without a topology a name is only a name");
-    let sent = |files: Vec<String>| {
-        let leaving = |file: &String, from: u8| {
-            let name = format!("{}-out.pcap", file.split_once('/').unwrap().0);
-            let node = if from == 1 { "a" } else { "b" };
-            let frames = Wire::default().frames().remove(&(node, "eth0")).unwrap();
-            let sent: Vec<_> = frames.into_iter().filter(|(_, frame)| frame[10] == from).collect();
-            let path = dir.path().join(name);
-            fs::write(&path, wire::pcap(&sent)).unwrap();
-            format!("{}/eth0/out={}", file.split_once('/').unwrap().0, path.display())
-        };
-        let eth0 = files.iter().filter(|file| file.contains("/eth0="));
-        eth0.map(|file| leaving(file, if file.contains("a-eth0") { 1 } else { 2 })).collect::<Vec<_>>()
-    };
-    let carriers =
-        "packets that leave it in a tunnel are from other nodes' addresses, the first from 192.168.0.1,";
-    refused(&sent(all), &["b/eth0/out: ", "all 300 ", carriers, "which is on a;"]);
-    let right = report(&with(&sent(files))).0;
-    assert!(right["nodes"].as_array().is_some_and(|nodes| nodes.len() == 2), "{right:#}");
 }

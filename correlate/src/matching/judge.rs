@@ -10,8 +10,9 @@
 //!
 //! Of identical copies the missing ones are counted where they are missing, and which of them it was does not matter.
 //! Only where one copy belongs to the window and another does not, and time cannot tell which of them arrived, is even
-//! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while some of
-//! them passed, as many missing ones may be those that were missed: they are `not_observable`, see [`crate::matching::alike`].
+//! the count uncertain: that is `ambiguous`. And where time cannot tell copies apart and a point was blind while some
+//! of them passed, as many missing ones may be those that were missed: they are `not_observable`, see
+//! [`crate::matching::alike`].
 
 use std::cell::OnceCell;
 

@@ -251,7 +251,8 @@ fn spans(sightings: &[Sighting]) -> Vec<(i64, i64)> {
     };
     let mut spans: Vec<_> = sightings.iter().map(place).collect();
     let mut first = 0;
-    // Those of one time are in order of sequence numbers, so that others may lie between parts where these wrap.
+    // Those of one time are in order of flags, header lengths and then sequence numbers. Parts of a packet share the first
+    // two, and others may lie between them where sequence numbers wrap.
     for at_once in sightings.chunk_by(|a, b| (a.time, a.point) == (b.time, b.point)) {
         let end = first + at_once.len();
         if at_once.len() > 1 && at_once.iter().any(Sighting::is_full) {

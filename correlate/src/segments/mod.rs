@@ -1,4 +1,5 @@
-//! Segments that a point saw only in fragments, or merged with others.
+//! Segments that a point saw only in fragments, or merged with others, and segment sizes where a capture does not tell
+//! them.
 
 pub(crate) mod fragments;
 pub(crate) mod intervals;

@@ -12,8 +12,8 @@
 //! - no other pair excludes it.
 //!
 //! What answers a translated conversation is translated back, which needs no further proof; nor does what connection
-//! tracking told, not even of what no point saw afterwards ([`onward`]). Where something is shared but not enough, the earlier conversation is *doubtful*: what lies beyond
-//! is not observable.
+//! tracking told, not even of what no point saw afterwards ([`onward`]). Where something is shared but not enough, the
+//! earlier conversation is *doubtful*: what lies beyond is not observable.
 
 pub(crate) mod hidden;
 pub(crate) mod vanished;

@@ -7,6 +7,7 @@ mod places;
 mod run;
 mod shelf;
 mod sides;
+mod slice;
 mod strays;
 mod tap;
 mod window;

@@ -1,11 +1,12 @@
-//! Files that the topology contradicts: of another node than their names say.
+//! Files that the topology seems to contradict: of another node than their names say.
 //!
-//! What comes out of a pod bears the pod's address, and what a node sends into a tunnel the node's. Where every such
-//! packet of a file has the address of another node, name and topology do not belong together. The two ends of a link
-//! show the same packets, so files of two nodes' underlay devices that were taken for each other only show it where
-//! something other than the addresses tells the direction: the name, or the file.
+//! What comes out of a pod mostly bears the pod's address, and what a node sends into a tunnel the node's. Where no packet of
+//! a file does, and all have the address of another node, name and topology may not belong together. Neither is certain:
+//! pods route, nodes forward, and answers may have the address of a service. So it is only said, and nothing is
+//! refused. The two ends of a link show the same packets, so files of two nodes that were taken for each other only
+//! show it where something other than IP addresses tells the direction: the name, or the file.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use lastseen_correlate::topology::{Direction, Interface, InterfaceKind, Prefix, Topology};
@@ -60,15 +61,32 @@ enum Sender {
     Node,
 }
 
+impl Sender {
+    /// Which way those packets go.
+    fn shown(self) -> Direction {
+        match self {
+            Self::Pod => Direction::In,
+            Self::Node => Direction::Out,
+        }
+    }
+}
+
+/// Fewer packets say nothing.
+const LEAST_PACKETS: u64 = 10;
+/// Senders that are remembered each way. More are no pod's and no node's.
+const MOST_SENDERS: usize = 1 << 10;
+
 /// What the packets of a file say about the node they were captured at.
 pub(super) struct Witness<'f> {
     places: &'f Places,
     sender: Option<Sender>,
     node: &'f str,
-    /// First sender on another node, and how many packets came from such.
-    elsewhere: Option<(IpAddr, &'f str)>,
+    /// First sender on another node.
+    first: Option<(IpAddr, &'f str)>,
     packets: u64,
-    /// A packet is of the file's own node: it says no more.
+    /// Senders on other nodes, of packets that show their sender's address and of those the other way.
+    senders: [HashSet<IpAddr>; 2],
+    /// Something speaks for the file, or nothing can be told: it says no more.
     is_settled: bool,
 }
 
@@ -87,45 +105,54 @@ impl<'f> Witness<'f> {
             InterfaceKind::PodVeth => Some(Sender::Pod),
             _ => None,
         };
-        Self { places, sender, node, elsewhere: None, packets: 0, is_settled: sender.is_none() }
+        let senders = Default::default();
+        Self { places, sender, node, first: None, packets: 0, senders, is_settled: sender.is_none() }
     }
 
     /// Takes note of a packet and where it goes.
     pub(super) fn see(&mut self, direction: Option<Direction>, decoded: &Decoded) {
-        if self.is_settled {
+        let (Some(sender), Some(direction), false) = (self.sender, direction, self.is_settled) else {
             return;
-        }
+        };
         let carrier = decoded.encapsulations().first().map(|tunnel| &tunnel.carrier);
-        let packet = match (self.sender, direction) {
-            (Some(Sender::Pod), Some(Direction::In)) => carrier.or(decoded.network.as_ref()),
-            (Some(Sender::Node), Some(Direction::Out)) => carrier,
-            _ => None,
+        let packet = match sender {
+            Sender::Pod => carrier.or(decoded.network.as_ref()),
+            Sender::Node => carrier,
         };
         let Some(source) = packet.map(|packet| packet.source) else { return };
+        let is_from_here = direction == sender.shown();
         match self.places.node(source) {
-            Some(node) if node == self.node => self.is_settled = true,
-            Some(node) => {
-                self.elsewhere.get_or_insert((source, node));
-                self.packets += 1;
-            }
-            None => {}
+            Some(node) if node != self.node => self.elsewhere(source, node, is_from_here),
+            // The node's own, or one that the topology does not know or has on several nodes.
+            _ => self.is_settled |= is_from_here,
         }
     }
 
-    /// Why the file cannot be of its point, if nothing spoke for it and something against. To go on would judge packets
-    /// by the routes of a node that never had them, so this refuses, as an unknown node does.
-    pub(super) fn contradiction(&self, named: &Named) -> Option<String> {
-        let (address, node) = self.elsewhere.filter(|_| !self.is_settled)?;
-        let come = match self.sender? {
-            Sender::Pod => "come out of its pod",
-            Sender::Node => "leave it in a tunnel",
+    /// A packet from another node's address. If some of that address go the other way, they are passed on here.
+    fn elsewhere(&mut self, source: IpAddr, node: &'f str, is_from_here: bool) {
+        if is_from_here {
+            self.first.get_or_insert((source, node));
+            self.packets += 1;
+        }
+        let (way, back) = if is_from_here { (0, 1) } else { (1, 0) };
+        self.senders[way].insert(source);
+        self.is_settled = self.senders[back].contains(&source) || self.senders[way].len() > MOST_SENDERS;
+    }
+
+    /// That the file may not be of its point, if nothing speaks for it and enough against.
+    pub(super) fn remark(&self, named: &Named) -> Option<String> {
+        let (address, node) = self.first.filter(|_| !self.is_settled && self.packets >= LEAST_PACKETS)?;
+        let packets = match self.sender? {
+            Sender::Pod => "IP packets that go in there, as from its pod,",
+            Sender::Node => "tunnel packets that go out there",
         };
         Some(format!(
-            "{}: {} does not fit the topology: all {} packets that {come} are from other nodes' addresses, the first from \
-             {address}, which is on {node}; name the file after the node it is of, or give the topology of that time or none",
+            "{}: all {} {packets} are from addresses that the topology has on other nodes, the first from {address} on \
+             {node}, and none from one of {}; if {} is of another node, the report on it is wrong: name it after that",
             named.name(),
+            units::count(self.packets),
+            self.node,
             named.file.display(),
-            units::count(self.packets)
         ))
     }
 }

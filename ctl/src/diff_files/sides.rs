@@ -17,6 +17,8 @@ pub(super) struct Sides {
     addresses: BTreeSet<IpAddr>,
     /// Addresses of the node's pods.
     pods: Vec<Prefix>,
+    /// One of these pods is beyond the interface.
+    is_pods: bool,
 }
 
 impl Sides {
@@ -44,6 +46,7 @@ impl Sides {
             addresses: here().flat_map(|other| &other.addresses).map(|prefix| prefix.address).collect(),
             pods: bridges.flat_map(|bridge| &bridge.addresses).copied().collect(),
             node,
+            is_pods: is_host && interface.kind == InterfaceKind::PodVeth,
         }
     }
 
@@ -71,9 +74,15 @@ impl Sides {
     fn by_address(&self, decoded: &Decoded) -> Option<Direction> {
         let outermost =
             decoded.encapsulations().first().map(|tunnel| &tunnel.carrier).or(decoded.network.as_ref())?;
-        match (self.is_here(outermost.source), self.is_here(outermost.destination)) {
-            (true, false) => Some(Direction::Out),
-            (false, true) => Some(Direction::In),
+        let ends = [outermost.source, outermost.destination];
+        match ends.map(|address| self.addresses.contains(&address)) {
+            [true, false] if self.is_pods => return Some(Direction::Out),
+            [false, true] if self.is_pods => return Some(Direction::In),
+            _ => {}
+        }
+        match ends.map(|address| self.is_here(address)) {
+            [true, false] => Some(if self.is_pods { Direction::In } else { Direction::Out }),
+            [false, true] => Some(if self.is_pods { Direction::Out } else { Direction::In }),
             _ => None,
         }
     }
@@ -122,5 +131,28 @@ mod tests {
         assert_eq!(direction(&nic, 2, 77), Some(Direction::Out));
         assert_eq!(direction(&nic, 77, 2), Some(Direction::In));
         assert_eq!(direction(&nic, 77, 78), None);
+    }
+    #[test]
+    fn without_macs_addresses_tell_which_side_a_pod_is_on() {
+        let prefix = |text: &str, length| Prefix { address: text.parse().unwrap(), length };
+        let mut bridge = interface(4, InterfaceKind::Bridge);
+        bridge.addresses = vec![prefix("10.244.2.1", 24)];
+        let interfaces =
+            vec![bridge, interface(5, InterfaceKind::PodVeth), interface(2, InterfaceKind::Physical)];
+        let topology = Topology { interfaces, ..Topology::default() };
+        let told = |of: usize, source: [u8; 4], destination: [u8; 4]| {
+            let header = [0x45, 0, 0, 28, 0, 1, 0x40, 0, 64, 17, 0, 0];
+            let packet = [&header[..], &source, &destination, &[0, 7, 0, 9, 0, 8, 0, 0]].concat();
+            let mut decoded = Decoded::default();
+            let config = lastseen_packet::DecodeConfig::default();
+            lastseen_packet::decode(&config, LinkType::Raw, &packet, 28, &mut decoded).unwrap();
+            Sides::new(&topology, &topology.interfaces[of]).direction(LinkType::Raw, &packet, &decoded)
+        };
+        let (pod, other, far, node) = ([10, 244, 2, 10], [10, 244, 2, 11], [10, 244, 1, 10], [10, 244, 2, 1]);
+        let (into, out) = (Some(Direction::In), Some(Direction::Out));
+        assert_eq!((told(1, pod, far), told(1, far, pod)), (into, out));
+        assert_eq!((told(1, pod, node), told(1, node, pod)), (into, out));
+        assert_eq!(told(1, pod, other), None, "either may be the one behind it");
+        assert_eq!((told(2, pod, far), told(2, far, pod)), (out, into), "all pods are behind a node's own");
     }
 }

@@ -1,7 +1,6 @@
 //! A few packets long before or after all others of a file: they would stretch the window over a time in which no other
 //! file has anything.
 
-use super::tap::SLICE_NANOS;
 use crate::output::units;
 
 /// Strays are at most one of so many packets of a file, and one at least.
@@ -19,14 +18,12 @@ pub(super) struct Stray {
     rest_nanos: i64,
 }
 
-/// A stretch of time with packets: begin, end, how many.
+/// A stretch of time with packets: of the first, of the last, how many.
 type Busy = (i64, i64, u64);
 
-/// Strays before and after the others. `slices` are stretches that begin with a packet, in order of time.
-pub(super) fn find(slices: impl Iterator<Item = Busy>) -> [Option<Stray>; 2] {
-    let last = |start: i64, end: i64| end.min(start.saturating_add(SLICE_NANOS));
-    let busy = slices.filter(|slice| slice.2 > 0);
-    let forth: Vec<Busy> = busy.map(|(start, end, count)| (start, last(start, end), count)).collect();
+/// Strays before and after the others. `busy` is in order of time.
+pub(super) fn find(busy: impl Iterator<Item = Busy>) -> [Option<Stray>; 2] {
+    let forth: Vec<Busy> = busy.collect();
     let back: Vec<Busy> = forth.iter().rev().map(|&(first, last, count)| (-last, -first, count)).collect();
     let turned =
         |stray: Stray| Stray { edge_nanos: -stray.edge_nanos, rest_nanos: -stray.rest_nanos, ..stray };

@@ -14,13 +14,12 @@ use super::name::Named;
 use super::places::Witness;
 use super::shelf::{Shelf, Stored};
 use super::sides::Sides;
+use super::slice::{SLICE_NANOS, Slice};
 use super::strays::{self, Stray};
 use crate::capture_file::{Frame, Item, Reader};
 
 /// All files of a run agree on it. Zeros, so that the same files give the same report.
 pub(super) const KEY: IdentityKey = IdentityKey([0; 16]);
-/// Length of a slice, nanoseconds.
-pub(super) const SLICE_NANOS: i64 = 100_000_000;
 /// Stamps kept of one file to compare clocks; of more packets a share is taken, chosen by identity.
 const STAMPS: usize = 1 << 19;
 /// Longest stretch of time one file may span, nanoseconds: a month. More is a damaged stamp.
@@ -32,6 +31,8 @@ pub(super) struct Batch {
     pub(super) direction: Option<Direction>,
     pub(super) start_nanos: i64,
     pub(super) end_nanos: i64,
+    /// Times of the first and the last packet, of any direction.
+    pub(super) busy: Option<(i64, i64)>,
     pub(super) received: u64,
     pub(super) unreadable: u64,
     /// Packets that are no IP packet.
@@ -63,6 +64,8 @@ pub(super) struct Tap {
     pub(super) stamps: Vec<Stamp>,
     /// By how much at most a stamp is earlier than one before it.
     pub(super) backwards_nanos: i64,
+    /// What says that it is of another node.
+    pub(super) elsewhere: Option<String>,
     /// Few packets far before and after the others.
     pub(super) strays: [Option<Stray>; 2],
 }
@@ -99,9 +102,7 @@ pub(super) fn read(
             Item::Malformed(_) => taking.unreadable(),
         }
     }
-    if let Some(reason) = taking.known.as_ref().and_then(|known| known.witness.contradiction(named)) {
-        bail!(reason);
-    }
+    taking.tap.elsewhere = taking.known.as_ref().and_then(|known| known.witness.remark(named));
     let statistics = reader.statistics();
     taking.finish(statistics)
 }
@@ -117,18 +118,12 @@ struct Taking<'t> {
     /// In, out and unknown.
     open: [ColumnsBuilder; 3],
     slice: Slice,
+    /// When the packet before was captured.
+    before_nanos: Option<i64>,
+    /// Drops before the first packet.
+    drops_before: u64,
     tap: Tap,
     share: u64,
-}
-
-/// Counters of the slice at hand.
-#[derive(Default)]
-struct Slice {
-    start_nanos: Option<i64>,
-    received: u64,
-    unreadable: u64,
-    undecoded: u64,
-    drops: u64,
 }
 
 const DIRECTIONS: [Option<Direction>; 3] = [Some(Direction::In), Some(Direction::Out), None];
@@ -154,6 +149,8 @@ impl<'t> Taking<'t> {
             interface: None,
             open: std::array::from_fn(|_| ColumnsBuilder::new(0, KEY.0)),
             slice: Slice::default(),
+            before_nanos: None,
+            drops_before: 0,
             tap: Tap {
                 named: named.clone(),
                 directions,
@@ -167,6 +164,7 @@ impl<'t> Taking<'t> {
                 drops: 0,
                 stamps: Vec::new(),
                 backwards_nanos: 0,
+                elsewhere: None,
                 strays: [None; 2],
             },
             share: 1,
@@ -188,10 +186,9 @@ impl<'t> Taking<'t> {
                 "it is of another interface than those before; give a file for each interface (not of -i any)"
             );
         }
-        self.pass(time)?;
+        self.pass(time, frame.drops)?;
         self.tap.packets += 1;
-        self.slice.received += 1;
-        self.slice.drops += frame.drops;
+        self.slice.receive(time);
         if decode(self.config, link, frame.data, frame.original_length, &mut self.decoded).is_err() {
             self.unreadable();
             return Ok(());
@@ -260,8 +257,8 @@ impl<'t> Taking<'t> {
         }
     }
 
-    /// Ends the slice at hand if a packet is beyond it. Slices meet without gaps.
-    fn pass(&mut self, time: i64) -> anyhow::Result<()> {
+    /// Ends the slice at hand if a packet is beyond it, before which so many were dropped. Slices meet without gaps.
+    fn pass(&mut self, time: i64, drops: u64) -> anyhow::Result<()> {
         let (first, last) = self.tap.span.unwrap_or((time, time));
         let span = (first.min(time), last.max(time));
         if span.1.saturating_sub(span.0) > LONGEST_NANOS {
@@ -269,25 +266,49 @@ impl<'t> Taking<'t> {
         }
         self.tap.span = Some(span);
         self.tap.backwards_nanos = self.tap.backwards_nanos.max(span.1.saturating_sub(time));
-        let start = *self.slice.start_nanos.get_or_insert(time);
-        if time.saturating_sub(start) >= SLICE_NANOS {
+        if let Some(end) = self.slice.ends {
+            self.cut(end)?;
+        }
+        let before = self.before_nanos.replace(time);
+        if drops > 0 {
+            self.dropped(before, time, drops)?;
+        }
+        if self.slice.ends.is_none() && self.slice.is_over(time) {
             self.cut(time)?;
         }
+        self.slice.start_nanos.get_or_insert(time);
+        Ok(())
+    }
+
+    /// Packets that were dropped after the one before a packet, and before it (`epb_dropcount`): when that was is all of
+    /// the time between these two, and no more of the time before.
+    fn dropped(&mut self, before: Option<i64>, time: i64, drops: u64) -> anyhow::Result<()> {
+        let from = before.unwrap_or(time).min(time);
+        let to = before.unwrap_or(time).max(time);
+        if before.is_none() {
+            self.drops_before = drops;
+        }
+        if self.slice.is_over(to) {
+            self.cut(from)?;
+        }
+        self.slice.drop((from, to), drops);
         Ok(())
     }
 
     fn cut(&mut self, end: i64) -> anyhow::Result<()> {
-        let Slice { start_nanos, received, unreadable, undecoded, drops } = std::mem::take(&mut self.slice);
+        let slice = std::mem::take(&mut self.slice);
         self.slice.start_nanos = Some(end);
-        let start = start_nanos.unwrap_or(end);
+        let (start_nanos, end_nanos) = slice.span(end);
+        let Slice { busy, received, unreadable, undecoded, drops, .. } = slice;
         for (direction, open) in DIRECTIONS.into_iter().zip(&mut self.open) {
             if !open.is_empty() && !self.tap.directions.contains(&direction) {
                 self.tap.directions.push(direction);
             }
             self.tap.batches.push(Batch {
                 direction,
-                start_nanos: start,
-                end_nanos: end.max(start),
+                start_nanos,
+                end_nanos,
+                busy,
                 received,
                 unreadable,
                 undecoded,
@@ -320,8 +341,8 @@ impl<'t> Taking<'t> {
         batches.retain(|batch| directions.contains(&batch.direction));
         if *backwards_nanos < SLICE_NANOS {
             let of_one = batches.iter().filter(|batch| batch.direction == directions[0]);
-            let slices = of_one.map(|batch| (batch.start_nanos, batch.end_nanos, batch.received));
-            *strays = strays::find(slices);
+            let busy = of_one.filter_map(|batch| Some((batch.busy?.0, batch.busy?.1, batch.received)));
+            *strays = strays::find(busy);
         }
         Ok(self.tap)
     }
@@ -329,11 +350,17 @@ impl<'t> Taking<'t> {
     /// Covers the time before the first and after the last packet in which the file says that it was capturing.
     fn extend(&mut self, span: (i64, i64), seen: (i64, i64)) {
         self.tap.span = Some(span);
+        if self.drops_before > 0 {
+            for first in self.tap.batches.iter_mut().take(DIRECTIONS.len()) {
+                first.start_nanos = first.start_nanos.min(span.0);
+            }
+        }
         for (start_nanos, end_nanos) in [(span.0, seen.0), (seen.1, span.1)] {
             self.tap.batches.extend(DIRECTIONS.map(|direction| Batch {
                 direction,
                 start_nanos,
                 end_nanos,
+                busy: None,
                 received: 0,
                 unreadable: 0,
                 undecoded: 0,

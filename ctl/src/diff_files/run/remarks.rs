@@ -37,6 +37,7 @@ impl Evidence {
                 tap.named.file.display()
             )
         }));
+        notes.extend(here().filter_map(|tap| tap.elsewhere.clone()));
         notes.extend(self.elsewhen(node));
         notes.extend(self.steps[node].map(stepped));
         let is_set = self.steps[node].is_some_and(is_large);
