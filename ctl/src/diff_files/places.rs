@@ -1,10 +1,10 @@
 //! Files that the topology seems to contradict: of another node than their names say.
 //!
-//! What comes out of a pod mostly bears the pod's address, and what a node sends into a tunnel the node's. Where no packet of
-//! a file does, and all have the address of another node, name and topology may not belong together. Neither is certain:
-//! pods route, nodes forward, and answers may have the address of a service. So it is only said, and nothing is
-//! refused. The two ends of a link show the same packets, so files of two nodes that were taken for each other only
-//! show it where something other than IP addresses tells the direction: the name, or the file.
+//! What comes out of a pod mostly bears the pod's address, and what a node sends into a tunnel the node's. Where no
+//! packet of a file does, and all have the address of another node, name and topology may not belong together. It is
+//! never certain: pods route, nodes forward, and answers may have the address of a service. So it is only said, and
+//! nothing is refused. The two ends of a link show the same packets, so files of two nodes that were taken for each
+//! other only show it where something other than IP addresses tells the direction: the name, or the file.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
