@@ -16,7 +16,7 @@
 
 use std::cell::OnceCell;
 
-use crate::evidence::coverage::Coverage;
+use crate::evidence::coverage::{Coverage, PASSING_NANOS};
 use crate::evidence::sighting::Sighting;
 use crate::input::{Job, Window};
 use crate::losses::sandwich::Sandwich;
@@ -96,10 +96,11 @@ impl<'a> Court<'a> {
         (self.window.start_nanos..self.window.end_nanos).contains(&time)
     }
 
-    /// Whether a position may have missed what a later one saw at a time.
+    /// Whether a position may have missed what a later one saw at a time. On slow paths too it is asked for near that time
+    /// alone: what is looked for is another copy, and before the recording every position is blind.
     fn is_blind(&self, plan: &Plan, course: Course, at: u32, time: i64) -> bool {
         let is_off = course.active & 1 << at == 0;
-        let earliest = time.saturating_sub(plan.slack).saturating_sub(plan.passing);
+        let earliest = time.saturating_sub(plan.slack).saturating_sub(PASSING_NANOS);
         is_off
             || !self.coverage[plan.path.points[at as usize]]
                 .is_clean(earliest, time.saturating_add(plan.slack))
