@@ -1,24 +1,23 @@
 //! Rows keep their time where `CLOCK_REALTIME` is set while they are recorded.
 
+mod common;
+#[path = "common/recording.rs"]
+mod recording;
+#[path = "common/scripted.rs"]
+mod scripted;
+
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use lastseen_node_agent::capture::backend::{Frame, Source, SourceError};
-use lastseen_node_agent::capture::lens::{Lens, OwnEndpoints};
 use lastseen_node_agent::capture::slices::{Sink, Slice};
-use lastseen_node_agent::capture::window::Window;
-use lastseen_node_agent::capture::worker::{self, Point};
 use lastseen_node_agent::clock::{self, Clock, Kernel};
-use lastseen_node_agent::filter::Filter;
-use lastseen_packet::{DecodeConfig, Gso, IdentityKey, LinkType};
-use tokio::sync::mpsc::channel;
+use recording::MS;
+use scripted::{Script, record_script, show, window};
 
-const MS: i64 = 1_000_000;
 /// By how much the clock is set forward, and later back.
 const STEP_NANOS: i64 = 10_000 * MS;
 /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC` before.
@@ -53,45 +52,20 @@ impl Clock for Stepping {
 
 /// A packet each millisecond or so, which waits, and when each that was read came on `CLOCK_MONOTONIC`.
 struct Steady {
-    socket: (UnixStream, UnixStream),
     waiting: VecDeque<i64>,
     came: Arc<Mutex<Vec<i64>>>,
 }
 
-impl Source for Steady {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.0.as_fd()
-    }
-
-    fn link(&self) -> LinkType {
-        LinkType::Raw
-    }
-
-    fn gso_known(&self) -> bool {
-        true
-    }
-
+impl Script for Steady {
     fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>)) -> Result<bool, SourceError> {
         thread::sleep(Duration::from_millis(1));
-        let mut frame = [0_u8; 40];
-        frame[..10].copy_from_slice(&[0x45, 0, 0, 40, 0, 1, 0, 0, 64, 17]);
-        frame[12..28].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2, 0, 9, 0, 9, 0, 20, 0, 0]);
         let now = clock::monotonic_nanos();
         self.waiting.push_back(now);
         while let Some(came) = self.waiting.pop_front_if(|came| *came <= now - WAIT_NANOS) {
             self.came.lock().unwrap().push(came);
-            each(&Frame {
-                bytes: &frame,
-                original_length: 40,
-                time_nanos: on_realtime(came),
-                gso: Gso::UNKNOWN,
-            });
+            show(on_realtime(came), each);
         }
         Ok(true)
-    }
-
-    fn drops(&mut self) -> Result<u64, SourceError> {
-        Ok(0)
     }
 }
 
@@ -116,20 +90,14 @@ impl Sink for Converted {
 fn rows_and_slices_keep_their_time_where_the_clock_is_set() {
     assert!(clock::install(Box::new(Stepping)), "the only test of this program");
     let (sink, came) = (Converted::default(), Arc::new(Mutex::new(Vec::new())));
-    let source = Steady { socket: UnixStream::pair().unwrap(), waiting: VecDeque::new(), came: came.clone() };
+    let script = Steady { waiting: VecDeque::new(), came: came.clone() };
     let begin = clock::monotonic_nanos();
     let end = begin + 1_500 * MS;
     FORWARD_AT.store(begin + 500 * MS, Ordering::Relaxed);
     BACK_AT.store(begin + 1_000 * MS, Ordering::Relaxed);
-    let window = Arc::new(Window::new(None, None));
+    let window = window();
     window.open(begin, end);
-    let lens = Lens::new(
-        DecodeConfig::default(),
-        IdentityKey([7; 16]),
-        Filter::compile("").unwrap(),
-        OwnEndpoints::new([]),
-    );
-    worker::run(vec![Point::new(Box::new(source), sink.clone(), [1; 16])], lens, &window, &channel(8).0);
+    record_script(script, sink.clone(), &window);
     let (came, slices) = (came.lock().unwrap().clone(), sink.0.lock().unwrap().clone());
     let shown: Vec<_> = slices.iter().map(|s| ((s.0 - begin) / MS, (s.1 - begin) / MS, s.2.len())).collect();
     let came: Vec<_> = came.into_iter().filter(|came| *came < end).collect();

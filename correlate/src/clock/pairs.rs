@@ -6,7 +6,7 @@ use super::envelope::Envelope;
 use crate::evidence::sighting::Sighting;
 use crate::input::Job;
 use crate::matching::judge::longest_delay;
-use crate::matching::plan::Plans;
+use crate::matching::plan::{Plan, Plans};
 
 /// Two nodes, in the direction of the packets.
 type Way = (usize, usize);
@@ -42,7 +42,7 @@ impl Crossings {
     /// Only between points that missed nothing: elsewhere two sightings that seem to be one packet may be two.
     pub(crate) fn new(job: &Job, plans: &Plans, recording: (i64, i64)) -> Self {
         let node = |point: usize| job.points[point].node;
-        let of_plan = |plan: &crate::matching::plan::Plan| {
+        let of_plan = |plan: &Plan| {
             let is_clean = |point: usize| !plan.dirty.iter().any(|&(_, dirty)| dirty == point);
             let pairs = plan.path.points.windows(2).map(|pair| (pair[0], pair[1]));
             let across = pairs.filter(|&(from, to)| node(from) != node(to) && is_clean(from) && is_clean(to));

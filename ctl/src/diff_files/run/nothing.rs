@@ -17,19 +17,19 @@ impl Evidence {
     fn node_of_report(&self, node: usize) -> NodeReport {
         let Node { name, state, clock_offset_nanos, clock_error_nanos, coverage, reason, .. } =
             self.node_of_job(node);
-        let here = self.of_node(node);
+        let here = || self.of_node(node);
         NodeReport {
             node: name,
             state,
             reason,
             clock_offset_nanos,
             clock_error_nanos,
-            packets: here.map(|tap| tap.packets).sum(),
+            packets: here().map(|tap| tap.packets).sum(),
             kernel_drops: 0,
             agent_drops: 0,
             own_connections: 0,
             undecoded: 0,
-            unreadable: self.of_node(node).map(|tap| tap.unreadable).sum(),
+            unreadable: here().map(|tap| tap.unreadable).sum(),
             sampled_out: 0,
             coverage,
         }
