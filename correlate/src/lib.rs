@@ -41,5 +41,8 @@ pub use report::view::ViewOptions;
 pub use report::{Outcome, Report};
 pub use segments::segmentation;
 
+/// Most flow records of a run. Of more flows the smallest are summed by prefix.
+pub const FLOW_ROWS: usize = 100_000;
+
 /// Most lost packets that are listed one by one: the earliest.
 pub const LOST_LIMIT: usize = 10_000;

@@ -332,6 +332,11 @@ impl<'a> Builder<'_, 'a> {
         let role = |point: &usize| self.network.stations[*point].role;
         let mut points = self.seen.to_vec();
         points.sort_by_key(role);
+        if let [out, into] = points[..]
+            && self.is_forwarding(into, out)
+        {
+            points = vec![into, out];
+        }
         let is_return = |pair: &[usize]| {
             let [before, after] = [pair[0], pair[1]].map(|point| self.network.stations[point]);
             (before.node, before.slot) == (after.node, after.slot)
@@ -340,6 +345,14 @@ impl<'a> Builder<'_, 'a> {
             points.windows(2).any(|pair| role(&pair[0]) == role(&pair[1]) || is_return(pair));
         points.truncate(if self.path.is_unordered { 1 } else { MAX_HOPS });
         self.path.points = points;
+    }
+
+    /// True if a node takes packets in by one underlay device and lets them out by another: it is a router on their way.
+    fn is_forwarding(&self, into: usize, out: usize) -> bool {
+        let [into, out] = [into, out].map(|point| self.network.stations[point]);
+        (into.role, out.role) == (Role::PhysicalIn, Role::PhysicalOut)
+            && into.node == out.node
+            && into.slot != out.slot
     }
 
     /// True if a pod's interface lies beyond the last point: the pods' interfaces were meant to be captured, and no

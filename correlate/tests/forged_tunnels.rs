@@ -6,8 +6,8 @@ mod lab;
 use std::net::IpAddr;
 
 use lab::*;
-use lastseen_correlate::Outcome;
-use lastseen_correlate::report::PathReport;
+use lastseen_correlate::report::{FlowRecord, PathReport};
+use lastseen_correlate::{FLOW_ROWS, Outcome};
 
 /// The other tenant, which only node `c` has.
 const OTHER: u32 = 2;
@@ -143,5 +143,8 @@ fn any_number_of_ids_ends() {
     }
     let outcome = lab.run();
     assert_sums(&outcome);
-    assert_eq!(outcome.flows.len(), 200_001);
+    let flows = |record: &FlowRecord| record.aggregate.map_or(1, |aggregate| aggregate.flows);
+    assert_eq!(outcome.flows.iter().map(flows).sum::<u64>(), 200_001);
+    assert!(outcome.flows.len() <= FLOW_ROWS, "{} rows", outcome.flows.len());
+    assert!(outcome.report.notes.iter().any(|note| note.contains("200,001 flow records are more than")));
 }

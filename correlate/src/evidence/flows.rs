@@ -1,5 +1,7 @@
 //! Flow records: one per observation point and flow, and the conversations they belong to.
 
+mod rows;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
@@ -16,7 +18,7 @@ use crate::matching::acks::{REPEAT_LIMIT, Repeat};
 use crate::report::{FlowRecord, OverlayReport};
 use crate::translation::{Joins, Onward};
 
-/// Most flow records of a run.
+/// Most flows of a run, of all points.
 pub(crate) const FLOW_LIMIT: usize = 1 << 22;
 
 /// One direction of a 5-tuple within a domain.
@@ -250,17 +252,6 @@ impl Flows {
         }
         nearest.into_iter().map(|(_, class)| class).collect()
     }
-
-    /// The records by point, then by tuple.
-    pub(crate) fn records(&self, job: &Job) -> Vec<FlowRecord> {
-        let name = |flow: &Flow| {
-            let point = &job.points[usize::from(flow.point)];
-            (&job.nodes[point.node].name, &point.interface, point.direction)
-        };
-        let mut flows: Vec<_> = self.all.iter().filter(|flow| flow.packets > 0).collect();
-        flows.sort_unstable_by(|a, b| (name(a), a.point, a.key).cmp(&(name(b), b.point, b.key)));
-        flows.into_iter().filter_map(|flow| flow.record(job)).collect()
-    }
 }
 
 impl Flow {
@@ -313,6 +304,7 @@ impl Flow {
             maximum_ip_total_length: self.length.1,
             minimum_ttl: self.ttl.0,
             maximum_ttl: self.ttl.1,
+            aggregate: None,
         })
     }
 }

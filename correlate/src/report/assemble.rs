@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lastseen_packet::observation::{FlowKey, Overlay};
 
+use crate::FLOW_ROWS;
 use crate::clock::Clocks;
 use crate::evidence::coverage::Coverage;
 use crate::evidence::flows::{Flows, bare, view};
@@ -78,13 +79,9 @@ impl Assembler<'_, '_> {
         report.notes = notes::write(self, &report);
         report.notes.extend(notes::uncompared(&report, uncompared));
         report.notes.extend(weak_words);
-        Outcome {
-            omitted_lost: totals.lost - lost.len() as u64,
-            flows: self.flows.records(self.job),
-            lost,
-            doubts,
-            report,
-        }
+        let (flows, flood) = self.flows.records(self.job, FLOW_ROWS);
+        report.notes.extend(flood);
+        Outcome { omitted_lost: totals.lost - lost.len() as u64, flows, lost, doubts, report }
     }
 
     /// A report without paths.

@@ -360,6 +360,20 @@ pub struct FlowRecord {
     pub minimum_ttl: u8,
     /// IPFIX 53.
     pub maximum_ttl: u8,
+    /// Present where the record sums several flows; its addresses are prefixes then, and its source port is 0.
+    pub aggregate: Option<Aggregate>,
+}
+
+/// Flows that share one record, because there were too many to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// IPFIX 3: how many.
+    pub flows: u64,
+    /// IPFIX 9, 29: bits of the source address that all of them share; 0 where they share nothing, neither protocol nor
+    /// tunnel.
+    pub source_prefix_length: u8,
+    /// IPFIX 13, 30: bits of the destination address. Below all of them, the port is 0 too.
+    pub destination_prefix_length: u8,
 }
 
 /// Segments that are missing on a leg and are not called lost, because every point that testifies to them is known to
@@ -381,7 +395,7 @@ pub struct Doubt {
 pub struct Outcome {
     /// Where packets disappeared.
     pub report: Report,
-    /// By point, then by tuple.
+    /// By point, then by tuple, and behind them the sums of those beyond [`crate::FLOW_ROWS`].
     pub flows: Vec<FlowRecord>,
     /// By time; at most [`crate::LOST_LIMIT`].
     pub lost: Vec<LostPacket>,

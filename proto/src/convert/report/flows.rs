@@ -29,5 +29,10 @@ pub fn flow_record(flow: FlowRecord) -> v1::FlowRecord {
         maximum_ip_total_length: flow.maximum_ip_total_length,
         minimum_ttl: flow.minimum_ttl.into(),
         maximum_ttl: flow.maximum_ttl.into(),
+        aggregate: flow.aggregate.map(|aggregate| v1::FlowAggregate {
+            flows: aggregate.flows,
+            source_prefix_length: aggregate.source_prefix_length.into(),
+            destination_prefix_length: aggregate.destination_prefix_length.into(),
+        }),
     }
 }
