@@ -8,7 +8,7 @@ pub mod limits;
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {
     #![allow(missing_docs, unreachable_pub, unused_qualifications, clippy::all, clippy::pedantic)]
-    tonic::include_proto!("lastseen.v1");
+    include!(concat!(env!("OUT_DIR"), "/lastseen.v1.rs"));
 }
 
 /// The encoded `FileDescriptorSet` of `lastseen.v1` and what it imports, for reflection and canonical JSON.

@@ -16,6 +16,8 @@ pub const FILTER_BYTES: usize = 4_096;
 /// Captures that have not ended, on one node: each takes rings of its own at every interface.
 pub const CAPTURES_PER_NODE: usize = 4;
 
+/// A node that is offline for longer has probably left the fabric, and a capture on all nodes does without it; nanoseconds.
+pub const MISSED_NANOS: i64 = 24 * 3_600 * 1_000_000_000;
 /// Longest window, in nanoseconds. The clocks' offset is measured before the window and drifts during it.
 pub const DURATION_NANOS: i64 = 3600 * SECOND;
 /// Nanoseconds that agents record after the window: what the correlation counts on.
@@ -33,6 +35,19 @@ pub const COLUMNS_BYTES: usize = BATCH_BYTES - (4 << 10);
 pub const RAW_BYTES: u32 = 8 << 20;
 /// Rows of one batch. Agents send a few thousand; decoded, this many take about 5 MiB.
 pub const BATCH_ROWS: u32 = 65_536;
+
+/// Bytes of a capture's id.
+pub const CAPTURE_ID_BYTES: usize = 63;
+/// Batches of one point that one agent process makes; sequence numbers are below it.
+pub const BATCHES_PER_POINT: u64 = 1 << 32;
+/// Lowest threshold that selects packets: one in 2^40 segments. Below it nothing could be judged.
+pub const LEAST_SAMPLING_THRESHOLD: u64 = 1 << 24;
+/// How far from its capture's recording a slice may lie, and a row from its slice, in nanoseconds: far more than clocks
+/// are wrong by, far less than what would drag a report to another day.
+pub const TIME_SLACK_NANOS: i64 = 60 * SECOND;
+
+/// Points of earlier processes' batches that an agent tells when it registers.
+pub const SPOOLED_POINTS: usize = 4_096;
 
 /// Translated connections that a node tells of one capture.
 pub const TRANSLATIONS: usize = 8_192;
@@ -68,7 +83,7 @@ mod tests {
         };
         let batch = v1::ObservationBatch {
             key: Some(v1::BatchKey {
-                capture_id: "c".repeat(63),
+                capture_id: "c".repeat(CAPTURE_ID_BYTES),
                 point: Some(point),
                 incarnation: u64::MAX,
                 sequence: u64::MAX,

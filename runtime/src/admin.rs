@@ -1,5 +1,6 @@
 //! The admin port: metrics, liveness and readiness over plain HTTP. It shows no packet data and changes nothing.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
@@ -13,13 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves `/metrics`, `/healthz` and `/readyz` until `shutdown`. `/readyz` answers 503 while `ready` is false.
-pub async fn serve(
+/// Serves `/metrics`, `/healthz` and `/readyz` until `shutdown`. `/healthz` says that the process lives. `/readyz` answers
+/// 503 while `ready` gives a reason, one line with the next step.
+pub async fn serve<F>(
     listener: TcpListener,
     registry: Arc<Registry>,
-    ready: impl Fn() -> bool + Clone + Send + Sync + 'static,
+    ready: impl Fn() -> F + Clone + Send + Sync + 'static,
     shutdown: CancellationToken,
-) -> io::Result<()> {
+) -> io::Result<()>
+where
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
     let metrics = move || async move {
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -28,7 +33,10 @@ pub async fn serve(
         }
     };
     let readiness = move || async move {
-        if ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+        match ready().await {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+        }
     };
     let router = Router::new()
         .route("/metrics", get(metrics))

@@ -2,6 +2,8 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use hyper_util::rt::TokioIo;
@@ -17,14 +19,16 @@ use crate::tls::Pki;
 
 /// TCP and TLS together must be done by then.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that answers no HTTP/2 ping for this long is gone.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// A peer is asked this often whether it lives, by HTTP/2 pings.
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+/// A peer that does not answer for this long is gone, or frozen.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// No connection, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Not `host:port`.
-    #[error("server: {0:?} is not HOST:PORT; give for example coordinator.lastseen:7443")]
+    #[error("server: {0:?} is not HOST:PORT[,HOST:PORT]; give for example coordinator.lastseen:7443")]
     Address(String),
     /// Our own certificate has run out.
     #[error("pki-dir: the certificate in {0} has expired; issue a new one with `ctl pki issue`")]
@@ -39,39 +43,58 @@ pub enum ConnectError {
     },
 }
 
-/// Connects to the coordinator at `server` (`host:port`). The channel reconnects by itself, each time with the
-/// certificate that is then on disk.
+/// Connects to the coordinator at `server` (`host:port`), or to the first of several, separated by commas, that answers.
+/// The channel reconnects by itself, to the next when one does not answer, each time with the certificate that is then
+/// on disk.
 pub async fn connect(server: &str, pki: &Pki) -> Result<Channel, ConnectError> {
-    let bad_address = || ConnectError::Address(server.to_owned());
-    let uri: Uri = format!("http://{server}").parse().map_err(|_| bad_address())?;
-    if uri.port_u16().is_none() || uri.path() != "/" {
-        return Err(bad_address());
-    }
+    let servers = server.split(',').map(address).collect::<Option<Vec<Uri>>>();
+    let servers = servers.ok_or_else(|| ConnectError::Address(server.to_owned()))?;
+    let first = servers[0].clone();
+    // A certificate that has run out may have been renewed since.
+    pki.reload();
     if pki.not_after() <= SystemTime::now() {
         return Err(ConnectError::Expired(pki.dir().display().to_string()));
     }
     let pki = pki.clone();
-    let connector = service_fn(move |uri: Uri| {
-        let pki = pki.clone();
-        async move {
-            tokio::time::timeout(CONNECT_TIMEOUT, open(&uri, &pki)).await.map_err(|_| {
-                io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "no connection within 5 s; check address and firewall",
-                )
-            })?
-        }
-    });
-    Endpoint::from(uri)
+    let (servers, last) = (Arc::new(servers), Arc::new(AtomicUsize::new(0)));
+    let connector = service_fn(move |_: Uri| open_any(servers.clone(), last.clone(), pki.clone()));
+    Endpoint::from(first)
         .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
         .map_err(|error| ConnectError::Refused { server: server.to_owned(), reason: explain(&error) })
 }
 
-async fn open(uri: &Uri, pki: &Pki) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+fn address(server: &str) -> Option<Uri> {
+    let uri: Uri = format!("http://{}", server.trim()).parse().ok()?;
+    (uri.port_u16().is_some() && uri.path() == "/").then_some(uri)
+}
+
+type Stream = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
+
+/// A connection to the first that answers, beginning with the one that did `last`. The error is that of the last try.
+async fn open_any(servers: Arc<Vec<Uri>>, last: Arc<AtomicUsize>, pki: Pki) -> io::Result<Stream> {
+    let silence = || {
+        let advice = "no connection within 5 s; check address and firewall";
+        io::Error::new(io::ErrorKind::TimedOut, advice)
+    };
+    let begin = last.load(Ordering::Relaxed);
+    let mut index = begin;
+    loop {
+        let opening = tokio::time::timeout(CONNECT_TIMEOUT, open(&servers[index], &pki));
+        let opened = opening.await.unwrap_or_else(|_| Err(silence()));
+        let next = (index + 1) % servers.len();
+        if opened.is_ok() || next == begin {
+            last.store(index, Ordering::Relaxed);
+            return opened;
+        }
+        index = next;
+    }
+}
+
+async fn open(uri: &Uri, pki: &Pki) -> io::Result<Stream> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let socket = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or_default())).await?;
     socket.set_nodelay(true)?;
@@ -129,10 +152,12 @@ pub fn explain(error: &(dyn StdError + 'static)) -> String {
 /// What an alert of the server, RFC 8446 §6.2, says about our certificate.
 fn explain_alert(alert: &str) -> String {
     let reason = match alert {
-        "CertificateExpired" => "expired; issue a new one with `ctl pki issue`",
+        "CertificateExpired" => "expired, or not valid yet; issue a new one with `ctl pki issue`",
         // A CA of the same name with another key fails at the signature.
         "UnknownCA" | "DecryptError" => "signed by another authority; issue one with the fabric's CA",
         "CertificateRequired" => "missing; set --pki-dir",
+        "CertificateRevoked" => "it is on the coordinator's deny list; ask who runs the coordinator",
+        "UnsupportedCertificate" => "not made for a client; issue one with `ctl pki issue`",
         other => other,
     };
     format!("it refused our certificate: {reason}")

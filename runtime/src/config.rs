@@ -79,8 +79,8 @@ fn read(command: &Command, given: &ArgMatches, path: &Path) -> Result<Vec<OsStri
     if errors.is_empty() { Ok(args) } else { Err(format!("{place}: {}", errors.join("; "))) }
 }
 
-/// The parser's message with its line, without the picture of the place.
-fn unreadable(text: &str, error: &toml::de::Error) -> String {
+/// What is wrong with `text`: the TOML parser's message with its line, without the picture of the place.
+pub fn unreadable(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }

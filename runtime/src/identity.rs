@@ -48,7 +48,7 @@ pub struct Identity {
 }
 
 /// A certificate that names no identity of this fabric.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IdentityError {
     /// Not an X.509 certificate.
     #[error("not an X.509 certificate: {0}")]

@@ -5,6 +5,23 @@ use std::io;
 
 use rustls::{CertificateError, Error};
 
+/// Every [`Refusal::kind`].
+pub const KINDS: [&str; 13] = [
+    "timeout",
+    "closed",
+    "other",
+    "no_certificate",
+    "refuses_us",
+    "not_tls",
+    "incompatible",
+    "expired",
+    "not_valid_yet",
+    "unknown_authority",
+    "denied",
+    "not_a_client",
+    "certificate",
+];
+
 /// What was wrong with a peer that did not get through the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -36,6 +53,7 @@ impl fmt::Display for Refusal {
 }
 
 fn refusal(kind: &'static str, text: impl fmt::Display) -> Refusal {
+    debug_assert!(KINDS.contains(&kind), "{kind} is not listed");
     Refusal { kind, text: text.to_string() }
 }
 
@@ -70,6 +88,13 @@ fn of_certificate(reason: &CertificateError) -> Refusal {
         CertificateError::UnknownIssuer | CertificateError::BadSignature => refusal(
             "unknown_authority",
             "its certificate is signed by another authority; issue one with the fabric's CA by `ctl pki issue`",
+        ),
+        CertificateError::Revoked => {
+            refusal("denied", "its certificate is on the deny list; issue one with another serial or name")
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => refusal(
+            "not_a_client",
+            "its certificate is not made for a client (extended key usage); issue one with `ctl pki issue`",
         ),
         other => refusal("certificate", format!("its certificate cannot be accepted: {other}")),
     }

@@ -7,19 +7,20 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    version,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme, version,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::certificate::{DenyList, Facts};
 use crate::identity::{Identity, Role};
 
 const FILES: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
@@ -50,7 +51,11 @@ pub enum TlsError {
 pub struct Pki {
     dir: Arc<Path>,
     current: Arc<RwLock<Loaded>>,
+    denied: Denied,
 }
+
+/// Clients that a server refuses; every configuration of one [`Pki`] looks at the same list.
+type Denied = Arc<RwLock<DenyList>>;
 
 struct Loaded {
     stamp: Stamp,
@@ -66,8 +71,14 @@ type Stamp = [(u64, u64, i64, i64); 3];
 impl Pki {
     /// Loads `dir` and checks that its three files fit together.
     pub fn open(dir: &Path) -> Result<Self, TlsError> {
-        let loaded = load(dir)?;
-        Ok(Self { dir: dir.into(), current: Arc::new(RwLock::new(loaded)) })
+        let denied = Denied::default();
+        let loaded = load(dir, &denied)?;
+        Ok(Self { dir: dir.into(), current: Arc::new(RwLock::new(loaded)), denied })
+    }
+
+    /// From now on clients on this list do not get through a handshake with this server.
+    pub fn deny(&self, list: DenyList) {
+        *self.denied.write().unwrap_or_else(std::sync::PoisonError::into_inner) = list;
     }
 
     /// Who this process is.
@@ -75,8 +86,9 @@ impl Pki {
         self.read(|loaded| loaded.identity.clone())
     }
 
-    /// When this process's certificate ends.
+    /// When this process's certificate ends, the one that is in the directory now.
     pub fn not_after(&self) -> SystemTime {
+        self.reload();
         self.read(|loaded| loaded.not_after)
     }
 
@@ -103,12 +115,12 @@ impl Pki {
 
     /// Takes over replaced files. Files that do not fit together, as in the middle of a rotation, leave the
     /// material in use as it is.
-    fn reload(&self) {
+    pub(crate) fn reload(&self) {
         let stamp = stamp(&self.dir);
         if stamp.is_none() || stamp == Some(self.read(|loaded| loaded.stamp)) {
             return;
         }
-        match load(&self.dir) {
+        match load(&self.dir, &self.denied) {
             Ok(loaded) => {
                 tracing::info!(dir = %self.dir.display(), identity = %loaded.identity, "certificate reloaded");
                 *self.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = loaded;
@@ -127,7 +139,7 @@ fn stamp(dir: &Path) -> Option<Stamp> {
     Some(stamp)
 }
 
-fn load(dir: &Path) -> Result<Loaded, TlsError> {
+fn load(dir: &Path, denied: &Denied) -> Result<Loaded, TlsError> {
     let [ca_path, crt_path, key_path] = FILES.map(|file| dir.join(file));
     // Taken before reading, so that a change in between shows as a change.
     let stamp = stamp(dir).unwrap_or_default();
@@ -137,7 +149,7 @@ fn load(dir: &Path) -> Result<Loaded, TlsError> {
         .map_err(|source| TlsError::Unreadable { path: key_path.clone(), source })?;
     let invalid_crt = |reason: String| TlsError::Invalid { path: crt_path.clone(), reason };
     let identity = Identity::from_certificate(&chain[0]).map_err(|e| invalid_crt(e.to_string()))?;
-    let not_after = not_after(&chain[0]).map_err(invalid_crt)?;
+    let not_after = Facts::read(&chain[0]).map_err(invalid_crt)?.not_after;
     let mut roots = RootCertStore::empty();
     for authority in authorities {
         roots
@@ -149,7 +161,7 @@ fn load(dir: &Path) -> Result<Loaded, TlsError> {
         reason: format!("{e}; it must be the key of {}", crt_path.display()),
     };
     let roots = Arc::new(roots);
-    let server = server_config(&roots, chain.clone(), key.clone_key()).map_err(invalid_key)?;
+    let server = server_config(&roots, chain.clone(), key.clone_key(), denied).map_err(invalid_key)?;
     let client = client_config(&roots, chain, key, &identity.trust_domain).map_err(invalid_key)?;
     Ok(Loaded { stamp, identity, not_after, server: Arc::new(server), client: Arc::new(client) })
 }
@@ -166,12 +178,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(list)
 }
 
-fn not_after(der: &[u8]) -> Result<SystemTime, String> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|e| e.to_string())?;
-    let seconds = certificate.validity().not_after.timestamp();
-    Ok(UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0)))
-}
-
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -180,14 +186,19 @@ fn server_config(
     roots: &Arc<RootCertStore>,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    denied: &Denied,
 ) -> Result<ServerConfig, rustls::Error> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+    let inner = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
         .build()
         .map_err(|e| rustls::Error::General(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(CallerVerifier { inner, denied: denied.clone() }))
         .with_single_cert(chain, key)?;
+    // A resumed session is taken for what it was when it began (RFC 8446 §2.2): nobody would look at the certificate
+    // again, whether it has ended since, was denied, or lost its authority.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }
@@ -239,6 +250,61 @@ impl ServerCertVerifier for CoordinatorVerifier {
                 self.expected
             ))),
             Err(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The usual verification, and on top of it that the certificate was made for a client and is not denied.
+#[derive(Debug)]
+struct CallerVerifier {
+    inner: Arc<dyn ClientCertVerifier>,
+    denied: Denied,
+}
+
+impl ClientCertVerifier for CallerVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self.inner.verify_client_cert(end_entity, intermediates, now)?;
+        let facts = Facts::read(end_entity).map_err(|_| CertificateError::BadEncoding)?;
+        // Without the extension a certificate is good for anything, and what was made for something else passes.
+        if !facts.is_client {
+            return Err(CertificateError::InvalidPurpose.into());
+        }
+        let identity = Identity::from_certificate(end_entity).ok();
+        let denied = self.denied.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match denied.covers(identity.as_ref(), &facts.serial) {
+            Some(_) => Err(CertificateError::Revoked.into()),
+            None => Ok(verified),
         }
     }
 

@@ -145,6 +145,10 @@ async fn expired_certificates_are_refused_by_name() {
     let (dir, pki) = authority.pki("spiffe://lastseen/viewer/v", -1);
     let answer = connect("127.0.0.1:1", &pki).await.unwrap_err().to_string();
     assert!(answer.contains("has expired") && answer.contains(&dir.path().display().to_string()), "{answer}");
+    // Nobody needs to be told that it was renewed.
+    authority.issue(dir.path(), "spiffe://lastseen/viewer/v", 30);
+    let answer = connect("127.0.0.1:1", &pki).await.unwrap_err().to_string();
+    assert!(answer.contains("connection refused"), "{answer}");
 }
 
 #[tokio::test]
@@ -208,7 +212,10 @@ async fn refused_peers_are_told_apart() {
 #[tokio::test]
 async fn unreachable_servers_and_bad_addresses_say_what_to_do() {
     let (_dir, pki) = Authority::new().pki("spiffe://lastseen/viewer/v", 30);
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Bound, so that nobody else takes it, and without anybody who listens.
+    let port = tokio::net::TcpSocket::new_v4().unwrap();
+    port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = port.local_addr().unwrap();
     let error = connect(&free.to_string(), &pki).await.unwrap_err().to_string();
     assert!(error.contains("connection refused; is the coordinator running"), "{error}");
     for bad in ["coordinator", "a b:1", "host:1/path", ""] {

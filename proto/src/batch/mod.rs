@@ -13,6 +13,7 @@ mod planes;
 mod wire;
 
 use lastseen_packet::observation::Columns;
+use zstd::zstd_safe;
 
 use crate::limits;
 use blocks::Compressor;
@@ -47,7 +48,7 @@ pub enum BatchError {
     /// The bytes end early.
     #[error("cut short in {0}")]
     Truncated(&'static str),
-    /// Bytes remain after the last column.
+    /// Bytes remain after the last column or behind the compressed frame.
     #[error("{0} bytes too many")]
     Trailing(usize),
     /// Written by an older or a newer agent.
@@ -67,6 +68,14 @@ pub enum BatchError {
         value: u64,
         /// How much there may be.
         limit: u64,
+    },
+    /// The bytes unpack to fewer than the header says.
+    #[error("raw bytes: {claimed} claimed, {found} found")]
+    Length {
+        /// In the header.
+        claimed: usize,
+        /// After decompression.
+        found: usize,
     },
     /// A value that the column cannot hold, or a flow that is not in the dictionary.
     #[error("impossible value in {0}")]
@@ -137,13 +146,28 @@ pub fn decode(encoded: &[u8], limits: &Limits) -> Result<Columns, BatchError> {
     within("rows", rows.into(), limits.rows.into())?;
     within("flows", flows.into(), rows.into())?;
     within("raw bytes", raw_bytes.into(), limits.raw_bytes.into())?;
-    let raw = zstd::bulk::decompress(&encoded[HEADER_BYTES..], raw_bytes as usize)?;
+    let raw = decompress(&encoded[HEADER_BYTES..], raw_bytes as usize)?;
     let mut reader = Reader::new(&raw);
     let mut columns = Columns { flows: flows::decode(&mut reader, flows)?, ..Columns::default() };
     columns::decode(&mut Columnar::new(&mut reader, rows as usize), &mut columns)?;
     match reader.remaining() {
         0 => Ok(columns),
         extra => Err(BatchError::Trailing(extra)),
+    }
+}
+
+/// What the one frame that `compressed` is unpacks to: `length` bytes, no less and no more. zstd itself would read on in
+/// frames that follow.
+fn decompress(compressed: &[u8], length: usize) -> Result<Vec<u8>, BatchError> {
+    let frame = zstd_safe::find_frame_compressed_size(compressed)
+        .map_err(|code| BatchError::Compression(zstd_safe::get_error_name(code).to_owned()))?;
+    if frame != compressed.len() {
+        return Err(BatchError::Trailing(compressed.len().saturating_sub(frame)));
+    }
+    let raw = zstd::bulk::decompress(compressed, length)?;
+    match raw.len() {
+        found if found == length => Ok(raw),
+        found => Err(BatchError::Length { claimed: length, found }),
     }
 }
 
