@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use lastseen_runtime::telemetry::LogFormat;
 
 use crate::job::spec::Backend;
+use crate::spool::Fsync;
 
 /// Captures packets on this node in windows that the coordinator sets, and delivers what it saw.
 ///
@@ -50,15 +51,28 @@ pub struct Config {
           value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
     pub ring_max_bytes: u64,
 
-    /// Memory for observations that the coordinator has not acknowledged, in bytes; beyond it they are dropped and
-    /// counted
-    #[arg(long, env = "LASTSEEN_UNACKED_MAX_BYTES", value_name = "BYTES", default_value_t = 32 << 20,
-          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 34))]
-    pub unacked_max_bytes: u64,
+    /// Directory for observations that the coordinator has not acknowledged; they survive the agent. One agent per
+    /// directory
+    #[arg(long, env = "LASTSEEN_SPOOL_DIR", value_name = "DIR", default_value = "/var/lib/lastseen/spool")]
+    pub spool_dir: PathBuf,
+
+    /// Most bytes in --spool-dir; beyond them observations are dropped and counted
+    #[arg(long, env = "LASTSEEN_SPOOL_MAX_BYTES", value_name = "BYTES", default_value_t = 1 << 30,
+          value_parser = clap::value_parser!(u64).range(1 << 20..=1 << 40))]
+    pub spool_max_bytes: u64,
+
+    /// When observations are made safe from a power cut; the end of the agent, however it comes, costs none of them
+    #[arg(long, env = "LASTSEEN_SPOOL_FSYNC", value_enum, default_value_t)]
+    pub spool_fsync: Fsync,
 
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "LASTSEEN_ADMIN_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:7482")]
     pub admin_listen: SocketAddr,
+
+    /// OpenTelemetry collector that traces go to, OTLP over gRPC; also the standard `OTEL_EXPORTER_OTLP_ENDPOINT`. Without
+    /// one nothing is traced
+    #[arg(long, env = "LASTSEEN_OTLP_ENDPOINT", value_name = "http://HOST:PORT")]
+    pub otlp_endpoint: Option<String>,
 
     /// How log lines look
     #[arg(long, env = "LASTSEEN_LOG_FORMAT", value_enum, default_value_t)]

@@ -74,9 +74,26 @@ impl Control {
             () = self.serve(&mut jobs, &shutdown) => {}
             () = out_of_time => tracing::warn!(after = ?self.pace.grace, "not everything was finished in time"),
         }
-        let (batches, bytes) = self.context.outbox.waiting();
-        if batches > 0 {
-            tracing::warn!(batches, bytes, "observations were not acknowledged and are lost");
+        self.keep().await;
+    }
+
+    /// What is not delivered goes to the next start, as far as the disk takes it.
+    async fn keep(&self) {
+        let spool = self.context.spool.clone();
+        let in_memory = tokio::task::spawn_blocking(move || spool.keep()).await.unwrap_or_default();
+        let (batches, bytes) = self.context.spool.waiting();
+        if in_memory > 0 {
+            tracing::error!(
+                batches = in_memory,
+                "the spool's disk does not take the last batches; they end with this process, and their points show a gap"
+            );
+        }
+        if batches > in_memory {
+            tracing::warn!(
+                batches = batches - in_memory,
+                bytes,
+                "observations were not acknowledged; the spool keeps them, and the next start sends them"
+            );
         }
     }
 
@@ -123,8 +140,8 @@ impl Control {
         tracing::info!(server, version = session.coordinator_version(), "connected");
         self.set_connected(true);
         let began = Instant::now();
-        let (outbox, metrics) = (self.context.outbox.clone(), self.context.metrics.clone());
-        let publishing = publish(client, outbox, metrics, self.pace);
+        let (spool, metrics) = (self.context.spool.clone(), self.context.metrics.clone());
+        let publishing = publish(client, spool, metrics, self.pace);
         let ended = tokio::select! {
             ended = session.run(jobs, shutdown) => ended,
             Err(status) = publishing => Ended::Lost(explain_status(&status)),
@@ -140,6 +157,7 @@ impl Control {
 
     fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Relaxed);
+        self.context.metrics.connections.inc_by(u64::from(connected));
         self.context.metrics.connected.set(i64::from(connected));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The way of a packet: a [`capture::backend::Source`] hands frames to a [`capture::worker`], whose
 //! [`capture::lens::Lens`] makes rows of them; [`capture::slices`] cuts rows into slices of time, [`publish::sink`]
-//! encodes a slice into a batch, [`publish::outbox`] keeps it until the coordinator has it on stable storage.
+//! encodes a slice into a batch, [`spool`] keeps it until the coordinator has it on stable storage.
 //!
 //! The way of a job: [`control`] keeps a connection, its session passes commands to [`job::Jobs`], each job lives on
 //! its own and posts to the [`job::board`], whose news the session passes back.
@@ -14,6 +14,7 @@ pub mod config;
 pub mod conntrack;
 pub mod control;
 pub mod filter;
+pub mod host;
 pub mod interfaces;
 pub mod job;
 pub mod metrics;
@@ -22,4 +23,5 @@ pub mod publish;
 mod retry;
 pub mod run;
 mod session;
+pub mod spool;
 mod wire;

@@ -8,8 +8,11 @@ use lastseen_runtime::{config, telemetry};
 
 fn main() -> ExitCode {
     let config: Config = config::parse();
-    telemetry::init(config.log_format, "info");
-    match run::until_signalled(config) {
+    let endpoint = config.otlp_endpoint.clone();
+    let ended = telemetry::init("node-agent", config.log_format, "info", endpoint.as_deref())
+        .map_err(Into::into)
+        .and_then(|_telemetry| run::until_signalled(config));
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use lastseen_runtime::identity::Role;
 use lastseen_runtime::tls::{Pki, TlsError};
-use lastseen_runtime::{admin, shutdown};
+use lastseen_runtime::{admin, expiry, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::budget::Budget;
 use crate::config::Config;
 use crate::control::{Control, Pace};
+use crate::host::{Host, Kernel};
 use crate::interfaces::NetlinkError;
 use crate::interfaces::watch::Network;
 use crate::job::Context;
 use crate::job::board::Board;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::privileges;
-use crate::publish::outbox::Outbox;
+use crate::spool::{Settings, Spool, SpoolError};
 
 /// Why the agent does not start. One line each, with the next step.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// The network cannot be looked at.
     #[error(transparent)]
     Network(#[from] NetlinkError),
@@ -76,6 +80,15 @@ pub fn until_signalled(config: Config) -> Result<(), Box<dyn Error + Send + Sync
 
 /// Runs until `shutdown`. An error means that it did not start.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), StartError> {
+    run_on(Arc::new(Kernel), config, shutdown).await
+}
+
+/// As [`run`], with the network and the packets of `host`.
+pub async fn run_on(
+    host: Arc<dyn Host>,
+    config: Config,
+    shutdown: CancellationToken,
+) -> Result<(), StartError> {
     let node = node_name(&config);
     let pki = Pki::open(&config.pki_dir)?;
     check_identity(&pki, &node)?;
@@ -83,14 +96,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
     let address = config.admin_listen;
     let listener =
         TcpListener::bind(address).await.map_err(|source| StartError::Admin { address, source })?;
-    let network = Network::open().await?;
+    let (metrics, mut registry) = Metrics::registered();
+    let own = pki.clone();
+    expiry::register(&mut registry, move || vec![(own.identity(), own.not_after())]);
+    let spool = open_spool(&config, metrics.clone()).await?;
+    let board = Board::default();
+    metrics::sample(&mut registry, &spool, &board);
+    let network = Network::of(host).await?;
     privileges::log(&privileges::report());
 
-    let (metrics, registry) = Metrics::registered();
     let connected = Arc::new(AtomicBool::new(false));
     let is_ready = {
-        let connected = connected.clone();
-        move || connected.load(Ordering::Relaxed)
+        let (connected, spool, coordinators) =
+            (connected.clone(), spool.clone(), config.coordinator.join(","));
+        move || {
+            let (connected, spool) = (connected.load(Ordering::Relaxed), spool.clone());
+            readiness(connected, spool, coordinators.clone())
+        }
     };
     let background = CancellationToken::new();
     tokio::spawn(admin::serve(listener, Arc::new(registry), is_ready, background.clone()));
@@ -102,14 +124,45 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Star
         ring_bytes: config.ring_bytes as usize,
         rings: Budget::new(config.ring_max_bytes as usize),
         network,
-        outbox: Arc::new(Outbox::new(rand::random(), config.unacked_max_bytes as usize)),
-        board: Board::default(),
+        spool: spool.clone(),
+        board,
         metrics,
     };
     let pace = Pace::default();
     Control { context, pki, coordinators: config.coordinator, connected, pace }.run(shutdown).await;
     background.cancel();
+    let _ = tokio::task::spawn_blocking(move || spool.sync_all()).await;
     Ok(())
+}
+
+/// Ready, or why not and what to do: one line.
+async fn readiness(connected: bool, spool: Arc<Spool>, coordinators: String) -> Result<(), String> {
+    if !connected {
+        return Err(format!(
+            "not connected to a coordinator ({coordinators}); the log says why, and --coordinator where to"
+        ));
+    }
+    match tokio::task::spawn_blocking(move || spool.trouble()).await {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => {
+            Err(format!("spool-dir: {reason}; observations are dropped until there is room in it"))
+        }
+        Err(error) => Err(format!("spool-dir: looking at it broke off: {error}; see the log")),
+    }
+}
+
+/// Takes the spool with what an earlier process left in it.
+async fn open_spool(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Spool>, StartError> {
+    let directory = config.spool_dir.clone();
+    let settings = Settings {
+        directory: directory.clone(),
+        max_bytes: config.spool_max_bytes,
+        fsync: config.spool_fsync,
+    };
+    let opened = tokio::task::spawn_blocking(move || Spool::open(settings, rand::random(), metrics)).await;
+    let opened =
+        opened.unwrap_or_else(|error| Err(SpoolError::Directory { directory, source: error.into() }));
+    Ok(Arc::new(opened?))
 }
 
 fn node_name(config: &Config) -> String {

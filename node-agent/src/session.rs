@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lastseen_proto::limits::CAPTURE_ID_BYTES;
 use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
 use lastseen_proto::v1::coordinator_message::Kind as Down;
@@ -11,6 +12,7 @@ use lastseen_proto::v1::{
 };
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::explain_status;
+use lastseen_runtime::process::resident_bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
@@ -122,7 +124,7 @@ impl Session {
                     Ok(())
                 }
                 _ = idle.tick(), if stopping => {
-                    if jobs.is_idle() && self.context.outbox.waiting().0 == 0 && !self.has_news() {
+                    if jobs.is_idle() && self.context.spool.waiting().0 == 0 && !self.has_news() {
                         self.close().await;
                         return Ended::Stopped;
                     }
@@ -169,7 +171,8 @@ impl Session {
     }
 
     fn arm(&self, arm: v1::ArmCapture, jobs: &mut Jobs) {
-        let capture = arm.capture_id.clone();
+        // Of one that is refused for its length, so much is enough to find it.
+        let capture = arm.capture_id.chars().take(CAPTURE_ID_BYTES).collect();
         match wire::spec(arm, &self.dialed) {
             Ok(spec) => jobs.arm(spec),
             Err(reason) => jobs.refuse(capture, reason),
@@ -195,8 +198,6 @@ impl Session {
     }
 
     async fn beat(&mut self) -> Result<(), String> {
-        let (_, bytes) = self.context.outbox.waiting();
-        self.context.metrics.outbox_bytes.set(bytes as i64);
         self.send(Up::Heartbeat(Heartbeat { resident_bytes: resident_bytes() })).await
     }
 
@@ -219,11 +220,12 @@ fn register(context: &Context, snapshot: &Snapshot) -> Register {
         node_name: context.node.to_string(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol_version: PROTOCOL_VERSION,
-        incarnation: context.outbox.incarnation(),
+        incarnation: context.spool.incarnation(),
         kernel: kernel_release(),
         capabilities: privileges::report(),
         topology: Some(snapshot.topology.clone()),
         capture_ids: context.board.unfinished(),
+        spooled: context.spool.left(),
     }
 }
 
@@ -241,12 +243,4 @@ fn kernel_release() -> String {
     std::fs::read_to_string("/proc/sys/kernel/osrelease")
         .map(|text| text.trim().to_owned())
         .unwrap_or_default()
-}
-
-/// Second field of `/proc/self/statm`, in pages of 4 KiB or what the machine has.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok());
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    pages.unwrap_or(0) * page as u64
 }

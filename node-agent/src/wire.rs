@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use lastseen_packet::Threshold;
 use lastseen_proto::convert::translated_connection;
-use lastseen_proto::limits::{DEFAULT_SNAP_LENGTH, SNAP_LENGTH};
+use lastseen_proto::limits::{CAPTURE_ID_BYTES, DEFAULT_SNAP_LENGTH, SNAP_LENGTH};
 use lastseen_proto::v1;
 
 use crate::capture::backend::Direction;
@@ -76,6 +76,7 @@ fn translations(told: &Told) -> v1::NodeTranslations {
 
 /// The job in an `ArmCapture`, or what is wrong with it. `dialed` are the coordinator's addresses as connected to.
 pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spec, String> {
+    check_capture_id(&message.capture_id)?;
     let asked = message.spec.ok_or("spec: missing; is the coordinator of another version?")?;
     let snap_length = asked.snap_length.unwrap_or(DEFAULT_SNAP_LENGTH);
     if !SNAP_LENGTH.contains(&snap_length) {
@@ -100,6 +101,41 @@ pub(crate) fn spec(message: v1::ArmCapture, dialed: &[SocketAddr]) -> Result<Spe
         sampling: asked.sampling_interval.map_or(Threshold::ALL, Threshold::one_in),
         identity_key,
         dictionary_key: rand::random(),
+        traceparent: message.traceparent,
         own_endpoints,
     })
+}
+
+/// It names threads, keys of batches and lines of the log.
+fn check_capture_id(id: &str) -> Result<(), String> {
+    if !(1..=CAPTURE_ID_BYTES).contains(&id.len()) {
+        return Err(format!("capture_id: it must have 1 to {CAPTURE_ID_BYTES} bytes, and has {}", id.len()));
+    }
+    if id.chars().any(char::is_control) {
+        return Err(format!("capture_id: {id:?} has control characters"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn armed(capture_id: &str) -> Result<String, String> {
+        let (spec, identity_key) = (Some(v1::CaptureSpec::default()), vec![5; 16].into());
+        let message =
+            v1::ArmCapture { capture_id: capture_id.into(), spec, identity_key, ..Default::default() };
+        super::spec(message, &[]).map(|spec| spec.capture)
+    }
+
+    #[test]
+    fn an_id_that_no_capture_has_is_refused() {
+        let longest = "c".repeat(CAPTURE_ID_BYTES);
+        for id in ["c-7f3k", "ein-täst", &longest] {
+            assert_eq!(armed(id).as_deref(), Ok(id));
+        }
+        for id in ["", "c-1\0", "c-1\n", "\u{1b}[2J", &format!("{longest}c")] {
+            assert!(armed(id).is_err_and(|reason| reason.starts_with("capture_id: ")), "{id:?}");
+        }
+    }
 }

@@ -9,15 +9,15 @@ mod pki;
 mod program;
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use coordinator::{Key, State};
 use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_proto::PROTOCOL_VERSION;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Draining, Failed, Running};
 use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::coordinator_message::Kind as Down;
-use lastseen_proto::v1::{CaptureSpec, ClockPing, Direction, InterfaceKind};
-use program::{agent, arm, batches_by_point, check_complete, commit, on_eth0, on_node, traffic};
+use lastseen_proto::v1::{CaptureSpec, ClockPing, Direction, InterfaceKind, ObservationBatch};
+use program::{agent, arm, batches_by_point, check_complete, commit, on_eth0, on_node, segments, traffic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]
@@ -46,7 +46,7 @@ fn a_capture_runs_from_arming_to_completion() {
         let directions: Vec<_> = armed.points.iter().map(|p| p.point.as_ref().unwrap().direction()).collect();
         assert_eq!(directions, [Direction::In, Direction::Out]);
 
-        coordinator.send(commit("c-1", 100, 400)).await;
+        coordinator.send(commit("c-1", 1_000, 400)).await;
         coordinator.status("c-1", &[Running]).await;
         traffic(300).await;
         coordinator.status("c-1", &[Draining]).await;
@@ -72,7 +72,7 @@ fn the_admin_port_tells_readiness_and_counts_packets() {
         coordinator.send(arm("c-1", on_eth0())).await;
         coordinator.status("c-1", &[Armed]).await;
         assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
-        coordinator.send(commit("c-1", 0, 300)).await;
+        coordinator.send(commit("c-1", 1_000, 300)).await;
         coordinator.status("c-1", &[Running]).await;
         traffic(60).await;
         coordinator.status("c-1", &[Completed]).await;
@@ -94,11 +94,12 @@ async fn get(path: &str) -> String {
 #[test]
 fn a_killed_coordinator_gets_everything_again_and_nothing_twice_under_another_face() {
     on_node(|mut coordinator, client| async move {
-        let _agent = agent(&client, coordinator.port, &[]);
+        let spool = client.with_file_name("emptied");
+        let agent = agent(&client, coordinator.port, &["--spool-dir", spool.to_str().unwrap()]);
         let first = coordinator.register().await;
         coordinator.send(arm("c-1", on_eth0())).await;
         coordinator.status("c-1", &[Armed]).await;
-        coordinator.send(commit("c-1", 100, 800)).await;
+        coordinator.send(commit("c-1", 1_000, 2_000)).await;
         coordinator.status("c-1", &[Running]).await;
         traffic(200).await;
         coordinator.until("first batches", |state| state.batches.lock().unwrap().len() > 2).await;
@@ -127,14 +128,61 @@ fn a_killed_coordinator_gets_everything_again_and_nothing_twice_under_another_fa
         assert_eq!(check_complete(&coordinator, &done), 300);
         assert_eq!(coordinator.state.altered.load(Ordering::Relaxed), 0);
 
-        // What is acknowledged does not come again.
-        coordinator.until("acknowledged", |_| true).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // What is acknowledged does not come again, also not before an agent ends that delivers all it has.
+        coordinator.until("an empty spool", |_| segments(&spool) == 0).await;
         let repeated = coordinator.state.repeated.load(Ordering::Relaxed);
         let mut coordinator = coordinator.restart().await;
         coordinator.register().await;
         coordinator.status("c-1", &[Completed]).await;
+        let exit = tokio::task::spawn_blocking(|| agent.terminate()).await.unwrap();
+        assert_eq!(exit.code(), Some(0));
         assert_eq!(coordinator.state.repeated.load(Ordering::Relaxed), repeated);
+    });
+}
+
+#[test]
+fn a_killed_agent_delivers_what_it_saw_up_to_its_end() {
+    on_node(|mut coordinator, client| async move {
+        let spool = client.with_file_name("kept");
+        let flags = ["--spool-dir", spool.to_str().unwrap()];
+        let killed = agent(&client, coordinator.port, &flags);
+        let first = coordinator.register().await.incarnation;
+        coordinator.send(arm("c-1", on_eth0())).await;
+        coordinator.status("c-1", &[Armed]).await;
+        coordinator.send(commit("c-1", 0, 60_000)).await;
+        coordinator.status("c-1", &[Running]).await;
+        traffic(200).await;
+        let rows =
+            |state: &State| state.batches.lock().unwrap().values().map(|batch| batch.rows).sum::<u32>();
+        coordinator.until("what was seen, unacknowledged", |state| rows(state) == 200).await;
+        // `SIGKILL`, in the middle of the window.
+        drop(killed);
+
+        let seen = std::mem::take(&mut *coordinator.state.batches.lock().unwrap());
+        coordinator.state.acking.store(true, Ordering::Relaxed);
+        let _again = agent(&client, coordinator.port, &flags);
+        let told = coordinator.register().await.spooled;
+        assert!(told.iter().all(|left| (left.capture_id.as_str(), left.incarnation) == ("c-1", first)));
+        let made: u64 = told.iter().map(|left| left.batches).sum();
+        coordinator.until("all of it", |state| state.batches.lock().unwrap().len() as u64 == made).await;
+        let found = coordinator.state.batches.lock().unwrap();
+        for (key, batch) in &seen {
+            assert_eq!(&found[key], batch, "under its own key");
+        }
+        for left in told {
+            let point = left.point.unwrap();
+            let of_point =
+                |&(index, direction, _): &Key| (index, direction) == (point.index, point.direction);
+            let of_point: Vec<_> =
+                found.iter().filter(|(key, _)| of_point(key)).map(|(_, batch)| batch).collect();
+            assert_eq!(of_point.len() as u64, left.batches);
+            // On CLOCK_MONOTONIC: each is stamped by its own reading of the clocks' offset.
+            let monotonic = |batch: &ObservationBatch, nanos| nanos - batch.realtime_minus_monotonic_nanos;
+            for pair in of_point.windows(2) {
+                let end = monotonic(pair[0], pair[0].slice_end_nanos);
+                assert_eq!(end, monotonic(pair[1], pair[1].slice_start_nanos), "slices meet");
+            }
+        }
     });
 }
 
@@ -162,13 +210,10 @@ fn a_late_start_and_a_packet_limit_are_told() {
         coordinator.status("c-1", &[Running]).await;
         traffic(500).await;
         let done = coordinator.status("c-1", &[Completed, Failed]).await;
-        assert!(
-            done.coverage
-                .iter()
-                .any(|note| note.starts_with("joined 1.") && note.ends_with("after the start")),
-            "{:?}",
-            done.coverage
-        );
+        let late =
+            |note: &String| note.strip_prefix("joined ")?.strip_suffix(" s after the start")?.parse().ok();
+        let late: Option<f64> = done.coverage.iter().find_map(late);
+        assert!(late.is_some_and(|seconds| seconds >= 1.2), "{:?}", done.coverage);
         assert!(done.reason.starts_with("reached its limit of packets or bytes"), "{}", done.reason);
     });
 }
@@ -181,7 +226,7 @@ fn what_is_not_selected_is_counted_and_every_batch_says_by_what() {
         coordinator.register().await;
         coordinator.send(arm("c-1", CaptureSpec { sampling_interval: Some(3), ..on_eth0() })).await;
         coordinator.status("c-1", &[Armed]).await;
-        coordinator.send(commit("c-1", 100, 400)).await;
+        coordinator.send(commit("c-1", 1_000, 400)).await;
         coordinator.status("c-1", &[Running]).await;
         traffic(3_000).await;
         let done = coordinator.status("c-1", &[Completed, Failed]).await;
@@ -207,7 +252,7 @@ fn a_refused_batch_is_dropped_and_the_stream_goes_on() {
         coordinator.register().await;
         coordinator.send(arm("c-1", on_eth0())).await;
         coordinator.status("c-1", &[Armed]).await;
-        coordinator.send(commit("c-1", 0, 200)).await;
+        coordinator.send(commit("c-1", 1_000, 200)).await;
         let done = coordinator.status("c-1", &[Completed]).await;
         let total: u64 = batches_by_point(&done).values().map(|count| count - 1).sum();
         assert!(total > 0);

@@ -17,7 +17,7 @@ use lastseen_node_agent::job::Context;
 use lastseen_node_agent::job::board::Board;
 use lastseen_node_agent::job::spec::Backend;
 use lastseen_node_agent::metrics::Metrics;
-use lastseen_node_agent::publish::outbox::Outbox;
+use lastseen_node_agent::spool::{Fsync, Settings, Spool};
 use lastseen_proto::v1::{BatchKey, ObservationBatch, ObservationPoint};
 use lastseen_runtime::tls::Pki;
 use pki::Authority;
@@ -34,23 +34,44 @@ const SOON: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Agent {
-    outbox: Arc<Outbox>,
+    spool: Arc<Spool>,
+    home: tempfile::TempDir,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
 
+fn open(home: &tempfile::TempDir) -> Spool {
+    let settings = Settings { directory: home.path().join("spool"), max_bytes: 1 << 20, fsync: Fsync::Close };
+    Spool::open(settings, 9, Metrics::registered().0).unwrap()
+}
+
+/// The spool of the agent after this one, once whoever read the spool last has let go of it.
+async fn next(mut spool: Arc<Spool>, home: &tempfile::TempDir) -> Spool {
+    while let Err(held) = Arc::try_unwrap(spool) {
+        spool = held;
+        tokio::task::yield_now().await;
+    }
+    open(home)
+}
+
 impl Agent {
     async fn start(authority: &Authority, port: u16, pace: Pace) -> Self {
+        Self::start_at(authority, &[port], pace).await
+    }
+
+    /// With coordinators on these ports.
+    async fn start_at(authority: &Authority, ports: &[u16], pace: Pace) -> Self {
         let (metrics, _) = Metrics::registered();
-        let outbox = Arc::new(Outbox::new(9, 1 << 20));
+        let home = tempfile::tempdir().unwrap();
+        let spool = Arc::new(open(&home));
         let context = Context {
             node: "node-a".into(),
             backend: Backend::Auto,
             ring_bytes: 8192,
             rings: Budget::new(1 << 20),
             network: Network::open().await.unwrap(),
-            outbox: outbox.clone(),
+            spool: spool.clone(),
             board: Board::default(),
             metrics: metrics.clone(),
         };
@@ -58,12 +79,12 @@ impl Agent {
         let control = Control {
             context,
             pki: Pki::open(&authority.issue("agent/node-a")).unwrap(),
-            coordinators: vec![format!("127.0.0.1:{port}")],
+            coordinators: ports.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
             connected: Arc::default(),
             pace,
         };
         let running = tokio::spawn(control.run(shutdown.clone()));
-        Self { outbox, metrics, shutdown, running }
+        Self { spool, home, metrics, shutdown, running }
     }
 
     /// Leaves it something to deliver.
@@ -75,14 +96,17 @@ impl Agent {
     fn offer(&self, capture: &str, index: u32) {
         let point = Some(ObservationPoint { index, ..Default::default() });
         let key = BatchKey { capture_id: capture.into(), point, incarnation: 9, sequence: 0 };
-        assert!(self.outbox.offer(ObservationBatch { key: Some(key), ..Default::default() }, true));
+        assert!(self.spool.offer(ObservationBatch { key: Some(key), ..Default::default() }, true));
     }
 
-    /// Asks it to stop, waits for its end and returns how many batches it kept.
+    /// Asks it to stop, waits for its end and returns how many batches it kept: the next one finds as many.
     async fn stop(self) -> usize {
         self.shutdown.cancel();
         timeout(PATIENCE, self.running).await.expect("the agent does not end").unwrap();
-        self.outbox.waiting().0
+        let kept = self.spool.waiting().0;
+        let found = timeout(PATIENCE, next(self.spool, &self.home)).await.expect("somebody holds the spool");
+        assert_eq!(found.waiting().0, kept);
+        kept
     }
 }
 
@@ -99,6 +123,29 @@ async fn what_can_be_delivered_is_delivered_before_the_end() {
     coordinator.register().await;
     agent.fill();
     assert_eq!(agent.stop().await, 0);
+}
+
+#[tokio::test]
+async fn what_a_frozen_coordinator_did_not_acknowledge_goes_to_the_next() {
+    let authority = Authority::new();
+    // On a thread of its own, which can be held.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let identity = authority.issue("coordinator");
+    let first = runtime.spawn(async move { Coordinator::start(&identity, 0).await });
+    let mut first = first.await.unwrap();
+    let mut second = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    second.state.acking.store(true, Ordering::Relaxed);
+    let agent = Agent::start_at(&authority, &[first.port, second.port], pace(NEVER)).await;
+    first.register().await;
+    agent.fill();
+    first.until("the batch", |state| !state.batches.lock().unwrap().is_empty()).await;
+    let (thaw, frozen) = std::sync::mpsc::sync_channel::<()>(1);
+    runtime.spawn(async move { frozen.recv() });
+    second.register().await;
+    second.until("the batch again", |state| !state.batches.lock().unwrap().is_empty()).await;
+    assert_eq!(agent.stop().await, 0);
+    drop(thaw);
+    runtime.shutdown_background();
 }
 
 #[tokio::test]
@@ -164,10 +211,10 @@ async fn a_capture_that_cannot_be_stored_holds_up_no_other_and_comes_again() {
     coordinator.register().await;
     agent.offer("c-1", 1);
     agent.offer("c-2", 2);
-    coordinator.until("the other capture's batch", |_| agent.outbox.waiting().0 == 1).await;
+    coordinator.until("the other capture's batch", |_| agent.spool.waiting().0 == 1).await;
     coordinator.until("new tries", |state| state.failed.load(Ordering::Relaxed) >= 3).await;
     *coordinator.state.fail.lock().unwrap() = None;
-    coordinator.until("the batch that failed", |_| agent.outbox.waiting().0 == 0).await;
+    coordinator.until("the batch that failed", |_| agent.spool.waiting().0 == 0).await;
     assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 1, "on one connection");
     agent.stop().await;
 }

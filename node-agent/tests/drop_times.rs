@@ -93,7 +93,7 @@ fn drops_are_told(backend: Backend) {
     let (sink, state) = (Delivered::default(), Arc::new(Mutex::new(State::default())));
     let begin = clock::realtime_nanos();
     let window = window();
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 1_500 * MS);
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 4_000 * MS);
     record_script(Stalled { backend, begin, state: state.clone() }, sink.clone(), &window);
     let dropped_at = state.lock().unwrap().dropped_at.unwrap();
     let slices = sink.0.lock().unwrap().slices.clone();
@@ -141,7 +141,7 @@ impl Script for Opening {
         if came.is_none() {
             // As an agent does that is told late: it opens the window at once.
             let now = clock::monotonic_nanos();
-            self.window.open(now, now + 300 * MS);
+            self.window.open(now, now + 2_000 * MS);
             thread::sleep(Duration::from_millis(20));
             let time_nanos = clock::realtime_nanos();
             *came = Some(time_nanos);
@@ -208,7 +208,7 @@ impl Sink for Early {
 fn rows_that_waited_in_the_ring_are_in_a_slice_of_their_time() {
     let (sink, begin) = (Early::default(), clock::realtime_nanos());
     let window = window();
-    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 1_000 * MS);
+    window.open(clock::monotonic_nanos(), clock::monotonic_nanos() + 4_000 * MS);
     record_script(Backlog { begin, waiting: Vec::new(), is_filled: false }, sink.clone(), &window);
     let early = sink.0.lock().unwrap().clone();
     assert_eq!(early.iter().map(|slice| slice.1).sum::<usize>(), 600, "{early:?}");

@@ -61,6 +61,7 @@ pub struct Lens {
     filter: Filter,
     own: OwnEndpoints,
     translated: Option<Translated>,
+    asked: Threshold,
     sampler: Sampler,
     decoded: Decoded,
 }
@@ -69,18 +70,24 @@ impl Lens {
     /// A lens.
     pub fn new(config: DecodeConfig, key: IdentityKey, filter: Filter, own: OwnEndpoints) -> Self {
         let sampler = Sampler::new(key, Threshold::ALL);
-        Self { config, key, filter, own, translated: None, sampler, decoded: Decoded::default() }
+        let (asked, translated) = (Threshold::ALL, None);
+        Self { config, key, filter, own, translated, asked, sampler, decoded: Decoded::default() }
     }
 
     /// Leaves out what is not selected.
     #[must_use]
-    pub fn selecting(self, threshold: Threshold) -> Self {
-        Self { sampler: Sampler::new(self.key, threshold), ..self }
+    pub fn selecting(self, asked: Threshold) -> Self {
+        Self { sampler: Sampler::new(self.key, asked), asked, ..self }
     }
 
-    /// By what packets are selected.
-    pub fn threshold(&self) -> Threshold {
-        self.sampler.threshold()
+    /// By what packets are to be selected, unless there is a reason to select fewer.
+    pub fn asked(&self) -> Threshold {
+        self.asked
+    }
+
+    /// Selects the packets to come by `threshold`.
+    pub fn select(&mut self, threshold: Threshold) {
+        self.sampler = Sampler::new(self.key, threshold);
     }
 
     /// Matches packets under every tuple that translation gives them.

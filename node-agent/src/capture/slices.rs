@@ -44,6 +44,11 @@ pub struct Slice<'a> {
 pub trait Sink: Send {
     /// Takes a slice over, or returns false if there is no room for it. A last slice without rows is always taken.
     fn offer(&mut self, slice: &Slice<'_>) -> bool;
+
+    /// By how many halvings less a slice that begins should select than was asked for.
+    fn halvings(&self) -> u32 {
+        0
+    }
 }
 
 /// The slice being filled. Times given to it are nanoseconds on `CLOCK_MONOTONIC`.
@@ -53,8 +58,7 @@ pub struct Slicer<S> {
     pub rows: ColumnsBuilder,
     /// Counted so far.
     pub counters: Counters,
-    /// By what the rows of the slice are selected; to be changed only between slices.
-    pub threshold: Threshold,
+    threshold: Threshold,
     offset: i64,
     start_nanos: i64,
     ticked_nanos: i64,
@@ -77,6 +81,11 @@ impl<S: Sink> Slicer<S> {
         }
     }
 
+    /// By what the rows of the slice are selected.
+    pub fn threshold(&self) -> Threshold {
+        self.threshold
+    }
+
     /// The first slice begins, or the first after a [`Self::pause`].
     pub fn begin(&mut self, now_nanos: i64) {
         (self.start_nanos, self.ticked_nanos) = (now_nanos, now_nanos);
@@ -88,6 +97,15 @@ impl<S: Sink> Slicer<S> {
             self.offset = current;
         }
         self.offset
+    }
+
+    /// Chooses what the rows to come are selected by, `asked` or what the sink bears of it; unless the slice has some
+    /// already, or has counted some.
+    pub fn select(&mut self, asked: Threshold) {
+        if self.rows.is_empty() && self.counters == Counters::default() {
+            self.threshold =
+                Threshold::up_to(asked.largest_hash() >> self.sink.halvings().min(u64::BITS - 1));
+        }
     }
 
     /// Whether it is time for [`Self::tick`].
@@ -122,6 +140,8 @@ impl<S: Sink> Slicer<S> {
     pub fn pause(&mut self, at_nanos: i64, drops: u64) {
         self.tick(at_nanos, [at_nanos; 2], drops);
         let _ = self.end(at_nanos, false);
+        // What was refused is missing before it, and not after.
+        self.at_tick = self.counters;
     }
 
     /// The last slice ends.
@@ -308,6 +328,22 @@ mod tests {
         let slices = sink.0.lock().unwrap().0.clone();
         let slices: Vec<_> = slices.iter().map(|s| (s.0 / MS, s.1 / MS, s.3)).collect();
         assert_eq!(slices, [(1000, 1100, 2), (1500, 1600, 3)]);
+    }
+
+    #[test]
+    fn rows_without_room_at_a_pause_are_told_in_the_time_before_it() {
+        let (mut slicer, sink) = started();
+        sink.0.lock().unwrap().1 = true;
+        see(&mut slicer, 5);
+        slicer.pause(1100 * MS, 0);
+        sink.0.lock().unwrap().1 = false;
+        // The interface never came back.
+        slicer.finish(1100 * MS, 3);
+        let slices = sink.0.lock().unwrap().0.clone();
+        let slices: Vec<_> =
+            slices.iter().map(|s| (s.0 / MS, s.1 / MS, s.2.received, s.2.agent_drops)).collect();
+        assert_eq!(slices[0], (1000, 1100, 5, 5), "{slices:?}");
+        assert!(slices[1..].iter().all(|slice| (slice.2, slice.3) == (0, 0)), "{slices:?}");
     }
 
     #[test]

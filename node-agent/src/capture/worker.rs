@@ -114,9 +114,13 @@ impl<S: Sink> Point<S> {
         };
         if self.phase == Phase::Waiting {
             self.phase = Phase::Recording;
-            self.slicer.threshold = lens.threshold();
             self.slicer.begin(from.max(self.let_go));
         }
+        // What super-packets stand for, and so which of them to select, only the segment size tells.
+        if self.source.gso_known() {
+            self.slicer.select(lens.asked());
+        }
+        lens.select(self.slicer.threshold());
         let more = self.record((from, until), offset, lens, window, news);
         self.cut(moment, until, more, news);
         more && self.phase != Phase::Finished

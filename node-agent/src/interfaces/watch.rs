@@ -7,7 +7,8 @@ use lastseen_proto::v1;
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{NetlinkError, Snapshot, snapshot};
+use super::{NetlinkError, Snapshot};
+use crate::host::{Host, Kernel};
 
 /// How often the network is looked at.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -15,22 +16,33 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The network as last seen. Cheap to clone.
 #[derive(Clone)]
 pub struct Network {
+    host: Arc<dyn Host>,
     latest: Arc<watch::Sender<Snapshot>>,
     /// One look at a time: a slow one must not replace what a later one saw.
     turn: Arc<Mutex<()>>,
 }
 
 impl Network {
-    /// Looks for the first time.
+    /// Looks for the first time, as the kernel has it.
     pub async fn open() -> Result<Self, NetlinkError> {
-        let latest = Arc::new(watch::Sender::new(snapshot().await?));
-        Ok(Self { latest, turn: Arc::default() })
+        Self::of(Arc::new(Kernel)).await
+    }
+
+    /// Looks for the first time, as `host` has it.
+    pub async fn of(host: Arc<dyn Host>) -> Result<Self, NetlinkError> {
+        let latest = Arc::new(watch::Sender::new(host.look().await?));
+        Ok(Self { host, latest, turn: Arc::default() })
+    }
+
+    /// Whose network it is.
+    pub fn host(&self) -> &dyn Host {
+        &*self.host
     }
 
     /// Looks again, now.
     pub async fn refresh(&self) -> Result<Snapshot, NetlinkError> {
         let _turn = self.turn.lock().await;
-        let new = snapshot().await?;
+        let new = self.host.look().await?;
         self.latest.send_if_modified(|old| {
             let differs = essence(&old.topology) != essence(&new.topology);
             *old = new.clone();

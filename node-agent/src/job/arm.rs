@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use lastseen_packet::LinkType;
+use lastseen_runtime::telemetry::TRACE;
 use tokio::sync::mpsc::Receiver;
+use tracing::{Span, info_span};
 
 use super::Context;
-use super::spec::{Backend, Spec};
+use super::spec::Spec;
 use super::status::{PointId, PointStatus, Totals};
 use super::threads;
-use crate::capture::af_packet::AfPacket;
 use crate::capture::backend::{Direction, Settings, Source, SourceError, Target};
 use crate::capture::budget::Reservation;
-use crate::capture::pcap::Pcap;
 use crate::capture::window::Window;
 use crate::capture::worker::Point;
 use crate::clock;
@@ -50,7 +50,8 @@ pub(super) async fn arm(context: &Context, spec: &Spec) -> Result<Armed, String>
     let snapshot = context.network.refresh().await.map_err(|e| format!("node {}: {e}", context.node))?;
     let (context, spec) = (context.clone(), spec.clone());
     // Allocating rings and compiling filters take their time.
-    let armed = tokio::task::spawn_blocking(move || open_all(&context, &spec, &snapshot));
+    let span = Span::current();
+    let armed = tokio::task::spawn_blocking(move || span.in_scope(|| open_all(&context, &spec, &snapshot)));
     armed.await.map_err(|_| "the agent failed while arming; see its log".to_owned())?
 }
 
@@ -62,7 +63,8 @@ fn open_all(context: &Context, spec: &Spec, snapshot: &Snapshot) -> Result<Armed
     let tracker = track(spec, &filter, &mut selection.coverage);
     let mut rings = reserve(context, spec, 2 * selection.links.len())?;
     let settings = Settings { snap_length: spec.snap_length, ring_bytes: rings.ring_bytes() };
-    let opened = open_links(context, spec, &mut selection, settings)?;
+    let opening = info_span!(target: TRACE, "open", interfaces = selection.links.len());
+    let opened = opening.in_scope(|| open_links(context, spec, &mut selection, settings))?;
     rings.keep(opened.len());
     let (points, readers): (_, Vec<_>) =
         opened.into_iter().map(|(point, totals, reader)| ((point, totals), reader)).unzip();
@@ -170,12 +172,12 @@ fn open_points(
         let sink = BatchSink::new(context, &spec.capture, &point, totals.clone())?;
         Ok((point, totals, Point::new(source, sink, spec.dictionary_key)))
     };
-    open_both(context.backend, link, settings).map_err(|e| e.to_string())?.into_iter().map(open).collect()
+    open_both(context, link, settings).map_err(|e| e.to_string())?.into_iter().map(open).collect()
 }
 
 type Handle = (Direction, Box<dyn Source>);
 
-fn open_both(backend: Backend, link: &Link, settings: Settings) -> Result<Vec<Handle>, SourceError> {
+fn open_both(context: &Context, link: &Link, settings: Settings) -> Result<Vec<Handle>, SourceError> {
     let open = |direction| {
         let target = Target {
             name: link.interface.name.clone(),
@@ -184,20 +186,10 @@ fn open_both(backend: Backend, link: &Link, settings: Settings) -> Result<Vec<Ha
             link: link.frames.unwrap_or(LinkType::Ethernet),
             direction,
         };
-        Ok((direction, clock::stamp(open(backend, &target, settings)?)))
+        let source = context.network.host().open(context.backend, &target, settings)?;
+        Ok((direction, clock::stamp(source)))
     };
     [Direction::In, Direction::Out].into_iter().map(open).collect()
-}
-
-fn open(backend: Backend, target: &Target, settings: Settings) -> Result<Box<dyn Source>, SourceError> {
-    let af_packet = || AfPacket::open(target, settings).map(|s| Box::new(s) as Box<dyn Source>);
-    let pcap = || Pcap::open(target, settings).map(|s| Box::new(s) as Box<dyn Source>);
-    match backend {
-        Backend::AfPacket => af_packet(),
-        Backend::Pcap => pcap(),
-        // What the first could not do is the better explanation if neither can.
-        Backend::Auto => af_packet().or_else(|error| pcap().map_err(|_| error)),
-    }
 }
 
 fn point_id(link: &Link, direction: Direction, gso_known: bool) -> PointId {

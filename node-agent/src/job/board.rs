@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::status::Status;
+use super::status::{State, Status};
 
 /// Finished jobs whose status is kept: a coordinator that was away is told again when it is back.
 const FINISHED: usize = 32;
@@ -62,6 +62,11 @@ impl Board {
         self.0.subscribe()
     }
 
+    /// Jobs in a state.
+    pub fn count(&self, state: State) -> usize {
+        self.0.borrow().statuses.values().filter(|(_, status)| status.state == state).count()
+    }
+
     /// Jobs that are not finished.
     pub fn unfinished(&self) -> Vec<String> {
         let posted = self.0.borrow();
@@ -72,7 +77,6 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::State;
     use super::*;
 
     fn status(capture: &str, state: State) -> Status {

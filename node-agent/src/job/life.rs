@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lastseen_proto::limits::{DURATION_NANOS, LEAD_NANOS, TAIL_NANOS};
+use lastseen_runtime::telemetry::TRACE;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::{Instrument as _, info_span};
 
 use super::arm::{Armed, arm};
 use super::spec::Spec;
 use super::status::{State, Status};
+use super::trace::{self, Trace};
 use super::{Command, Context};
 use crate::clock;
 use crate::conntrack::Told;
@@ -25,17 +28,24 @@ const FARTHEST_NANOS: i64 = 24 * DURATION_NANOS;
 const MAX_NOTES: usize = 32;
 
 /// Runs a job from arming to its end.
-pub(super) async fn live(context: Context, spec: Spec, mut commands: Receiver<Command>) {
+pub(super) async fn live(context: Context, spec: Spec, commands: Receiver<Command>) {
+    let span = trace::job(&context.node, &spec);
+    traced(context, spec, commands).instrument(span).await;
+}
+
+async fn traced(context: Context, spec: Spec, mut commands: Receiver<Command>) {
     let capture = spec.capture.clone();
-    match arm(&context, &spec).await {
+    let mut trace = Trace::here();
+    match arm(&context, &spec).instrument(info_span!(target: TRACE, "arm")).await {
         Ok(armed) => {
             tracing::info!(capture, points = armed.points().len(), "armed");
-            Job { context, capture, armed, reason: String::new(), translations: None }
+            Job { context, capture, armed, reason: String::new(), translations: None, trace }
                 .run(&mut commands)
                 .await;
         }
         Err(reason) => {
             tracing::warn!(capture, reason, "cannot capture");
+            trace.follow(State::Failed);
             context.board.post(Status::failed(capture, reason));
         }
     }
@@ -47,6 +57,7 @@ struct Job {
     armed: Armed,
     reason: String,
     translations: Option<Arc<Told>>,
+    trace: Trace,
 }
 
 /// How waiting for the start ended.
@@ -78,10 +89,11 @@ impl Job {
             self.tell_translations();
         }
         if state == State::Cancelled {
-            self.context.outbox.forget(&self.capture);
+            self.context.spool.forget_soon(&self.capture);
         }
         tracing::info!(capture = self.capture, ?state, reason = self.reason, "ended");
         self.post(state);
+        self.trace.finish(self.context.spool, self.capture);
     }
 
     async fn start(&mut self, commands: &mut Receiver<Command>) -> Start {
@@ -187,7 +199,8 @@ impl Job {
         }
     }
 
-    fn post(&self, state: State) {
+    fn post(&mut self, state: State) {
+        self.trace.follow(state);
         self.context.board.post(Status {
             capture: self.capture.clone(),
             state,

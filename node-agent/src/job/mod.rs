@@ -6,6 +6,7 @@ mod life;
 pub mod spec;
 pub mod status;
 mod threads;
+mod trace;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use self::status::Status;
 use crate::capture::budget::Budget;
 use crate::interfaces::watch::Network;
 use crate::metrics::Metrics;
-use crate::publish::outbox::Outbox;
+use crate::spool::Spool;
 
 /// Commands that wait for a job.
 const COMMANDS: usize = 16;
@@ -39,7 +40,7 @@ pub struct Context {
     /// The node's interfaces.
     pub network: Network,
     /// Where batches go.
-    pub outbox: Arc<Outbox>,
+    pub spool: Arc<Spool>,
     /// Where statuses go.
     pub board: Board,
     /// What is counted for the admin port.
@@ -120,7 +121,7 @@ impl Jobs {
             }
             None if command == (Command::End { at: None }) => {
                 self.context.board.remove(capture);
-                self.context.outbox.forget(capture);
+                self.context.spool.forget_soon(capture);
             }
             None => tracing::debug!(capture, ?command, "no such job"),
         }

@@ -38,6 +38,8 @@ pub struct Spec {
     pub identity_key: [u8; 16],
     /// Keys the flow dictionaries; this process's own.
     pub dictionary_key: [u8; 16],
+    /// W3C `traceparent` of the capture; empty, or of no use, where it is not traced.
+    pub traceparent: String,
     /// Connections that are left out.
     pub own_endpoints: Vec<SocketAddr>,
 }

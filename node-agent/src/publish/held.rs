@@ -1,17 +1,20 @@
-//! Captures whose batches the coordinator could not store: held back for a while, so that they hold up no other.
+//! Captures whose batches the coordinator could not store, and single batches that could not be read: held back for a
+//! while, so that they hold up no other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use lastseen_runtime::backoff::Backoff;
 use tokio::time::Instant;
 
-/// What waits before it is sent again, by capture. Numbers are those of the outbox.
+/// What waits before it is sent again. Numbers are those of the spool.
 #[derive(Debug)]
 pub(super) struct Held {
     first: Duration,
     longest: Duration,
     captures: HashMap<String, Hold>,
+    /// When a batch is to be read again, its number, and how often it could not be read.
+    unread: BTreeMap<(Instant, u64), u32>,
 }
 
 #[derive(Debug)]
@@ -24,7 +27,7 @@ struct Hold {
 impl Held {
     /// Pauses from `first` on, each twice as long as the one before, up to `longest`.
     pub(super) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, captures: HashMap::new() }
+        Self { first, longest, captures: HashMap::new(), unread: BTreeMap::new() }
     }
 
     /// The coordinator could not store batch `id`. Returns the pause if this begins one: what was under way together
@@ -69,9 +72,23 @@ impl Held {
         over.find_map(|hold| hold.batches.pop_first())
     }
 
+    /// Batch `id` could not be read, now for the `failures`th time. It waits alone: others of its capture may lie elsewhere.
+    pub(super) fn unreadable(&mut self, id: u64, failures: u32, now: Instant) {
+        let pause = self.first.saturating_mul(4_u32.saturating_pow(failures.saturating_sub(1)));
+        self.unread.insert((now + pause.min(self.longest), id), failures);
+    }
+
+    /// A batch to be read again, and how often it could not be.
+    pub(super) fn reread(&mut self, now: Instant) -> Option<(u64, u32)> {
+        let first = self.unread.first_entry().filter(|first| first.key().0 <= now)?;
+        let ((_, id), failures) = first.remove_entry();
+        Some((id, failures))
+    }
+
     /// When the next pause with something to send is over.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.captures.values().filter(|hold| !hold.batches.is_empty()).map(|hold| hold.until).min()
+        let captures = self.captures.values().filter(|hold| !hold.batches.is_empty()).map(|hold| hold.until);
+        captures.chain(self.unread.keys().next().map(|(until, _)| *until)).min()
     }
 }
 
@@ -109,6 +126,19 @@ mod tests {
         held.stored("c-1", now);
         assert_eq!(held.due(now), Some(1), "the rest need not wait");
         assert!(held.failed("c-1", 1, now).unwrap() <= 2 * FIRST);
+    }
+
+    #[test]
+    fn what_cannot_be_read_waits_alone_and_longer_each_time() {
+        let (mut held, now) = (Held::new(FIRST, LONGEST), Instant::now());
+        held.unreadable(1, 1, now);
+        held.unreadable(2, 2, now);
+        held.unreadable(3, 3, now);
+        assert!(!held.holds("c-1", 4, now));
+        assert_eq!((held.reread(now), held.next()), (None, Some(now + FIRST)));
+        assert_eq!((held.reread(now + FIRST), held.next()), (Some((1, 1)), Some(now + 4 * FIRST)));
+        let sent: Vec<_> = std::iter::from_fn(|| held.reread(now + LONGEST)).collect();
+        assert_eq!((sent, held.next()), (vec![(2, 2), (3, 3)], None));
     }
 
     #[test]

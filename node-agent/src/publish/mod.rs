@@ -1,6 +1,5 @@
-//! Delivering observations: encoded once, kept until the coordinator has them on stable storage.
+//! Delivering observations: encoded once, spooled until the coordinator has them on stable storage.
 
 mod held;
-pub mod outbox;
 pub mod sink;
 pub mod stream;

@@ -2,9 +2,11 @@
 #![allow(dead_code, unreachable_pub)] // Each test binary uses its own part.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_proto::batch;
@@ -84,13 +86,31 @@ pub fn command(pki: &Path, port: u16) -> Command {
     // The environment gives way to flags, so that a test can set each.
     command.env_clear().env("LASTSEEN_NODE_NAME", "node-a").env("LASTSEEN_ADMIN_LISTEN", "127.0.0.1:0");
     command.env("LASTSEEN_COORDINATOR", format!("127.0.0.1:{port}")).arg("--pki-dir").arg(pki);
+    command.env("LASTSEEN_SPOOL_DIR", unused_spool(pki));
     command.stderr(Stdio::piped());
     command
+}
+
+/// A directory that no agent used yet, where one that is not root may make it.
+fn unused_spool(pki: &Path) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let spools = pki.with_file_name("spools");
+    if pki.exists() {
+        std::fs::create_dir_all(&spools).unwrap();
+        std::fs::set_permissions(&spools, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    spools.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string())
 }
 
 /// Starts an agent in the namespace of the calling thread.
 pub fn agent(pki: &Path, port: u16, more: &[&str]) -> Agent {
     Agent(command(pki, port).args(more).stderr(Stdio::inherit()).spawn().unwrap())
+}
+
+/// Segments in the directory of a spool.
+pub fn segments(directory: &Path) -> usize {
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.extension().is_some_and(|suffix| suffix == "seg")).count()
 }
 
 pub fn arm(capture: &str, spec: CaptureSpec) -> Down {
@@ -99,6 +119,7 @@ pub fn arm(capture: &str, spec: CaptureSpec) -> Down {
         spec: Some(spec),
         identity_key: vec![5; 16].into(),
         fabric_endpoints: Vec::new(),
+        traceparent: String::new(),
     })
 }
 
