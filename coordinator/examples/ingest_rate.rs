@@ -1,6 +1,8 @@
 //! Ingest over mutual TLS on loopback, from a client's stream to committed: observations per second and bytes each.
 //!
-//! `cargo run --release -p lastseen-coordinator --example ingest_rate [MILLION_OBSERVATIONS] [STREAMS] [ROWS_PER_BATCH]`
+//! `cargo run --release -p lastseen-coordinator --example ingest_rate [MILLION_OBSERVATIONS] [STREAMS] [ROWS_PER_BATCH] [sqlite|postgres]`
+//!
+//! Postgres is one of its own, which syncs as one in use does; then it also tells how long a bare COPY of the rows takes.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -8,26 +10,35 @@ mod common;
 use std::time::Instant;
 
 use common::agent::{Agent, Publisher, batch, realtime_nanos};
+use common::data::{Data, Sql};
+use common::pki::Authority;
+use common::postgres::Database;
 use common::{Fabric, job};
 use lastseen_packet::observation::{
     Columns, ColumnsBuilder, FlowKey, Observation, Overlay, OverlayKind, marks, protocol,
 };
-use lastseen_proto::v1;
+use lastseen_proto::{PROTOCOL_VERSION, v1};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 #[tokio::main]
 async fn main() {
-    let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
-    let total = numbers.next().unwrap_or(4) * 1_000_000;
-    let streams = numbers.next().unwrap_or(2);
-    let rows = numbers.next().unwrap_or(4_096);
+    let mut words = std::env::args().skip(1);
+    let mut number = |default| words.next().map_or(default, |text| text.parse::<usize>().expect("a number"));
+    let (total, streams, rows) = (number(4) * 1_000_000, number(2), number(4_096));
+    let is_postgres = match words.next().as_deref() {
+        Some("postgres") => true,
+        Some("sqlite") | None => false,
+        Some(other) => panic!("{other:?} is neither sqlite nor postgres"),
+    };
     let per_stream = total.div_ceil(streams * rows);
-    let fabric = Fabric::start().await;
+    let fabric = Fabric::start_on(Authority::new(), Data::on(database(is_postgres).await)).await;
     let mut agents = Vec::new();
-    for number in 0..streams {
-        agents.push(Agent::connect(&fabric, &format!("node-{number}"), 1, &[]).await);
+    let names: Vec<_> = (0..streams).map(|number| format!("node-{number}")).collect();
+    for name in &names {
+        agents.push(Agent::register(&fabric, name, name, 1, &[], PROTOCOL_VERSION).await);
     }
+    fabric.ready(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let id = start(&fabric, &mut agents).await;
     // Encoding is the agents' work and is done before the clock runs.
     let prepared: Vec<Vec<_>> = agents.iter().map(|_| batches(&id, per_stream, rows)).collect();
@@ -49,7 +60,23 @@ async fn main() {
         bytes as f64 / observations,
         bytes as f64 / seconds / 1e6,
     );
+    if is_postgres {
+        let (rows, seconds) = copied(&mut fabric.sql().await).await;
+        println!("COPY: {rows} rows in {:.3} ms", seconds * 1e3);
+    }
     fabric.stop().await;
+}
+
+async fn database(is_postgres: bool) -> Option<Database> {
+    if is_postgres { Some(Database::alone().await) } else { None }
+}
+
+/// Copies the rows of the batches once more, in one piece, into a table like theirs; how many, and the seconds it took.
+async fn copied(sql: &mut Sql) -> (i64, f64) {
+    sql.run("CREATE TABLE again (LIKE batches INCLUDING ALL); COPY batches TO '/proc/self/cwd/rows'").await;
+    let started = Instant::now();
+    sql.run("COPY again FROM '/proc/self/cwd/rows'").await;
+    (sql.number("SELECT count(*) FROM again").await, started.elapsed().as_secs_f64())
 }
 
 /// Arms every node and waits for the window.

@@ -25,6 +25,8 @@ pub struct Exchange {
     pub received_nanos: i64,
     /// The node's `CLOCK_REALTIME` minus its `CLOCK_MONOTONIC`.
     pub realtime_minus_monotonic_nanos: i64,
+    /// Bound of the error of the coordinator's clock itself.
+    pub coordinator_error_nanos: i64,
 }
 
 impl Exchange {
@@ -40,7 +42,7 @@ impl Exchange {
             at_nanos: self.received_nanos,
             coordinator_minus_monotonic_nanos: there + round_trip_nanos / 2,
             realtime_minus_monotonic_nanos: self.realtime_minus_monotonic_nanos,
-            error_nanos: round_trip_nanos / 2 + 1,
+            error_nanos: round_trip_nanos / 2 + 1 + self.coordinator_error_nanos,
             round_trip_nanos,
         })
     }
@@ -66,19 +68,25 @@ impl ClockFilter {
     /// The best offset at `now_nanos` with the bound it has then. The node's wall clock is as last heard, because it can
     /// be stepped. Absent before the first exchange.
     pub fn best(&self, now_nanos: i64) -> Option<ClockFix> {
+        self.basis(now_nanos).map(|fix| aged(fix, now_nanos))
+    }
+
+    /// The exchange that is best at `now_nanos`, with the bound it had when it was made. Absent before the first one.
+    pub fn basis(&self, now_nanos: i64) -> Option<ClockFix> {
         let last = self.fixes.back()?;
         let best = self.fixes.iter().min_by_key(|fix| bound(fix, now_nanos))?;
-        Some(ClockFix {
-            error_nanos: bound(best, now_nanos),
-            realtime_minus_monotonic_nanos: last.realtime_minus_monotonic_nanos,
-            ..*best
-        })
+        Some(ClockFix { realtime_minus_monotonic_nanos: last.realtime_minus_monotonic_nanos, ..*best })
     }
 
     /// The smallest round trip.
     pub fn round_trip_nanos(&self) -> Option<i64> {
         self.fixes.iter().map(|fix| fix.round_trip_nanos).min()
     }
+}
+
+/// A fix with the bound that it has at `now_nanos`.
+pub fn aged(fix: ClockFix, now_nanos: i64) -> ClockFix {
+    ClockFix { error_nanos: bound(&fix, now_nanos), ..fix }
 }
 
 fn bound(fix: &ClockFix, now_nanos: i64) -> i64 {
@@ -101,6 +109,7 @@ mod tests {
             node_sent_nanos: node(at + there) + 1_000,
             received_nanos: OFFSET + at + there + back + 1_000,
             realtime_minus_monotonic_nanos: 7,
+            coordinator_error_nanos: 0,
         }
     }
 

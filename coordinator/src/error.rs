@@ -42,12 +42,29 @@ pub enum Error {
     /// The caller's role does not allow it.
     #[error("{0}")]
     Denied(String),
+    /// What must be on record could not be recorded.
+    #[error(
+        "{action}: not done, because its audit record could not be stored: {source}; look at the coordinator's database \
+         and try again"
+    )]
+    Unaudited {
+        /// What was asked for.
+        action: String,
+        /// Why there is no record.
+        source: StoreError,
+    },
     /// The agent and the coordinator do not understand each other.
     #[error("{0}")]
     Incompatible(String),
     /// The coordinator stops.
     #[error("the coordinator is stopping; try again in a moment")]
     Stopping,
+    /// Nobody knows now what other coordinators lead.
+    #[error(
+        "captures of other coordinators cannot be looked up now; check that the coordinator's database runs and can be \
+         reached"
+    )]
+    Unseen,
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,8 +100,16 @@ impl Error {
             Self::Precondition(_) | Self::Incompatible(_) => Code::FailedPrecondition,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::Denied(_) => Code::PermissionDenied,
-            Self::Stopping => Code::Unavailable,
-            Self::Store(_) | Self::NotStopped { .. } | Self::File(_) | Self::Internal(_) => Code::Internal,
+            Self::Stopping
+            | Self::Unseen
+            | Self::Store(StoreError::Lost { .. })
+            | Self::Unaudited { source: StoreError::Lost { .. }, .. } => Code::Unavailable,
+            Self::File(error) if error.is_away() => Code::Unavailable,
+            Self::Store(_)
+            | Self::Unaudited { .. }
+            | Self::NotStopped { .. }
+            | Self::File(_)
+            | Self::Internal(_) => Code::Internal,
         }
     }
 }

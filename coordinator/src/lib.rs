@@ -2,19 +2,27 @@
 
 pub mod access;
 pub mod analysis;
+pub mod audit;
+mod calls;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod connections;
 pub mod error;
 pub mod files;
 pub mod fleet;
+pub mod guard;
 pub mod ingest;
 pub mod jobs;
 pub mod limits;
 pub mod lock;
 pub mod metrics;
 pub mod model;
+pub mod policy;
 pub mod quota;
+pub mod rate;
+mod readiness;
+pub mod retention;
 pub mod server;
 pub mod services;
 pub mod store;

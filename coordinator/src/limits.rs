@@ -3,20 +3,23 @@
 use std::time::Duration;
 
 pub use lastseen_proto::limits::{
-    BATCH_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS, FILTER_BYTES, MESSAGE_BYTES,
-    SNAP_LENGTH, TAIL_NANOS, TRANSLATIONS,
+    BATCH_BYTES, BATCHES_PER_POINT, CAPTURE_ID_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS,
+    FILTER_BYTES, LEAD_NANOS, LEAST_SAMPLING_THRESHOLD, MESSAGE_BYTES, MISSED_NANOS, SNAP_LENGTH,
+    SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS, TRANSLATIONS,
 };
 
 use crate::model::{MILLISECOND, SECOND};
 
+/// Bytes of a job as it is asked for: with as many nodes as it may have, each with the longest name of DNS.
+pub const JOB_BYTES: usize = 512 << 10;
+/// Bytes of every other request of a client.
+pub const REQUEST_BYTES: usize = 64 << 10;
 /// Captures that have not ended, in the whole fabric.
 pub const CAPTURES_PER_FABRIC: usize = 8;
 /// Window when the caller names none.
 pub const DEFAULT_DURATION_NANOS: i64 = 60 * SECOND;
 /// Shortest window: below it there is less than the clocks of two nodes may be apart and a round trip takes.
 pub const LEAST_DURATION_NANOS: i64 = 100 * MILLISECOND;
-/// A node that is offline for longer has probably left the fabric, and a capture on all nodes does without it.
-pub const MISSED_NANOS: i64 = 24 * 3600 * SECOND;
 /// Furthest start; armed nodes hold their rings open until then.
 pub const START_AHEAD_NANOS: i64 = 3600 * SECOND;
 /// Bytes of a capture's name, a label's key or a label's value.
@@ -36,7 +39,7 @@ pub const NETNS_BYTES: usize = 255;
 pub const POINTS_PER_NODE: usize = 512;
 /// Coverage notes kept of one node in one capture.
 pub const COVERAGE_NOTES: usize = 64;
-/// Refused batches told apart in one capture; more than that count as missing.
+/// Refused batches of one node told apart in one capture; more than that count as missing.
 pub const REFUSED_BATCHES: usize = 4_096;
 /// Bytes kept of a text that an agent sends: a reason, a note, a version.
 pub const AGENT_TEXT_BYTES: usize = 1_024;
@@ -51,8 +54,26 @@ pub const INGEST_BYTES: usize = 128 << 20;
 pub const GROUP_BYTES: usize = 16 << 20;
 /// Time a group commit waits for more batches.
 pub const GROUP_DELAY: Duration = Duration::from_millis(50);
+/// Free room in the data directory below which the coordinator is not ready: an observation file's worth.
+pub const FREE_BYTES: u64 = 64 << 20;
 /// Size at which the next observation file is begun.
 pub const FILE_BYTES: u64 = 64 << 20;
+/// Batches that a correlation run asks an object store for before it needs them.
+pub const OBJECTS_AHEAD: usize = 16;
+/// A write to an object store is tried again this long; then agents keep the batches and send them again.
+pub const OBJECT_WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// A read from an object store is tried again this long; then the correlation run fails.
+pub const OBJECT_READ_PATIENCE: Duration = Duration::from_mins(3);
+/// An observation file without a row that is younger may be a commit under way, here or in another coordinator; an older
+/// one is garbage.
+pub const GARBAGE_AGE: Duration = Duration::from_hours(1);
+/// Between two looks for captures that are to be deleted.
+pub const RETENTION_INTERVAL: Duration = Duration::from_mins(1);
+/// Between two collections of garbage.
+pub const GARBAGE_INTERVAL: Duration = Duration::from_hours(1);
+/// A write that is not committed within this time never will be, whatever froze the process: well before its file is
+/// taken for garbage, by clocks that may differ.
+pub const COMMIT_AGE: Duration = Duration::from_mins(20);
 
 /// Connections of one agent's identity at once: one, and those that a broken network left behind.
 pub const CONNECTIONS_PER_AGENT: usize = 8;
@@ -65,6 +86,27 @@ pub const BATCH_STREAMS_PER_NODE: usize = 4;
 /// What a node says of itself is stored, and its network announced, this often at most, over all its control streams;
 /// what it said in between is overtaken.
 pub const TOPOLOGY_INTERVAL: Duration = Duration::from_secs(1);
+/// A connection without a call or stream for this long is closed.
+pub const CONNECTION_IDLE: Duration = Duration::from_mins(5);
+/// Between the end of a denied caller's streams, which tells it why, and that of its connection.
+pub const DENIED_GRACE: Duration = Duration::from_secs(1);
+/// Calls and new streams of one identity a second, over all its connections.
+pub const CALLS_PER_SECOND: f64 = 50.0;
+/// Calls of one identity that may come at once after a rest.
+pub const CALLS_AT_ONCE: f64 = 500.0;
+/// Bytes of one node's batches in memory between arrival and acknowledgement: what one agent has too much waits in its
+/// spool, and the others go on.
+pub const INGEST_BYTES_PER_NODE: usize = 16 << 20;
+/// Bytes of a policy file.
+pub const POLICY_BYTES: u64 = 1 << 20;
+/// How often the policy file is looked at; a change is in force once it was seen twice.
+pub const POLICY_INTERVAL: Duration = Duration::from_millis(250);
+/// Records of the audit that are kept.
+pub const AUDIT_RECORDS: u64 = 100_000;
+/// Records of the audit that may wait for the database.
+pub const AUDIT_QUEUE: usize = 1_024;
+/// A download, or a refusal, of the same thing by the same identity is recorded this often at most.
+pub const AUDIT_INTERVAL: Duration = Duration::from_mins(1);
 /// Calls and streams open at once on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 64;
 /// Times in [`TAKEOVER_NANOS`] that another process may take over a node's live control stream before the node says that
@@ -78,6 +120,10 @@ pub const AGENT_QUEUE: usize = 64;
 pub const CAPTURE_QUEUE: usize = 1_024;
 /// Node changes that a watcher may lag behind before it is sent every node again.
 pub const WATCH_QUEUE: usize = 256;
+/// Largest page of audit records.
+pub const AUDIT_PAGE: u32 = 1_000;
+/// Page of audit records when the caller names none.
+pub const DEFAULT_AUDIT_PAGE: u32 = 100;
 /// Largest page of captures.
 pub const CAPTURES_PAGE: u32 = 1_000;
 /// Page of captures when the caller names none.
@@ -87,14 +133,25 @@ pub const RECORDS_PAGE: u32 = 10_000;
 /// Page of flow records or lost packets when the caller names none.
 pub const DEFAULT_RECORDS_PAGE: u32 = 1_000;
 
-/// A node that has not armed by then is left out.
+/// Arming ends this long after the last node that got ready; who has not by then is left out.
 pub const ARM_NANOS: i64 = 5 * SECOND;
-/// Between the commit of a window and its start, so that every node hears of it in time.
+/// Arming ends at the latest after this long: half the time that agents hold their rings without a window.
+pub const ARM_LONGEST_NANOS: i64 = 30 * SECOND;
+/// A window is fixed before the first node that got ready has waited for this long: at 60 s it gives its rings back.
+pub const ARMED_NANOS: i64 = 50 * SECOND;
+/// An agent whose coordinator is gone, or frozen, has found another one by then.
+pub const MOVE_NANOS: i64 = 15 * SECOND;
+/// Between the commit of a window and its start, so that every node hears of it in time; for each
+/// further node [`START_LEAD_PER_NODE_NANOS`] more.
 pub const START_LEAD_NANOS: i64 = SECOND / 2;
+/// See [`START_LEAD_NANOS`].
+pub const START_LEAD_PER_NODE_NANOS: i64 = MILLISECOND;
 /// After the tail, draining goes on while news or batches keep arriving at least this often.
 pub const DRAIN_IDLE_NANOS: i64 = 10 * SECOND;
 /// After a restart of the coordinator agents get this long to come back.
 pub const RECOVERY_NANOS: i64 = 30 * SECOND;
+/// A capture that nobody looked at for so long was not looked at by a process that stood still.
+pub const STANDSTILL_NANOS: i64 = 5 * SECOND;
 /// Draining ends at the latest this long after the tail.
 pub const DRAIN_NANOS: i64 = 300 * SECOND;
 
@@ -103,6 +160,16 @@ pub const DRAIN_NANOS: i64 = 300 * SECOND;
 pub const CORRELATION_MEMORY_BYTES: u64 = 1 << 30;
 /// Correlation runs of one capture that may break off with the process.
 pub const BROKEN_RUNS: i64 = 2;
+
+/// A capture that its coordinator has not spoken for during this long is taken over by another one, where several share
+/// a database.
+pub const LEASE: Duration = Duration::from_secs(3);
+/// How often coordinators say that they live, and look what the others did.
+pub const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// Counts of a capture that another coordinator leads are not older than this.
+pub const TELL: Duration = Duration::from_secs(2);
+/// Bytes of the name that a caller gives its call.
+pub const REQUEST_ID_BYTES: usize = 64;
 
 /// How often an agent says that it lives.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);

@@ -12,7 +12,6 @@ const ABANDON: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let config: Config = config::parse();
-    telemetry::init(config.log_format, "info");
     match start(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -23,6 +22,8 @@ fn main() -> ExitCode {
 }
 
 fn start(config: &Config) -> anyhow::Result<()> {
+    let endpoint = config.otlp_endpoint.as_deref();
+    let _telemetry = telemetry::init("coordinator", config.log_format, "info", endpoint)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let result = runtime.block_on(run(config));
     runtime.shutdown_timeout(ABANDON);

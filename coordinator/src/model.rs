@@ -40,6 +40,9 @@ pub struct Spec {
     /// One in this many canonical segments is recorded.
     #[serde(default = "all_segments")]
     pub sampling_interval: u32,
+    /// W3C `traceparent` of the capture's span, kept with the job so that it outlives a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
 }
 
 /// What jobs asked for that were stored before they could ask for less.
@@ -48,7 +51,7 @@ fn all_segments() -> u32 {
 }
 
 /// Life of a capture and of a node's part in it. The numbers are those of the wire and of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(i32)]
 pub enum State {
     /// Stored, not yet sent.
@@ -123,7 +126,7 @@ impl ClockFix {
 }
 
 /// Which observation point: namespace, interface and direction on one node.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PointKey {
     /// Network namespace, empty for the host's.
     pub netns: String,
@@ -148,7 +151,7 @@ impl PointKey {
 }
 
 /// An observation point and what it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// Which.
     pub key: PointKey,
@@ -161,7 +164,7 @@ pub struct Point {
 }
 
 /// Packet counters of a point, see `PointCounters` on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Counters {
     pub received: u64,
@@ -176,7 +179,7 @@ pub struct Counters {
 }
 
 /// What an agent last said about a point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PointStatus {
     /// Which.
     pub point: Point,
@@ -276,6 +279,22 @@ impl ClockFix {
 }
 
 #[cfg(test)]
+impl CheckedBatch {
+    /// A batch of node `node-a` that was not encoded.
+    pub(crate) fn sample(capture: &str, sequence: u64, contents: &[u8]) -> Self {
+        let point = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+        let (capture, node, incarnation) = (capture.to_owned(), "node-a".to_owned(), 1);
+        Self {
+            key: BatchKey { capture, node, point: point.clone(), incarnation, sequence },
+            point: Point { key: point, kind: 5, mtu: 1500, gso_known: true },
+            bytes: contents.to_vec().into(),
+            checksum: crc32fast::hash(contents),
+            rows: 1,
+        }
+    }
+}
+
+#[cfg(test)]
 impl Capture {
     /// A capture of ten seconds on these nodes that was just stored.
     pub(crate) fn sample(nodes: &[&str]) -> Self {
@@ -296,6 +315,7 @@ impl Capture {
                 snap_length: 192,
                 start_at_nanos: None,
                 sampling_interval: 1,
+                traceparent: None,
             },
             state: State::Pending,
             reason: String::new(),
@@ -318,7 +338,7 @@ impl std::fmt::Debug for IdentityKey {
 }
 
 /// What identifies a batch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BatchKey {
     /// Capture id.
     pub capture: String,

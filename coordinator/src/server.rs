@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use lastseen_proto::v1::agent_service_server::AgentServiceServer;
 use lastseen_proto::v1::analysis_service_server::AnalysisServiceServer;
+use lastseen_proto::v1::audit_service_server::AuditServiceServer;
 use lastseen_proto::v1::capture_service_server::CaptureServiceServer;
 use lastseen_proto::v1::fleet_service_server::FleetServiceServer;
 use lastseen_runtime::identity::Role;
@@ -19,21 +20,29 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tower::layer::util::Stack;
 
 use crate::access::Access;
 use crate::analysis::Analysis;
+use crate::audit::Audit;
+use crate::calls::TraceLayer;
 use crate::config::Config;
-use crate::connections;
-use crate::files;
+use crate::files::{self, Files};
 use crate::fleet::{Fleet, Keeper};
+use crate::guard::Guard;
 use crate::ingest::Ingest;
 use crate::jobs::{Board, Jobs, Services};
 use crate::limits;
 use crate::lock::DataLock;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics, Sources};
+use crate::policy::PolicyFile;
 use crate::quota::Quota;
-use crate::services::{AgentApi, AnalysisApi, CaptureApi, Context, FleetApi};
-use crate::store::{SqliteStore, Store};
+use crate::readiness::Readiness;
+use crate::retention::inventory::Storage;
+use crate::retention::{self, Retention};
+use crate::services::{AgentApi, AnalysisApi, AuditApi, CaptureApi, Context, FleetApi};
+use crate::store::{self, Store};
 use crate::time::Clock;
 
 /// Dead connections are noticed this way.
@@ -48,10 +57,12 @@ pub struct Coordinator {
     admin: Option<TcpListener>,
     pki: Pki,
     context: Context,
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     lock: DataLock,
     writer: JoinHandle<()>,
+    records: JoinHandle<()>,
     registry: Arc<Registry>,
+    readiness: Readiness,
 }
 
 impl Coordinator {
@@ -95,16 +106,48 @@ impl Coordinator {
         let directory = files::prepare(&config.data_dir).map_err(|error| {
             anyhow::anyhow!("--data-dir: {error}; give a directory that this user may write to")
         })?;
-        let lock = DataLock::take(&config.data_dir)?;
-        let store = SqliteStore::open(config.database_url.as_deref(), &config.data_dir).await?;
-        collect_garbage(&store, directory.clone()).await?;
+        let url = config.database_url.as_deref();
+        let lock = DataLock::take(&config.data_dir, url.is_some_and(store::is_shared))?;
+        let store = store::open(url, &config.data_dir).await?;
+        let environment = &config.object_store_environment;
+        let policy = retention::Policy::new(config.retention_age, config.retention_bytes);
+        let files = Files::open(config.object_store.as_deref(), environment, directory.clone()).await?;
+        files.claim(&store.fabric().await?).await?;
+        if let Some(shared) = store.shared() {
+            let name = files.name().await?;
+            let agreed = shared.place(&name).await?;
+            anyhow::ensure!(agreed == name, files.elsewhere(agreed));
+        }
         let mut registry = Registry::default();
+        lastseen_runtime::process::register(&mut registry);
         let metrics = Metrics::register(&mut registry);
-        let context =
-            context(Arc::new(store.clone()), (directory, config.correlation_memory_bytes), metrics, stopping)
-                .await?;
+        let readiness = Readiness::new(store.clone(), directory.clone(), stopping.clone());
+        let clock = Clock::start();
+        let rights = PolicyFile::open(config.policy.as_deref(), metrics.clone())
+            .map_err(|error| anyhow::anyhow!("--policy: {error}; mend the file or leave the flag out"))?;
+        let (audit, records) = Audit::start(store.clone(), clock.clone(), metrics.clone());
+        let guard = Guard::start(pki.clone(), rights, audit, metrics.clone(), stopping.clone());
+        let ends = guard.clone();
+        lastseen_runtime::expiry::register(&mut registry, move || ends.ends());
+        let context = context(
+            store.clone(),
+            (files, policy),
+            (directory, config.correlation_memory_bytes),
+            (clock, guard),
+            metrics,
+            stopping,
+        )
+        .await?;
         let (context, writer) = context;
-        Ok(Self { listener, admin, pki, context, store, lock, writer, registry: Arc::new(registry) })
+        metrics::sample(&mut registry, sources(&context));
+        let registry = Arc::new(registry);
+        Ok(Self { listener, admin, pki, context, store, lock, writer, records, registry, readiness })
+    }
+
+    /// With an admin port on a socket that is bound already.
+    #[must_use]
+    pub fn with_admin(self, admin: TcpListener) -> Self {
+        Self { admin: Some(admin), ..self }
     }
 
     /// The figures of the admin port.
@@ -123,18 +166,21 @@ impl Coordinator {
         let stopping = self.context.stopping.clone();
         let address = self.address()?;
         let admin = self.admin.map(|listener| {
-            let is_ready = {
-                let stopping = stopping.clone();
-                move || !stopping.is_cancelled()
+            let readiness = self.readiness.clone();
+            let is_ready = move || {
+                let readiness = readiness.clone();
+                async move { readiness.look().await }
             };
             tokio::spawn(lastseen_runtime::admin::serve(listener, self.registry, is_ready, stopping.clone()))
         });
         tracing::info!(%address, identity = %self.pki.identity(), "serving");
-        let routes = routes(&self.context, self.pki.identity().trust_domain).await?;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let routes = routes(&self.context, health_service)?;
+        tokio::spawn(self.readiness.announce(health));
         let metrics = self.context.metrics.clone();
         let refused = move |refusal: &Refusal| metrics.refused_handshake(refusal.kind);
         let incoming = lastseen_runtime::server::incoming(self.listener, self.pki, refused);
-        let incoming = connections::limited(incoming, self.context.metrics.clone());
+        let incoming = self.context.guard.connections.limited(incoming);
         let serving = routes.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
         let deadline = async {
             stopping.cancelled().await;
@@ -144,12 +190,20 @@ impl Coordinator {
             served = serving => served.context("serving")?,
             () = deadline => tracing::warn!("connections that did not end in time are cut off"),
         }
-        self.context.jobs.stopped().await;
-        self.context.keeper.flush().await;
+        let ending = async {
+            self.context.jobs.stopped().await;
+            self.context.keeper.flush().await;
+        };
+        if tokio::time::timeout(limits::SHUTDOWN, ending).await.is_err() {
+            tracing::warn!(
+                "the database does not answer in time; what was not stored is left to the next process"
+            );
+        }
         drop(self.context);
         // Streams that were cut off may still hold the way to the writer.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.writer).await;
-        self.store.close().await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.records).await;
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.store.close()).await;
         drop(self.lock);
         if let Some(admin) = admin {
             admin.abort();
@@ -174,28 +228,21 @@ async fn bind(flag: &str, address: &str, example: &str) -> anyhow::Result<TcpLis
     })
 }
 
-async fn collect_garbage(store: &SqliteStore, directory: PathBuf) -> anyhow::Result<()> {
-    let known = store.files().await?.into_iter().collect();
-    let removed = tokio::task::spawn_blocking(move || files::collect(&directory, &known)).await??;
-    if removed > 0 {
-        tracing::info!(removed, "observation files without a row were left from a crash and are gone");
-    }
-    Ok(())
-}
-
 async fn context(
     store: Arc<dyn Store>,
-    (directory, memory_bytes): (PathBuf, u64),
+    (files, policy): (Files, retention::Policy),
+    (scratch, memory_bytes): (PathBuf, u64),
+    (clock, guard): (Clock, Arc<Guard>),
     metrics: Metrics,
     stopping: CancellationToken,
 ) -> anyhow::Result<(Context, JoinHandle<()>)> {
-    let clock = Clock::start();
     let fleet = Arc::new(Fleet::new(store.nodes().await?));
     let board = Board::default();
-    let (ingest, writer) = Ingest::start(store.clone(), directory.clone(), board.clone(), metrics.clone());
-    let analysis = Analysis::new(store.clone(), directory, clock, metrics.clone()).within(memory_bytes);
+    let (ingest, writer) = Ingest::start(store.clone(), files.clone(), board.clone(), metrics.clone());
+    let analysis = Analysis::new(store.clone(), files.clone(), scratch, clock.clone(), metrics.clone())
+        .within(memory_bytes);
     let services = Services {
-        clock,
+        clock: clock.clone(),
         store: store.clone(),
         fleet: fleet.clone(),
         ingest: ingest.clone(),
@@ -203,7 +250,9 @@ async fn context(
         metrics: metrics.clone(),
     };
     let keeper = Keeper::start(store.clone(), fleet.clone(), stopping.clone());
-    let jobs = Jobs::recover(services, board, stopping.clone()).await?;
+    let jobs = Jobs::recover(services.clone(), board, stopping.clone()).await?;
+    let storage = Storage::new(store.clone(), files.clone());
+    retention::start(Retention::new(services, jobs.clone(), files, policy), stopping.clone());
     let (control_streams, batch_streams) = (Quota::default(), Quota::default());
     let context = Context {
         clock,
@@ -213,6 +262,8 @@ async fn context(
         jobs,
         ingest,
         analysis,
+        storage,
+        guard,
         metrics,
         control_streams,
         batch_streams,
@@ -221,45 +272,56 @@ async fn context(
     Ok((context, writer))
 }
 
-type Guard = tower::layer::util::Stack<GuardLayer, tower::layer::util::Identity>;
+fn sources(context: &Context) -> Sources {
+    Sources {
+        clock: context.clock.clone(),
+        store: context.store.clone(),
+        fleet: context.fleet.clone(),
+        ingest: context.ingest.clone(),
+        board: context.jobs.board().clone(),
+    }
+}
 
-async fn routes(
+type Guarded = Stack<TraceLayer, Stack<GuardLayer, tower::layer::util::Identity>>;
+
+fn routes<H: Health>(
     context: &Context,
-    trust_domain: String,
-) -> anyhow::Result<tonic::transport::server::Router<Guard>> {
+    health_service: HealthServer<H>,
+) -> anyhow::Result<tonic::transport::server::Router<Guarded>> {
+    // What is asked for is short; only agents send much, on few streams.
     macro_rules! service {
-        ($server:ident, $api:expr) => {
+        ($server:ident, $api:expr, $asked_bytes:expr) => {
             $server::new($api)
-                .max_decoding_message_size(limits::MESSAGE_BYTES)
+                .max_decoding_message_size($asked_bytes)
                 .max_encoding_message_size(limits::MESSAGE_BYTES)
         };
     }
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CaptureServiceServer<CaptureApi>>().await;
-    health.set_serving::<AgentServiceServer<AgentApi>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(lastseen_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .context("reflection")?;
+        .context("reflection")?
+        .max_decoding_message_size(limits::REQUEST_BYTES);
     Ok(Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(limits::SILENCE))
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .layer(GuardLayer(trust_domain))
-        .add_service(health_service)
+        .layer(GuardLayer(context.guard.clone()))
+        .layer(TraceLayer)
+        .add_service(health_service.max_decoding_message_size(limits::REQUEST_BYTES))
         .add_service(reflection)
-        .add_service(service!(AgentServiceServer, AgentApi(context.clone())))
-        .add_service(service!(FleetServiceServer, FleetApi(context.clone())))
-        .add_service(service!(CaptureServiceServer, CaptureApi(context.clone())))
-        .add_service(service!(AnalysisServiceServer, AnalysisApi(context.clone()))))
+        .add_service(service!(AgentServiceServer, AgentApi(context.clone()), limits::MESSAGE_BYTES))
+        .add_service(service!(FleetServiceServer, FleetApi(context.clone()), limits::REQUEST_BYTES))
+        .add_service(service!(CaptureServiceServer, CaptureApi(context.clone()), limits::JOB_BYTES))
+        .add_service(service!(AnalysisServiceServer, AnalysisApi(context.clone()), limits::REQUEST_BYTES))
+        .add_service(service!(AuditServiceServer, AuditApi(context.clone()), limits::REQUEST_BYTES)))
 }
 
 /// Puts [`Access`] before every service.
-#[derive(Clone, Debug)]
-struct GuardLayer(String);
+#[derive(Clone)]
+struct GuardLayer(Arc<Guard>);
 
 impl<S> tower::Layer<S> for GuardLayer {
     type Service = Access<S>;

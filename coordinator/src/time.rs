@@ -1,27 +1,56 @@
 //! The coordinator's clock: Unix time that no one can step while the process lives.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::fmt::friendly::{Direction, SpanPrinter};
 
 /// Unix time at one instant, carried on by the monotonic clock. A step of `CLOCK_REALTIME` (an operator, a first NTP
-/// fix) therefore moves no window; slewing is followed because it acts on both clocks.
-#[derive(Clone, Copy, Debug)]
+/// fix) therefore moves no window; slewing is followed because it acts on both clocks. Where several coordinators share
+/// a database they all follow its clock, see [`Clock::follow`]. Clones are one clock, and it never goes back.
+#[derive(Clone, Debug)]
 pub struct Clock {
     unix_nanos: i64,
     anchor: Instant,
+    followed: Arc<Followed>,
+}
+
+/// How the clock that is followed stands to ours, in nanoseconds.
+#[derive(Debug, Default)]
+struct Followed {
+    ahead: AtomicI64,
+    error: AtomicI64,
+    last: AtomicI64,
 }
 
 impl Clock {
     /// A clock that agrees with `CLOCK_REALTIME` now.
     pub fn start() -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { unix_nanos: unix.as_nanos() as i64, anchor: Instant::now() }
+        Self { unix_nanos: unix.as_nanos() as i64, anchor: Instant::now(), followed: Arc::default() }
     }
 
     /// Nanoseconds since 1970.
     pub fn now(&self) -> i64 {
+        let now = self.own_now() + self.followed.ahead.load(Ordering::Relaxed);
+        self.followed.last.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+
+    /// Nanoseconds since 1970 by this machine, whatever is followed.
+    pub fn own_now(&self) -> i64 {
         self.unix_nanos + self.anchor.elapsed().as_nanos() as i64
+    }
+
+    /// From now on it is `ahead_nanos` more than by this machine, with this bound of the error.
+    pub fn follow(&self, ahead_nanos: i64, error_nanos: i64) {
+        self.followed.ahead.store(ahead_nanos, Ordering::Relaxed);
+        self.followed.error.store(error_nanos, Ordering::Relaxed);
+    }
+
+    /// Bound of the error against the clock that is followed; 0 without one.
+    pub fn error_nanos(&self) -> i64 {
+        self.followed.error.load(Ordering::Relaxed)
     }
 }
 
@@ -40,6 +69,17 @@ pub fn display_span(nanos: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_followed_clock_is_right_at_once_and_never_goes_back() {
+        let clock = Clock::start();
+        clock.follow(3_600_000_000_000, 5);
+        let ahead = clock.now();
+        assert!(ahead >= clock.unix_nanos + 3_600_000_000_000);
+        clock.clone().follow(0, 7);
+        assert!(clock.now() >= ahead);
+        assert_eq!(clock.error_nanos(), 7);
+    }
 
     #[test]
     fn lengths_are_in_the_units_that_people_give() {

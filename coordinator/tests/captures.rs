@@ -3,9 +3,9 @@
 mod common;
 
 use common::agent::Agent;
-use common::{Fabric, is_final, job};
+use common::{Fabric, is_final, job, running};
+use lastseen_coordinator::limits;
 use lastseen_coordinator::model::State;
-use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Failed, Running};
 use lastseen_proto::v1::coordinator_message::Kind as Told;
@@ -163,18 +163,34 @@ async fn a_killed_coordinator_goes_on_with_the_window_it_had_fixed() {
 }
 
 #[tokio::test]
-async fn a_window_that_was_not_fixed_is_given_up_at_a_restart() {
+async fn a_capture_whose_window_was_not_fixed_goes_on_after_a_restart() {
+    let request = v1::StartCaptureRequest { request_id: "c0ffee".into(), ..job(&["node-a"], 60_000) };
     let (fabric, mut agent) = Fabric::with_one().await;
-    let starting = start(&fabric, job(&["node-a"], 1_000)).await;
+    let starting = start(&fabric, request.clone()).await;
     let id = agent.arm().await.capture_id;
     let (authority, data) = fabric.kill();
     assert!(starting.await.unwrap().is_err());
     let fabric = Fabric::start_on(authority, data).await;
     let mut agent = Agent::connect(&fabric, "node-a", 1, &[&id]).await;
-    assert_eq!(agent.end().await.capture_id, id, "the agent is told to forget it");
-    let capture = fabric.get(&id).await;
-    assert_eq!(capture.state(), Failed);
-    assert!(capture.reason.contains("restarted"), "{}", capture.reason);
+    // Its caller asks again by the same name.
+    let starting = start(&fabric, request.clone()).await;
+    agent.status(&id, Armed, "", 0).await;
+    assert_eq!(starting.await.unwrap().unwrap().id, id);
+    assert_eq!(agent.commit().await.capture_id, id);
+    let again = fabric.captures().await.start_capture(request).await.unwrap().into_inner();
+    assert_eq!(again.capture.unwrap().id, id);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_has_a_short_and_plain_name() {
+    let (fabric, _agent) = Fabric::with_one().await;
+    for name in ["a b".to_owned(), "ü".to_owned(), "a".repeat(limits::REQUEST_ID_BYTES + 1)] {
+        let request = v1::StartCaptureRequest { request_id: name, ..job(&["node-a"], 1_000) };
+        let status = fabric.captures().await.start_capture(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().starts_with("request_id: give at most 64"), "{status}");
+    }
     fabric.stop().await;
 }
 
@@ -208,6 +224,44 @@ async fn an_agent_started_anew_has_lost_its_part() {
     let done = fabric.follow(&id, is_final).await;
     assert_eq!(done.state(), Failed, "the only node is gone, so the window is not waited for");
     assert!(done.nodes[0].reason.contains("restarted"), "{:?}", done.nodes[0]);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_killed_agent_had_not_sent_is_waited_for_and_counts() {
+    let (fabric, mut a) = Fabric::with_one().await;
+    let id = running(&fabric, &mut a, 60_000).await;
+    let old: Vec<_> = (0..4).map(|sequence| a.batch(&id, sequence)).collect();
+    assert_eq!(a.publish().await.send(old[..1].to_vec()).await, (vec![0], vec![]));
+    // It lived to announce one of four.
+    a.status(&id, Running, "", 1).await;
+    fabric.follow(&id, |capture| capture.nodes[0].packets == 4).await;
+    drop(a);
+    let mut again = Agent::anew(&fabric, "node-a", 7, &id, 4).await;
+    let draining = fabric.follow(&id, |capture| capture.nodes[0].state() == Failed).await;
+    assert!(draining.nodes[0].reason.contains("restarted"), "{:?}", draining.nodes[0]);
+    let mut publisher = again.publish().await;
+    // The first one once more: it had not heard that it was acknowledged.
+    for batches in [&old[..1], &old[1..3], &old[3..]] {
+        let sequences = batches.iter().map(|batch| batch.key.as_ref().unwrap().sequence).collect();
+        assert_eq!(publisher.send(batches.to_vec()).await, (sequences, vec![]));
+    }
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!((done.nodes[0].coverage.len(), fabric.counter("committed_batches")), (0, 4), "{done:?}");
+    let mut late = old[3].clone();
+    late.key.as_mut().unwrap().sequence = 4;
+    let (known, late) = publisher.send(vec![old[3].clone(), late]).await;
+    assert_eq!((known, late[0].0), (vec![3], 4), "what is stored is acknowledged at any time");
+    assert!(late[0].1.contains("has ended") || late[0].1.contains("too late"), "{late:?}");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_with_batches_of_a_capture_that_is_over_is_told_to_forget_them() {
+    let fabric = Fabric::start().await;
+    let mut a = Agent::anew(&fabric, "node-a", 7, "c-gone", 4).await;
+    let end = a.end().await;
+    assert_eq!((end.capture_id.as_str(), end.end_monotonic_nanos), ("c-gone", None));
     fabric.stop().await;
 }
 
@@ -295,7 +349,7 @@ async fn after_broken_runs(runs: i64) -> v1::Capture {
     agent.status(&id, Armed, "", 0).await;
     starting.await.unwrap().unwrap();
     let (authority, data) = fabric.kill();
-    let store = SqliteStore::open(None, data.path()).await.unwrap();
+    let store = data.store().await;
     let mut capture = store.capture(&id).await.unwrap().unwrap();
     capture.state = State::Correlating;
     capture.parts[0].state = State::Completed;

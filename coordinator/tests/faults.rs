@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use common::agent::{Agent, batch, columns};
+use common::data::Data;
+use common::pki::Authority;
 use common::{Fabric, is_final, job, running, until};
 use lastseen_coordinator::limits;
-use lastseen_coordinator::store::{SqliteStore, Store};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Cancelled, Completed};
 use nix::sys::stat::Mode;
@@ -30,8 +32,7 @@ fn unblock(pipe: &Path) -> File {
 async fn is_correlating(fabric: &Fabric, id: &str) {
     let mut sql = fabric.sql().await;
     until("a correlation run", async || {
-        let runs = sqlx::query_scalar("SELECT runs FROM captures WHERE id = $1").bind(id);
-        runs.fetch_one(&mut sql).await.is_ok_and(|runs: i64| runs == 1)
+        sql.number(&format!("SELECT runs FROM captures WHERE id = '{id}'")).await == 1
     })
     .await;
 }
@@ -42,7 +43,8 @@ async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_coun
     let id = running(&fabric, &mut agent, 200).await;
     let mut publisher = agent.publish().await;
     assert_eq!(publisher.send(vec![agent.batch(&id, 0)]).await.0, [0]);
-    let file = fabric.data.path().join("observations").join(&id).join("000000.obs");
+    let directory = fabric.data.path().join("observations").join(&id);
+    let file = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
     let kept = fabric.data.path().join("kept");
     block(&file, &kept);
     agent.status(&id, Completed, "", 1).await;
@@ -50,7 +52,7 @@ async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_coun
         is_correlating(&fabric, &id).await;
         let (authority, data) = fabric.stop().await;
         drop(unblock(&file));
-        let store = SqliteStore::open(None, data.path()).await.unwrap();
+        let store = data.store().await;
         assert_eq!(store.add_runs(&id, 0).await.unwrap(), 0);
         store.close().await;
         fabric = Fabric::start_on(authority, data).await;
@@ -70,9 +72,7 @@ async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
     let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 300).await;
     let mut sql = fabric.sql().await;
-    let fault =
-        "CREATE TRIGGER fault BEFORE INSERT ON batches BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
-    sqlx::query(fault).execute(&mut sql).await.unwrap();
+    sql.break_on("INSERT", "batches").await;
     let batch = agent.batch(&id, 0);
     let mut publisher = agent.publish().await;
     for attempt in 1..=2 {
@@ -81,7 +81,7 @@ async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
         assert_eq!((answer.failed, answer.committed.len()), (vec![batch.key.clone().unwrap()], 0));
         assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (attempt, 0));
     }
-    sqlx::query("DROP TRIGGER fault").execute(&mut sql).await.unwrap();
+    sql.mend("batches").await;
     assert_eq!(publisher.send(vec![batch]).await, (vec![0], vec![]));
     assert_eq!((fabric.counter("failed_batches"), fabric.counter("committed_batches")), (2, 1));
     agent.status(&id, Completed, "", 1).await;
@@ -123,15 +123,13 @@ async fn a_stop_that_cannot_be_stored_is_not_confirmed() {
     let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 60_000).await;
     let mut sql = fabric.sql().await;
-    let fault =
-        "CREATE TRIGGER fault BEFORE UPDATE ON captures BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END";
-    sqlx::query(fault).execute(&mut sql).await.unwrap();
+    sql.break_on("UPDATE", "captures").await;
     let stop = v1::StopCaptureRequest { capture_id: id.clone() };
     let status = fabric.captures().await.stop_capture(stop.clone()).await.unwrap_err();
     let start = format!("capture {id} goes on until its stop can be stored");
     assert_eq!(status.code(), Code::Internal);
     assert!(status.message().starts_with(&start) && status.message().contains("disk I/O error"), "{status}");
-    sqlx::query("DROP TRIGGER fault").execute(&mut sql).await.unwrap();
+    sql.mend("captures").await;
     fabric.captures().await.stop_capture(stop).await.unwrap();
     agent.end().await;
     assert!(fabric.get(&id).await.reason.starts_with("stopped by "));
@@ -156,11 +154,34 @@ async fn a_capture_stopped_before_its_window_leaves_no_file_open() {
     let id = agent.arm().await.capture_id;
     agent.status(&id, Armed, "", 0).await;
     starting.await.unwrap().unwrap();
-    assert_eq!(agent.publish().await.send(vec![agent.batch(&id, 0)]).await, (vec![0], vec![]));
+    let start_nanos = agent.commit().await.start_unix_nanos;
+    let batch = batch(&id, agent.incarnation, 0, start_nanos, &columns(4, start_nanos, 0));
+    assert_eq!(agent.publish().await.send(vec![batch]).await, (vec![0], vec![]));
     let files = fabric.data.path().join("observations").join(&id);
     assert_eq!(open_below(&files).len(), 1);
     fabric.captures().await.stop_capture(v1::StopCaptureRequest { capture_id: id.clone() }).await.unwrap();
     assert_eq!(fabric.get(&id).await.state(), Cancelled);
     assert_eq!(open_below(&files), Vec::<PathBuf>::new());
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_stored_is_stored_once_that_works() {
+    // Of SQLite, because there a statement can fail and leave a trace (its manual, "CREATE TRIGGER", RAISE).
+    let fabric = Fabric::start_on(Authority::new(), Data::on(None)).await;
+    let agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    let mut sql = fabric.sql().await;
+    until("the node in the database", async || sql.number("SELECT COUNT(*) FROM nodes").await == 1).await;
+    sql.run("CREATE TABLE tried (once BIGINT)").await;
+    let fault = "INSERT INTO tried VALUES (1); SELECT RAISE(FAIL, 'disk I/O error')";
+    sql.at("BEFORE UPDATE ON nodes", fault).await;
+    agent.network("eth50").await;
+    until("an attempt", async || sql.number("SELECT COUNT(*) FROM tried").await > 0).await;
+    sql.mend("nodes").await;
+    let is_stored = async || {
+        let topology = sql.bytes("SELECT topology FROM nodes").await;
+        topology.windows(5).any(|window| window == b"eth50")
+    };
+    until("the network in the database", is_stored).await;
     fabric.stop().await;
 }

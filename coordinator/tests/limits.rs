@@ -2,13 +2,16 @@
 
 mod common;
 
-use common::agent::Agent;
+use common::agent::{Agent, Publisher};
+use common::data::Sql;
 use common::{Fabric, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1::agent_message::Kind;
+use lastseen_proto::v1::agent_service_client::AgentServiceClient;
+use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::connect;
-use sqlx::sqlite::SqliteConnection;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 #[tokio::test]
@@ -94,21 +97,32 @@ async fn an_agent_has_no_more_connections_than_the_limit() {
     fabric.stop().await;
 }
 
-/// A connection to the database, which from now on notes each time that a node is stored anew.
-async fn tallied(fabric: &Fabric) -> SqliteConnection {
-    let mut sql = fabric.sql().await;
-    for statement in [
-        "CREATE TABLE stored (incarnation BIGINT)",
-        "CREATE TRIGGER tally AFTER UPDATE ON nodes BEGIN INSERT INTO stored VALUES (NEW.incarnation); END",
-    ] {
-        sqlx::query(statement).execute(&mut sql).await.unwrap();
+#[tokio::test]
+async fn a_person_has_no_more_connections_than_the_limit() {
+    let fabric = Fabric::start().await;
+    let pki = fabric.authority.identity("viewer", "vic");
+    let address = fabric.address.to_string();
+    let mut open = Vec::new();
+    for _ in 0..limits::CONNECTIONS_PER_PERSON {
+        open.push(connect(&address, &pki).await.unwrap());
     }
+    assert!(connect(&address, &pki).await.is_err());
+    assert_eq!(fabric.counter("refused_connections"), 1);
+    fabric.channel("viewer", "eve").await;
+    fabric.stop().await;
+}
+
+/// A connection to the database, which from now on notes each time that a node is stored anew.
+async fn tallied(fabric: &Fabric) -> Sql {
+    let mut sql = fabric.sql().await;
+    sql.run("CREATE TABLE stored (incarnation BIGINT)").await;
+    sql.at("AFTER UPDATE ON nodes", "INSERT INTO stored VALUES (NEW.incarnation)").await;
     sql
 }
 
 /// How often a node was stored since.
-async fn stored(sql: &mut SqliteConnection) -> i64 {
-    sqlx::query_scalar("SELECT COUNT(*) FROM stored").fetch_one(sql).await.unwrap()
+async fn stored(sql: &mut Sql) -> i64 {
+    sql.number("SELECT COUNT(*) FROM stored").await
 }
 
 #[tokio::test]
@@ -119,8 +133,10 @@ async fn of_many_networks_the_newest_is_stored() {
     for number in 1..=TOLD {
         agent.network(&format!("eth{number}")).await;
     }
-    let newest = "SELECT COUNT(*) FROM nodes WHERE instr(topology, CAST('eth50' AS BLOB)) > 0";
-    let is_stored = async || sqlx::query_scalar::<_, i64>(newest).fetch_one(&mut sql).await.unwrap() > 0;
+    let is_stored = async || {
+        let topology = sql.bytes("SELECT topology FROM nodes").await;
+        topology.windows(5).any(|window| window == b"eth50")
+    };
     until("the newest network in the database", is_stored).await;
     let stored = stored(&mut sql).await;
     assert!(stored < TOLD, "{stored} of {TOLD} were stored");
@@ -145,15 +161,152 @@ async fn an_agent_that_comes_and_goes_is_stored_less_often_than_it_comes() {
             })),
         }];
         // The coordinator hears of the end of those before in its own time.
-        until("a place", async || agent.client.connect(tokio_stream::iter(messages.clone())).await.is_ok())
-            .await;
+        let mut answers = None;
+        until("a place", async || {
+            answers = agent.client.connect(tokio_stream::iter(messages.clone())).await.ok();
+            answers.is_some()
+        })
+        .await;
+        // Its end comes after its turn: without it two of them may pass each other.
+        let mut answers = answers.unwrap().into_inner();
+        while let Ok(Some(_)) = answers.message().await {}
     }
-    let newest = async || {
-        let query = sqlx::query_scalar::<_, i64>("SELECT incarnation FROM nodes");
-        query.fetch_one(&mut sql).await.unwrap() == TIMES as i64
-    };
+    let newest = async || sql.number("SELECT incarnation FROM nodes").await == TIMES as i64;
     until("the newest process in the database", newest).await;
     let stored = stored(&mut sql).await;
     assert!(stored < TIMES as i64, "stored {stored} times");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_is_offline() {
+    let fabric = Fabric::start().await;
+    let register = v1::Register {
+        node_name: "node-a".into(),
+        protocol_version: PROTOCOL_VERSION,
+        incarnation: 1,
+        ..Default::default()
+    };
+    let only = [v1::AgentMessage { kind: Some(Kind::Register(register)) }];
+    let mut client = AgentServiceClient::new(fabric.channel("agent", "node-a").await);
+    let silent = tokio_stream::iter(only).chain(tokio_stream::pending());
+    let mut answers = client.connect(silent).await.unwrap().into_inner();
+    let ended = loop {
+        match answers.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends without a reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((ended.code(), ended.message()), (Code::DeadlineExceeded, "the agent was silent for 10 s"));
+    until("the node offline", async || {
+        let nodes = fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner();
+        nodes.nodes[0].state() == v1::NodeState::Offline
+    })
+    .await;
+    fabric.stop().await;
+}
+
+/// A well-behaved agent with a capture and a stream of batches, beside which another may do its worst.
+async fn well_behaved(fabric: &Fabric) -> (Agent, Publisher, String) {
+    let mut agent = Agent::connect(fabric, "node-good", 7, &[]).await;
+    let id = running(fabric, &mut agent, 60_000).await;
+    let stream = agent.publish().await;
+    (agent, stream, id)
+}
+
+#[tokio::test]
+async fn who_calls_too_often_is_refused_and_the_others_are_not() {
+    let fabric = Fabric::start().await;
+    let (good, mut stream, id) = well_behaved(&fabric).await;
+    let greedy = FleetServiceClient::new(fabric.channel("viewer", "greedy").await);
+    let mut calls = 0;
+    let refused = loop {
+        // Many at once: one after the other could be slow enough to be allowed.
+        let callers = (0..limits::STREAMS_PER_CONNECTION).map(|_| {
+            let mut greedy = greedy.clone();
+            async move { greedy.list_nodes(v1::ListNodesRequest {}).await }
+        });
+        let answers = callers.collect::<tokio::task::JoinSet<_>>().join_all().await;
+        calls += answers.len();
+        if let Some(refused) = answers.into_iter().find_map(Result::err) {
+            break refused;
+        }
+        assert!(calls < 100_000, "it is never refused");
+    };
+    assert!(calls > limits::CALLS_AT_ONCE as usize, "after {calls} calls");
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let expected =
+        "spiffe://lastseen/viewer/greedy calls more often than 50 times a second, the limit; slow down";
+    assert_eq!(refused.message(), expected);
+    assert!(fabric.counter_for("refused_calls", "rate") >= 1);
+    fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap();
+    assert_eq!(stream.send(vec![good.batch(&id, 0)]).await.0, [0]);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_above_the_limit_costs_its_sender_the_stream_and_nobody_else() {
+    let fabric = Fabric::start().await;
+    let (good, mut stream, id) = well_behaved(&fabric).await;
+    let mut greedy = Agent::connect(&fabric, "node-greedy", 1, &[]).await;
+    let greedys = running(&fabric, &mut greedy, 60_000).await;
+    let mut large = greedy.batch(&greedys, 0);
+    let mut theirs = greedy.publish().await;
+    // Above what one batch may be: refused by its key.
+    large.columns = vec![0; limits::BATCH_BYTES + 1].into();
+    let (_, refused) = theirs.send(vec![large.clone()]).await;
+    assert!(refused[0].1.contains("bytes, above the limit of 1048576"), "{refused:?}");
+    assert_eq!(theirs.send(vec![greedy.batch(&greedys, 1)]).await.0, [1]);
+    // Above what one message may be: it is not even read.
+    large.columns = vec![0; limits::MESSAGE_BYTES + 1].into();
+    theirs.batches.send(large).await.unwrap();
+    let status = theirs.acks.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(stream.send(vec![good.batch(&id, 0)]).await.0, [0]);
+    assert_eq!(greedy.publish().await.send(vec![greedy.batch(&greedys, 2)]).await.0, [2]);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_calls_open_than_the_limit() {
+    let fabric = Fabric::start().await;
+    let (good, mut stream, id) = well_behaved(&fabric).await;
+    let mut greedy = FleetServiceClient::new(fabric.channel("viewer", "greedy").await);
+    let mut open = Vec::new();
+    for _ in 0..limits::STREAMS_PER_CONNECTION {
+        open.push(greedy.watch_nodes(v1::WatchNodesRequest {}).await.unwrap());
+    }
+    let mut waiting = tokio::spawn(async move { greedy.watch_nodes(v1::WatchNodesRequest {}).await });
+    assert_eq!(stream.send(vec![good.batch(&id, 0)]).await.0, [0]);
+    fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap();
+    assert!(futures_util::poll!(&mut waiting).is_pending(), "one more than the limit waits for its turn");
+    open.pop();
+    waiting.await.unwrap().unwrap();
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_takes_no_answers_holds_up_itself_alone() {
+    let fabric = Fabric::start().await;
+    let (good, mut stream, id) = well_behaved(&fabric).await;
+    let mut greedy = Agent::connect(&fabric, "node-greedy", 1, &[]).await;
+    let greedys = running(&fabric, &mut greedy, 60_000).await;
+    let mut deaf = Vec::new();
+    for number in 0..limits::BATCH_STREAMS_PER_NODE as u64 {
+        let theirs = greedy.publish().await;
+        // As much as it gets rid of, without ever reading what comes back.
+        let mut sequence = number << 32;
+        while let Ok(place) = theirs.batches.try_reserve() {
+            let mut batch = greedy.batch(&greedys, sequence);
+            batch.columns = vec![7; limits::BATCH_BYTES - 4_096].into();
+            place.send(batch);
+            sequence += 1;
+        }
+        deaf.push(theirs);
+    }
+    for sequence in 0..20 {
+        assert_eq!(stream.send(vec![good.batch(&id, sequence)]).await.0, [sequence]);
+    }
     fabric.stop().await;
 }

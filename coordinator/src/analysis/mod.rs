@@ -12,12 +12,15 @@ use std::sync::Arc;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::FlowRecord;
 use lastseen_proto::{convert, v1};
+use lastseen_runtime::telemetry::TRACE;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span, info_span};
 
 use self::run::Means;
 use crate::error::Error;
+use crate::files::Files;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model::Capture;
@@ -40,7 +43,8 @@ const BROKEN: &str = "correlation did not finish twice; give the coordinator mor
 #[derive(Clone)]
 pub struct Analysis {
     store: Arc<dyn Store>,
-    directory: PathBuf,
+    files: Files,
+    scratch: PathBuf,
     clock: Clock,
     metrics: Metrics,
     runs: Arc<Semaphore>,
@@ -59,17 +63,29 @@ pub struct Found {
 }
 
 impl Analysis {
-    /// Reads observation files below `directory`.
-    pub fn new(store: Arc<dyn Store>, directory: PathBuf, clock: Clock, metrics: Metrics) -> Self {
+    /// Reads observation files from `files`; `scratch` is a directory for what memory has no room for.
+    pub fn new(
+        store: Arc<dyn Store>,
+        files: Files,
+        scratch: PathBuf,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Self {
         let runs = Arc::new(Semaphore::new(RUNS));
-        Self { store, directory, clock, metrics, runs, memory_bytes: limits::CORRELATION_MEMORY_BYTES }
+        Self { store, files, scratch, clock, metrics, runs, memory_bytes: limits::CORRELATION_MEMORY_BYTES }
     }
 
-    /// Holds the observations of a run in at most `bytes` of memory, and the rest in a file without a name beside the
-    /// observation files.
+    /// Holds the observations of a run in at most `bytes` of memory, and the rest in a file without a name in the scratch
+    /// directory.
     #[must_use]
     pub fn within(self, bytes: u64) -> Self {
         Self { memory_bytes: bytes, ..self }
+    }
+
+    /// The same for who may write only as long as `store` lets it.
+    #[must_use]
+    pub fn on(&self, store: Arc<dyn Store>) -> Self {
+        Self { store, ..self.clone() }
     }
 
     /// Matches what is stored so far of a capture that still runs: only what was first seen before `until_nanos` is
@@ -104,17 +120,23 @@ impl Analysis {
         turn: OwnedSemaphorePermit,
     ) -> Result<Found, Error> {
         let started = self.clock.now();
-        let topologies = self.store.topologies(&capture.id).await?;
-        let translations = self.store.translations(&capture.id).await?;
-        let known = self.store.nodes().await?;
-        let batches = self.store.batches(&capture.id).await?;
-        let (capture, directory, memory) = (capture.clone(), self.directory.clone(), self.memory_bytes);
+        let loading = async {
+            let topologies = self.store.topologies(&capture.id).await?;
+            let translations = self.store.translations(&capture.id).await?;
+            let known = self.store.nodes().await?;
+            Ok::<_, Error>((topologies, translations, known, self.store.batches(&capture.id).await?))
+        };
+        let loaded = loading.instrument(info_span!(target: TRACE, "load")).await;
+        let (topologies, translations, known, batches) = loaded?;
+        let span = Span::current();
+        let (capture, files, scratch) = (capture.clone(), self.files.clone(), self.scratch.clone());
+        let memory = self.memory_bytes;
         let outcome = tokio::task::spawn_blocking(move || {
-            let _one_of_few = turn;
+            let (_one_of_few, _entered) = (turn, span.enter());
             let mut prepared = job::prepare(&capture, &topologies, &known, &batches, until_nanos)?;
             translated::add(&mut prepared.job, &translations);
-            let means = Means { memory, scratch: directory.clone(), without: None };
-            run::run(prepared, &capture, &batches, &directory, means)
+            let means = Means { memory, scratch, without: None };
+            run::run(prepared, &capture, &batches, &files, means)
         })
         .await
         .map_err(|e| Error::Internal(format!("the correlation run broke off: {e}")))??;
@@ -171,7 +193,8 @@ mod tests {
         let store = SqliteStore::open(None, home).await.unwrap();
         store.save_capture(&capture()).await.unwrap();
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        Analysis::new(Arc::new(store), home.to_owned(), Clock::start(), metrics)
+        let files = Files::in_directory(home.to_owned());
+        Analysis::new(Arc::new(store), files, home.to_owned(), Clock::start(), metrics)
     }
 
     #[tokio::test]
@@ -208,7 +231,7 @@ mod tests {
             rows: 1,
         };
         let location = Location { file: format!("{sequence}.obs"), position: 8, length: 5, checksum: 0 };
-        let directory = analysis.directory.join(capture().id);
+        let directory = analysis.scratch.join(capture().id);
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join(&location.file);
         mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();

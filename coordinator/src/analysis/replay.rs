@@ -8,8 +8,9 @@ use lastseen_correlate::Ablation;
 use super::run::Means;
 use super::{Found, job, run, translated};
 use crate::error::Error;
+use crate::files::{self, Files};
+use crate::limits;
 use crate::store::{SqliteStore, Store};
-use crate::{files, limits};
 
 /// What the method finds in capture `id` of a coordinator that keeps its data in `data_dir`, without an idea or with
 /// all of them. The coordinator may be running.
@@ -20,13 +21,13 @@ pub async fn replay(data_dir: &Path, id: &str, without: Option<Ablation>) -> Res
     let (known, batches) = (store.nodes().await?, store.batches(id).await?);
     let translations = store.translations(id).await?;
     store.close().await;
-    let directory = files::directory(data_dir);
+    let directory = files::within(data_dir);
     let outcome = tokio::task::spawn_blocking(move || {
         let mut prepared = job::prepare(&capture, &topologies, &known, &batches, None)?;
         translated::add(&mut prepared.job, &translations);
         let memory = limits::CORRELATION_MEMORY_BYTES;
         let means = Means { memory, scratch: directory.clone(), without };
-        run::run(prepared, &capture, &batches, &directory, means)
+        run::run(prepared, &capture, &batches, &Files::in_directory(directory), means)
     });
     Ok(Found::new(outcome.await.map_err(|e| Error::Internal(format!("the correlation broke off: {e}")))??))
 }

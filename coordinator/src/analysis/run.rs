@@ -1,17 +1,20 @@
 //! Reads every batch back and hands it over. A batch that cannot be used becomes a coverage note.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use bytes::Bytes;
 use lastseen_correlate::{Ablation, BatchError, Correlator, Outcome, ScratchError};
 use lastseen_proto::batch::{self, Limits};
 use lastseen_proto::{convert, v1};
 use lastseen_runtime::scratch::ScratchFile;
+use lastseen_runtime::telemetry::TRACE;
 use prost::Message;
+use tracing::info_span;
 
 use super::job::{Clocks, Points, Prepared};
 use crate::error::Error;
-use crate::files::Reader;
+use crate::files::{FileError, Files};
 use crate::model::Capture;
 use crate::store::StoredBatch;
 
@@ -33,6 +36,8 @@ pub(super) struct Means {
 enum Unused {
     /// The run goes on without it.
     Batch(String),
+    /// It is stored, but out of reach: the run would find less than there is.
+    Away(FileError),
     /// The run is of no use any more.
     Scratch(ScratchError),
 }
@@ -41,7 +46,7 @@ pub(super) fn run(
     prepared: Prepared,
     capture: &Capture,
     batches: &[StoredBatch],
-    directory: &Path,
+    files: &Files,
     means: Means,
 ) -> Result<Outcome, Error> {
     let Prepared { job, points, clocks } = prepared;
@@ -51,11 +56,12 @@ pub(super) fn run(
     if let Some(idea) = means.without {
         correlator = correlator.without(idea);
     }
-    let mut reader = Reader::new(directory, &capture.id);
     let mut problems: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for stored in batches {
-        match add(&mut correlator, stored, &mut reader, (&points, &clocks)) {
+    let reading = info_span!(target: TRACE, "read", batches = batches.len()).entered();
+    for (stored, read) in batches.iter().zip(files.reader(&capture.id, batches)) {
+        match add(&mut correlator, stored, read, (&points, &clocks)) {
             Ok(()) => {}
+            Err(Unused::Away(error)) => return Err(error.into()),
             Err(Unused::Scratch(error)) => return Err(no_scratch(&error)),
             Err(Unused::Batch(reason)) => {
                 let (capture, node) = (&capture.id, &stored.node);
@@ -64,7 +70,9 @@ pub(super) fn run(
             }
         }
     }
-    let mut outcome = correlator.finish().map_err(|error| no_scratch(&error))?;
+    drop(reading);
+    let matching = info_span!(target: TRACE, "match");
+    let mut outcome = matching.in_scope(|| correlator.finish()).map_err(|error| no_scratch(&error))?;
     for (node, reasons) in problems {
         note(&mut outcome, node, &reasons);
     }
@@ -74,13 +82,13 @@ pub(super) fn run(
 fn add(
     correlator: &mut Correlator,
     stored: &StoredBatch,
-    reader: &mut Reader,
+    read: Result<Bytes, FileError>,
     (points, clocks): (&Points, &Clocks),
 ) -> Result<(), Unused> {
     let key = (stored.node.clone(), stored.point.key.clone());
     let &point = points.get(&key).ok_or("its point is not part of the capture")?;
     let clock = clocks.get(&stored.node).ok_or("the node's clock was never measured")?;
-    let message = read(reader, stored)?;
+    let message = v1::ObservationBatch::decode(read?).map_err(|e| e.to_string())?;
     let columns = batch::decode(&message.columns, &Limits::default()).map_err(|e| e.to_string())?;
     let monotonic = message.slice_start_nanos.saturating_sub(message.realtime_minus_monotonic_nanos);
     let offset = clock.coordinator_minus_monotonic_nanos(monotonic);
@@ -91,6 +99,12 @@ fn add(
         BatchError::Scratch(error) => Unused::Scratch(error),
         error => Unused::Batch(error.to_string()),
     })
+}
+
+impl From<FileError> for Unused {
+    fn from(error: FileError) -> Self {
+        if error.is_away() { Self::Away(error) } else { Self::Batch(error.to_string()) }
+    }
 }
 
 impl From<String> for Unused {
@@ -112,11 +126,6 @@ fn no_scratch(error: &ScratchError) -> Error {
     ))
 }
 
-fn read(reader: &mut Reader, stored: &StoredBatch) -> Result<v1::ObservationBatch, String> {
-    let bytes = reader.read(&stored.location).map_err(|e| e.to_string())?;
-    v1::ObservationBatch::decode(bytes::Bytes::from(bytes)).map_err(|e| e.to_string())
-}
-
 fn note(outcome: &mut Outcome, node: &str, reasons: &[String]) {
     let Some(report) = outcome.report.nodes.iter_mut().find(|report| report.node == node) else { return };
     let shown = reasons.iter().take(NOTES).map(|reason| format!("a batch could not be used: {reason}"));
@@ -133,8 +142,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::job;
-    use crate::files::Appender;
-    use crate::model::{BatchKey, CheckedBatch, ClockFix, Point, PointKey, SECOND, Window};
+    use crate::model::{CheckedBatch, ClockFix, SECOND, Window};
 
     fn capture() -> Capture {
         let window = Some(Window { start_nanos: 0, end_nanos: 10 * SECOND });
@@ -144,7 +152,7 @@ mod tests {
     }
 
     /// Stores a batch of a hundred packets.
-    fn stored(capture: &Capture, directory: &Path) -> StoredBatch {
+    async fn stored(capture: &Capture, files: &Files) -> StoredBatch {
         let mut columns = Columns { flows: vec![FlowKey::UNSPECIFIED], ..Columns::default() };
         (0..100).for_each(|time_nanos| columns.push(&Observation { time_nanos, ..Observation::default() }));
         let message = v1::ObservationBatch {
@@ -153,27 +161,21 @@ mod tests {
             columns: Encoder::new().unwrap().encode(&columns).unwrap().into(),
             ..v1::ObservationBatch::default()
         };
-        let key = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
-        let point = Point { key: key.clone(), kind: 5, mtu: 1500, gso_known: true };
-        let (node, incarnation, sequence) = ("node-a".to_owned(), 1, 0);
-        let of =
-            BatchKey { capture: capture.id.clone(), node: node.clone(), point: key, incarnation, sequence };
-        let bytes = message.encode_to_vec();
-        let checksum = crc32fast::hash(&bytes);
-        let batch = CheckedBatch { key: of, point: point.clone(), bytes: bytes.into(), checksum, rows: 100 };
-        let location = Appender::new(directory.to_owned()).append(&[batch]).unwrap().remove(0);
-        StoredBatch { node, point, incarnation, sequence, location }
+        let batch = CheckedBatch::sample(&capture.id, 0, &message.encode_to_vec());
+        let group = BTreeMap::from([(capture.id.clone(), vec![batch])]);
+        StoredBatch::sample(&files.writer().write(group).await.remove(0).placed.unwrap()[0])
     }
 
-    #[test]
-    fn a_run_without_room_names_the_directory_and_what_to_do_and_leaves_nothing_there() {
+    #[tokio::test]
+    async fn a_run_without_room_names_the_directory_and_what_to_do_and_leaves_nothing_there() {
         let home = tempfile::tempdir().unwrap();
         let capture = capture();
-        let batches = [stored(&capture, home.path())];
+        let files = Files::in_directory(home.path().to_owned());
+        let batches = [stored(&capture, &files).await];
         let run_in = |scratch: PathBuf| {
             let prepared = job::prepare(&capture, &[], &[], &batches, None).unwrap();
             let means = Means { memory: 0, scratch, without: None };
-            run(prepared, &capture, &batches, home.path(), means)
+            run(prepared, &capture, &batches, &files, means)
         };
         let before = std::fs::read_dir(home.path()).unwrap().count();
         let outcome = run_in(home.path().to_owned()).unwrap();
@@ -185,5 +187,16 @@ mod tests {
         for part in ["cannot write", "/gone: No such file", "--correlation-memory-bytes"] {
             assert!(reason.contains(part), "{reason}");
         }
+    }
+
+    /// A report without them would say less than is known, for good.
+    #[test]
+    fn batches_out_of_reach_end_the_run_and_those_that_are_gone_do_not() {
+        let (url, reason) = ("s3://fabric/c-1/1.obs".to_owned(), "Connection refused".to_owned());
+        let away = FileError::Object { url: url.clone(), action: "read", reason, advice: "look" };
+        assert!(matches!(Unused::from(away), Unused::Away(_)));
+        assert!(
+            matches!(Unused::from(FileError::Gone { url }), Unused::Batch(note) if note.contains("c-1/1.obs"))
+        );
     }
 }

@@ -1,19 +1,20 @@
-//! Writing groups of batches and making them durable.
+//! Writing groups of batches to files of a directory and making them durable.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{FileError, MAGIC, RECORD_HEADER_BYTES};
+use super::{FileError, MAGIC, record};
 use crate::limits;
 use crate::model::CheckedBatch;
 use crate::store::Location;
 
 /// Appends to one open file per capture.
 #[derive(Debug)]
-pub struct Appender {
+pub(super) struct Appender {
     directory: PathBuf,
+    incarnation: u64,
     open: HashMap<String, OpenFile>,
     buffer: Vec<u8>,
 }
@@ -27,78 +28,57 @@ struct OpenFile {
 }
 
 impl Appender {
-    /// Writes below `directory`, which exists.
-    pub fn new(directory: PathBuf) -> Self {
-        Self { directory, open: HashMap::new(), buffer: Vec::new() }
+    /// Writes below `directory`, which exists, to files that carry `incarnation` in their names.
+    pub(super) fn new(directory: PathBuf, incarnation: u64) -> Self {
+        Self { directory, incarnation, open: HashMap::new(), buffer: Vec::new() }
     }
 
-    /// Writes a group and syncs what it touched; when it returns, every batch is on stable storage. After an error
-    /// nothing of the group counts, and its files are not written to again.
-    pub fn append(&mut self, group: &[CheckedBatch]) -> Result<Vec<Location>, FileError> {
-        let mut locations: Vec<Option<Location>> = vec![None; group.len()];
-        let mut captures: Vec<&str> = group.iter().map(|batch| batch.key.capture.as_str()).collect();
-        captures.sort_unstable();
-        captures.dedup();
-        for capture in captures {
-            if let Err(error) = self.append_capture(capture, group, &mut locations) {
-                self.open.clear();
-                return Err(error);
-            }
+    /// Writes batches of one capture and syncs; when it returns, every one is on stable storage. After an error none of
+    /// them counts, and the file is not written to again.
+    pub(super) fn append(
+        &mut self,
+        capture: &str,
+        batches: &[CheckedBatch],
+    ) -> Result<Vec<Location>, FileError> {
+        let mut open = match self.open.remove(capture) {
+            Some(open) if open.position < limits::FILE_BYTES => open,
+            _ => OpenFile::create(&self.directory.join(capture), self.incarnation)?,
+        };
+        let locations = record::locations(&open.name, open.position, batches);
+        self.buffer.clear();
+        for batch in batches {
+            self.buffer.extend_from_slice(&record::header(batch));
+            self.buffer.extend_from_slice(&batch.bytes);
         }
-        Ok(locations.into_iter().flatten().collect())
+        open.write(&self.buffer)?;
+        self.open.insert(capture.to_owned(), open);
+        Ok(locations)
     }
 
     /// Lets go of the file of a capture.
-    pub fn close(&mut self, capture: &str) {
+    pub(super) fn close(&mut self, capture: &str) {
         self.open.remove(capture);
-    }
-
-    fn append_capture(
-        &mut self,
-        capture: &str,
-        group: &[CheckedBatch],
-        locations: &mut [Option<Location>],
-    ) -> Result<(), FileError> {
-        let open = match self.open.remove(capture) {
-            Some(open) if open.position < limits::FILE_BYTES => open,
-            _ => OpenFile::create(&self.directory.join(capture))?,
-        };
-        let open = self.open.entry(capture.to_owned()).or_insert(open);
-        self.buffer.clear();
-        for (batch, location) in group.iter().zip(locations).filter(|(batch, _)| batch.key.capture == capture)
-        {
-            *location = Some(Location {
-                file: open.name.clone(),
-                position: open.position + self.buffer.len() as u64,
-                length: batch.bytes.len() as u32,
-                checksum: batch.checksum,
-            });
-            self.buffer.reserve(RECORD_HEADER_BYTES + batch.bytes.len());
-            self.buffer.extend_from_slice(&(batch.bytes.len() as u32).to_le_bytes());
-            self.buffer.extend_from_slice(&batch.checksum.to_le_bytes());
-            self.buffer.extend_from_slice(&batch.bytes);
-        }
-        open.write(&self.buffer)
     }
 }
 
 impl OpenFile {
-    /// A new file with a name that sorts by age, durable in its directory.
-    fn create(directory: &Path) -> Result<Self, FileError> {
+    /// A new file, durable in its directory.
+    fn create(directory: &Path, incarnation: u64) -> Result<Self, FileError> {
         std::fs::create_dir_all(directory).map_err(FileError::io(directory, "make the directory"))?;
-        let (name, path, mut file) = Self::create_unique(directory)?;
+        let (name, path, mut file) = Self::create_unique(directory, incarnation)?;
         file.write_all(MAGIC).map_err(FileError::io(&path, "write"))?;
         sync_directory(directory)?;
         if let Some(parent) = directory.parent() {
             sync_directory(parent)?;
         }
-        Ok(Self { name, path, file, position: MAGIC.len() as u64 })
+        Ok(Self { name, path, file, position: record::FIRST })
     }
 
-    fn create_unique(directory: &Path) -> Result<(String, PathBuf, File), FileError> {
-        let mut number = std::fs::read_dir(directory).map_err(FileError::io(directory, "list"))?.count();
+    fn create_unique(directory: &Path, incarnation: u64) -> Result<(String, PathBuf, File), FileError> {
+        let mut number =
+            std::fs::read_dir(directory).map_err(FileError::io(directory, "list"))?.count() as u64;
         loop {
-            let name = format!("{number:06}.obs");
+            let name = record::file_name(incarnation, number);
             let path = directory.join(&name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok((name, path, file)),

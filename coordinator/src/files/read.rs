@@ -1,59 +1,80 @@
-//! Reading single batches back, each against its checksum.
+//! Reading batches back, each against its checksum.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::collections::VecDeque;
+use std::path::Path;
+use std::slice;
 
-use super::{FileError, MAGIC, RECORD_HEADER_BYTES};
-use crate::store::Location;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
-/// Reads the batches of one capture.
+use super::FileError;
+use super::local::Local;
+use super::objects::Objects;
+use crate::limits;
+use crate::store::StoredBatch;
+
+/// Reads batches of one capture, in the order in which they were asked for.
 #[derive(Debug)]
-pub struct Reader {
-    directory: PathBuf,
-    open: HashMap<String, File>,
+pub struct Reader<'a>(Source<'a>);
+
+#[derive(Debug)]
+enum Source<'a> {
+    Directory(Local, slice::Iter<'a, StoredBatch>),
+    Objects(Ahead<'a>),
 }
 
-impl Reader {
-    /// Of a capture whose files lie below `directory`.
-    pub fn new(directory: &Path, capture: &str) -> Self {
-        Self { directory: directory.join(capture), open: HashMap::new() }
+impl<'a> Reader<'a> {
+    pub(super) fn of_directory(directory: &Path, capture: &str, batches: &'a [StoredBatch]) -> Self {
+        Self(Source::Directory(Local::new(directory.join(capture)), batches.iter()))
     }
 
-    /// The encoded batch at `location`.
-    pub fn read(&mut self, location: &Location) -> Result<Vec<u8>, FileError> {
-        let path = self.directory.join(&location.file);
-        let file = match self.open.entry(location.file.clone()) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(open(&path)?),
-        };
-        let corrupt = |reason| FileError::Corrupt { path: path.clone(), position: location.position, reason };
-        let mut record = vec![0; RECORD_HEADER_BYTES + location.length as usize];
-        file.read_exact_at(&mut record, location.position).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => corrupt("the file ends inside the record"),
-            _ => FileError::io(&path, "read")(error),
-        })?;
-        let batch = record.split_off(RECORD_HEADER_BYTES);
-        if record[..4] != location.length.to_le_bytes() {
-            return Err(corrupt("the record's length is not the one committed"));
-        }
-        if record[4..] != location.checksum.to_le_bytes() || crc32fast::hash(&batch) != location.checksum {
-            return Err(corrupt("checksum mismatch: the bytes were damaged"));
-        }
-        Ok(batch)
+    pub(super) fn of_objects(objects: Objects, capture: &str, batches: &'a [StoredBatch]) -> Self {
+        let (capture, batches, coming) = (capture.to_owned(), batches.iter(), VecDeque::new());
+        Self(Source::Objects(Ahead { objects, capture, batches, coming, runtime: Handle::current() }))
     }
 }
 
-fn open(path: &Path) -> Result<File, FileError> {
-    let file = File::open(path).map_err(FileError::io(path, "open"))?;
-    let mut magic = [0; MAGIC.len()];
-    match file.read_exact_at(&mut magic, 0) {
-        Ok(()) if &magic == MAGIC => Ok(file),
-        Ok(()) | Err(_) => Err(FileError::Corrupt {
-            path: path.to_owned(),
-            position: 0,
-            reason: "it does not begin as an observation file of this version",
-        }),
+/// The encoded batches. Waits for each.
+impl Iterator for Reader<'_> {
+    type Item = Result<Bytes, FileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match &mut self.0 {
+            Source::Directory(local, batches) => Some(local.read(&batches.next()?.location)),
+            Source::Objects(ahead) => ahead.next(),
+        }
+    }
+}
+
+/// Asks for a few batches ahead of those that were read, so that the way there and back is waited for once and not for
+/// each.
+#[derive(Debug)]
+struct Ahead<'a> {
+    objects: Objects,
+    capture: String,
+    batches: slice::Iter<'a, StoredBatch>,
+    coming: VecDeque<JoinHandle<Result<Bytes, FileError>>>,
+    runtime: Handle,
+}
+
+impl Ahead<'_> {
+    fn next(&mut self) -> Option<Result<Bytes, FileError>> {
+        while self.coming.len() < limits::OBJECTS_AHEAD
+            && let Some(batch) = self.batches.next()
+        {
+            let (objects, capture) = (self.objects.clone(), self.capture.clone());
+            let location = batch.location.clone();
+            let get = async move { objects.get(&capture, &location).await };
+            self.coming.push_back(self.runtime.spawn(get));
+        }
+        let came = self.runtime.block_on(self.coming.pop_front()?);
+        Some(came.unwrap_or_else(|error| Err(FileError::Broken(error.to_string()))))
+    }
+}
+
+impl Drop for Ahead<'_> {
+    fn drop(&mut self) {
+        self.coming.iter().for_each(JoinHandle::abort);
     }
 }

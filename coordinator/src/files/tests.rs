@@ -1,75 +1,121 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{BatchKey, CheckedBatch, Point, PointKey};
+use crate::model::CheckedBatch;
+use crate::store::Placed;
 
-fn batch(capture: &str, sequence: u64, contents: &[u8]) -> CheckedBatch {
-    let point = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
-    CheckedBatch {
-        key: BatchKey {
-            capture: capture.into(),
-            node: "node-a".into(),
-            point: point.clone(),
-            incarnation: 1,
-            sequence,
-        },
-        point: Point { key: point, kind: 5, mtu: 1500, gso_known: true },
-        bytes: contents.to_vec().into(),
-        checksum: crc32fast::hash(contents),
-        rows: 1,
+/// Both kinds of place in a directory of the test's own.
+async fn places(home: &Path) -> [Files; 2] {
+    let url = format!("file://{}/objects", home.display());
+    let objects = Files::open(Some(&url), &Environment::of([]), home.to_owned()).await.unwrap();
+    [Files::in_directory(prepare(home).unwrap()), objects]
+}
+
+async fn write(writer: &mut FileWriter, batches: &[CheckedBatch]) -> Vec<Placed> {
+    let mut captures = BTreeMap::<_, Vec<_>>::new();
+    for batch in batches {
+        captures.entry(batch.key.capture.clone()).or_default().push(batch.clone());
+    }
+    let mut written = writer.write(captures).await;
+    written.sort_by(|a, b| a.capture.cmp(&b.capture));
+    written.into_iter().flat_map(|written| written.placed.unwrap()).collect()
+}
+
+/// What is read back, in order.
+async fn read(files: &Files, capture: &str, placed: &[Placed]) -> Vec<Result<Vec<u8>, String>> {
+    let (files, capture) = (files.clone(), capture.to_owned());
+    let stored: Vec<_> = placed.iter().map(StoredBatch::sample).collect();
+    let read = move || {
+        let batches = files.reader(&capture, &stored);
+        batches.map(|batch| batch.map(|bytes| bytes.to_vec()).map_err(|e| e.to_string())).collect()
+    };
+    tokio::task::spawn_blocking(read).await.unwrap()
+}
+
+#[tokio::test]
+async fn groups_of_several_captures_are_read_back() {
+    let home = tempfile::tempdir().unwrap();
+    for files in places(home.path()).await {
+        let mut writer = files.writer();
+        let batch = CheckedBatch::sample;
+        let first = write(&mut writer, &[batch("c-1", 0, b"one"), batch("c-2", 0, b"two")]).await;
+        let many: Vec<_> = (1..100).map(|n| batch("c-1", n, n.to_string().as_bytes())).collect();
+        let second = write(&mut writer, &many).await;
+        let placed: Vec<_> = second.iter().rev().chain(&first[..1]).cloned().collect();
+        let expected = (1..100).rev().map(|n| Ok(n.to_string().into_bytes())).chain([Ok(b"one".to_vec())]);
+        assert_eq!(read(&files, "c-1", &placed).await, expected.collect::<Vec<_>>(), "{files}");
+        assert_eq!(read(&files, "c-2", &first[1..]).await, [Ok(b"two".to_vec())]);
     }
 }
 
-#[test]
-fn groups_of_several_captures_are_read_back() {
+#[tokio::test]
+async fn no_process_writes_to_the_file_of_another() {
     let home = tempfile::tempdir().unwrap();
-    let directory = prepare(home.path()).unwrap();
-    let mut appender = Appender::new(directory.clone());
-    let first = appender.append(&[batch("c-1", 0, b"one"), batch("c-2", 0, b"two")]).unwrap();
-    let second = appender.append(&[batch("c-1", 1, b"three")]).unwrap();
-    let mut reader = Reader::new(&directory, "c-1");
-    assert_eq!(reader.read(&first[0]).unwrap(), b"one");
-    assert_eq!(reader.read(&second[0]).unwrap(), b"three");
-    assert_eq!(Reader::new(&directory, "c-2").read(&first[1]).unwrap(), b"two");
+    for (old, new) in places(home.path()).await.into_iter().zip(places(home.path()).await) {
+        let file = async |files: &Files, sequence| {
+            let mut writer = files.writer();
+            let batch = CheckedBatch::sample("c-1", sequence, b"batch");
+            write(&mut writer, &[batch]).await.remove(0).location.file
+        };
+        let (one, other) = (file(&old, 0).await, file(&new, 1).await);
+        assert_ne!(one[..16], other[..16], "{old}");
+        assert!(one.starts_with(&format!("{:016x}-", old.incarnation)), "{one}");
+    }
 }
 
-#[test]
-fn another_process_never_appends_to_an_old_file() {
+#[tokio::test]
+async fn damage_names_file_and_offset() {
     let home = tempfile::tempdir().unwrap();
-    let directory = prepare(home.path()).unwrap();
-    let old = Appender::new(directory.clone()).append(&[batch("c-1", 0, b"old")]).unwrap();
-    let new = Appender::new(directory).append(&[batch("c-1", 1, b"new")]).unwrap();
-    assert_ne!(old[0].file, new[0].file);
+    for (files, root) in places(home.path()).await.into_iter().zip(["observations", "objects"]) {
+        let batches = [CheckedBatch::sample("c-1", 0, b"a"), CheckedBatch::sample("c-1", 1, b"bcd")];
+        let placed = write(&mut files.writer(), &batches).await;
+        let path = home.path().join(root).join("c-1").join(&placed[1].location.file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let found = read(&files, "c-1", &placed).await;
+        assert_eq!(found[0], Ok(b"a".to_vec()));
+        let error = found[1].as_ref().unwrap_err();
+        assert!(error.contains(".obs, offset 17: checksum mismatch") && error.contains(root), "{error}");
+        let mut long = placed[..1].to_vec();
+        long[0].location.length = crate::limits::BATCH_BYTES as u32 + 1;
+        let error = read(&files, "c-1", &long).await.remove(0).unwrap_err();
+        assert!(error.contains("offset 8: the committed length is not one a batch has"), "{error}");
+        std::fs::write(&path, &bytes[..20]).unwrap();
+        let error = read(&files, "c-1", &placed[1..]).await.remove(0).unwrap_err();
+        assert!(error.contains("offset 17: the file ends inside"), "{error}");
+        std::fs::write(&path, b"something else that is long enough").unwrap();
+        assert!(read(&files, "c-1", &placed).await.into_iter().all(|read| read.is_err()));
+        std::fs::remove_file(&path).unwrap();
+        let error = read(&files, "c-1", &placed).await.remove(0).unwrap_err();
+        assert!(error.contains(&placed[0].location.file), "{error}");
+    }
 }
 
-#[test]
-fn damage_names_file_and_offset() {
+#[tokio::test]
+async fn what_is_listed_can_be_removed() {
     let home = tempfile::tempdir().unwrap();
-    let directory = prepare(home.path()).unwrap();
-    let places = Appender::new(directory.clone()).append(&[batch("c-1", 0, b"a"), batch("c-1", 1, b"bcd")]);
-    let places = places.unwrap();
-    let path = directory.join("c-1").join(&places[1].file);
-    let mut bytes = std::fs::read(&path).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    std::fs::write(&path, &bytes).unwrap();
-    let mut reader = Reader::new(&directory, "c-1");
-    assert_eq!(reader.read(&places[0]).unwrap(), b"a");
-    let error = reader.read(&places[1]).unwrap_err().to_string();
-    assert!(error.contains("000000.obs, offset 17: checksum mismatch"), "{error}");
-    std::fs::write(&path, &bytes[..20]).unwrap();
-    let error = Reader::new(&directory, "c-1").read(&places[1]).unwrap_err().to_string();
-    assert!(error.contains("ends inside"), "{error}");
-    std::fs::write(&path, b"something else").unwrap();
-    assert!(Reader::new(&directory, "c-1").read(&places[0]).unwrap_err().to_string().contains("offset 0"));
-}
-
-#[test]
-fn files_without_a_row_are_collected() {
-    let home = tempfile::tempdir().unwrap();
-    let directory = prepare(home.path()).unwrap();
-    let mut appender = Appender::new(directory.clone());
-    let places = appender.append(&[batch("c-1", 0, b"keep"), batch("c-2", 0, b"drop")]).unwrap();
-    let known = BTreeSet::from([("c-1".to_owned(), places[0].file.clone())]);
-    assert_eq!(collect(&directory, &known).unwrap(), 1);
-    assert!(directory.join("c-1").exists() && !directory.join("c-2").exists());
+    for (files, root) in places(home.path()).await.into_iter().zip(["observations", "objects"]) {
+        let mut writer = files.writer();
+        write(
+            &mut writer,
+            &[CheckedBatch::sample("c-1", 0, b"keep"), CheckedBatch::sample("c-2", 0, b"drop")],
+        )
+        .await;
+        writer.close("c-1");
+        write(&mut writer, &[CheckedBatch::sample("c-1", 1, b"drop this")]).await;
+        let mut listed = files.list("c-1").await.unwrap();
+        listed.sort_by_key(|listed| listed.bytes);
+        assert_eq!(listed.iter().map(|listed| listed.bytes).collect::<Vec<_>>(), [20, 25]);
+        let age = listed[1].modified.elapsed().unwrap_or_default();
+        assert!(age.as_secs() < 3_600, "{age:?}");
+        let gone = vec![listed[1].file.clone(), "gone.obs".to_owned()];
+        files.remove("c-1", gone).await.unwrap();
+        assert_eq!(files.list("c-1").await.unwrap(), listed[..1]);
+        files.remove_capture("c-2").await.unwrap();
+        files.remove_capture("c-2").await.unwrap();
+        assert_eq!(files.captures().await.unwrap(), ["c-1"]);
+        assert!(!home.path().join(root).join("c-2").exists());
+        assert_eq!(files.list("c-2").await.unwrap(), []);
+    }
 }

@@ -81,7 +81,8 @@ impl Keeper {
     async fn save(&self, node: &str) {
         let Some(record) = self.fleet.settled(node) else { return };
         if let Err(error) = self.store.save_node(&record).await {
-            tracing::error!(node, %error, "cannot store the node");
+            tracing::error!(node, %error, "cannot store the node; it is tried again in a moment");
+            self.unsaved().insert(node.to_owned());
         }
     }
 

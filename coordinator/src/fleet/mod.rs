@@ -1,6 +1,7 @@
 //! The nodes: what each agent said of itself, how to reach it now, and how its clock stands to ours.
 
 mod keeper;
+mod remote;
 mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 pub use keeper::Keeper;
+pub use remote::{Detail, Remote};
 use takeovers::Takeovers;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::clock::{ClockFilter, Exchange};
+use crate::clock::{ClockFilter, Exchange, aged};
 use crate::limits;
 use crate::model::{Capture, ClockFix, NodeRecord};
 
@@ -70,6 +72,28 @@ pub struct NodeView {
     pub notes: Vec<String>,
 }
 
+/// Nodes by state, and the worst clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Connected, and their clocks are measured.
+    pub ready: usize,
+    /// Connected.
+    pub connecting: usize,
+    /// Ready at another coordinator.
+    pub elsewhere: usize,
+    /// Known from before.
+    pub offline: usize,
+    /// Offline for so long that captures on all nodes do without them.
+    pub gone: usize,
+    /// Largest bound of a ready node's clock error; 0 without one.
+    pub clock_error_nanos: i64,
+}
+
+/// Silent for so long that it has probably left the fabric.
+pub fn is_gone(node: &NodeRecord, now_nanos: i64) -> bool {
+    now_nanos.saturating_sub(node.last_seen_nanos) >= limits::MISSED_NANOS
+}
+
 /// Why a control stream is cut off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CutOff {
@@ -97,12 +121,17 @@ struct Live {
     /// Absent once used.
     cut_off: Option<oneshot::Sender<CutOff>>,
     works_on: BTreeSet<String>,
+    connected_at_nanos: i64,
 }
 
 #[derive(Debug)]
 struct Entry {
     record: NodeRecord,
     live: Option<Live>,
+    /// When the last control stream here began.
+    connected_at_nanos: i64,
+    /// At another coordinator.
+    remote: Option<Remote>,
     clock: ClockFilter,
     resident_bytes: Option<u64>,
     takeovers: Takeovers,
@@ -130,9 +159,11 @@ impl Fleet {
             (name, Entry::new(record))
         };
         let nodes = records.into_iter().map(entry).collect();
+        // Numbers of streams are told apart over all coordinators.
+        let sessions = u64::from(rand::random::<u32>()) << 31;
         let (changes, _) = broadcast::channel(limits::WATCH_QUEUE);
         let (links, _) = broadcast::channel(limits::WATCH_QUEUE);
-        Self { state: Mutex::new(State { nodes, sessions: 0 }), changes, links }
+        Self { state: Mutex::new(State { nodes, sessions }), changes, links }
     }
 
     /// Names of nodes that changed in any way, from now on.
@@ -158,7 +189,10 @@ impl Fleet {
         if let Some(old) = state.nodes.remove(&name) {
             entry.follow(old, peer);
         }
-        entry.live = Some(Live { session: id, commands: sender, cut_off: Some(end), works_on });
+        let connected_at_nanos = entry.record.last_seen_nanos;
+        entry.connected_at_nanos = connected_at_nanos;
+        entry.live =
+            Some(Live { session: id, commands: sender, cut_off: Some(end), works_on, connected_at_nanos });
         state.nodes.insert(name.clone(), entry);
         drop(state);
         self.relinked(&name);
@@ -241,6 +275,9 @@ impl Fleet {
     pub fn link(&self, name: &str, capture: &str, now_nanos: i64) -> Option<Link> {
         let state = self.lock();
         let entry = state.nodes.get(name)?;
+        if let Some(remote) = entry.elsewhere() {
+            return Some(remote.link(capture, now_nanos));
+        }
         let live = entry.live.as_ref()?;
         Some(Link {
             session: live.session,
@@ -253,6 +290,24 @@ impl Fleet {
     /// One node.
     pub fn node(&self, name: &str, now_nanos: i64) -> Option<NodeView> {
         self.lock().nodes.get(name).map(|entry| entry.view(now_nanos))
+    }
+
+    /// How many there are in which state.
+    pub fn census(&self, now_nanos: i64) -> Census {
+        let mut census = Census::default();
+        for entry in self.lock().nodes.values() {
+            match (&entry.live, entry.clock.best(now_nanos)) {
+                _ if entry.elsewhere().is_some() => census.elsewhere += 1,
+                (Some(_), Some(clock)) => {
+                    census.ready += 1;
+                    census.clock_error_nanos = census.clock_error_nanos.max(clock.error_nanos);
+                }
+                (Some(_), None) => census.connecting += 1,
+                (None, _) if is_gone(&entry.record, now_nanos) => census.gone += 1,
+                (None, _) => census.offline += 1,
+            }
+        }
+        census
     }
 
     /// Every node, by name.
@@ -296,13 +351,22 @@ impl Live {
 impl Entry {
     fn new(record: NodeRecord) -> Self {
         let (clock, takeovers) = (ClockFilter::default(), Takeovers::default());
-        Self { record, live: None, clock, resident_bytes: None, takeovers }
+        Self {
+            record,
+            live: None,
+            connected_at_nanos: 0,
+            remote: None,
+            clock,
+            resident_bytes: None,
+            takeovers,
+        }
     }
 
     /// Takes the place of `old`: its stream is cut off, and what is still true is kept.
     fn follow(&mut self, old: Self, peer: &str) {
         let is_same_process = old.record.incarnation == self.record.incarnation;
         self.takeovers = old.takeovers;
+        self.remote = old.remote;
         if let Some(mut live) = old.live {
             live.cut_off(CutOff::Replaced(peer.to_owned()));
             if !is_same_process {
@@ -315,6 +379,9 @@ impl Entry {
     }
 
     fn view(&self, now_nanos: i64) -> NodeView {
+        if let Some(remote) = self.elsewhere() {
+            return remote.view(&self.record, now_nanos);
+        }
         let clock = self.clock.best(now_nanos);
         NodeView {
             record: self.record.clone(),

@@ -22,6 +22,7 @@ fn exchange() -> Exchange {
         node_sent_nanos: SECOND,
         received_nanos: 10 * SECOND + 200,
         realtime_minus_monotonic_nanos: 0,
+        coordinator_error_nanos: 0,
     }
 }
 
@@ -99,4 +100,36 @@ fn agents_that_share_a_certificate_show() {
     assert!(notes(&[1, 2, 1, 2], 4 * SECOND).is_empty(), "three times may be restarts");
     assert!(notes(&[1; 9], 9 * SECOND).is_empty(), "one process that reconnects is one agent");
     assert!(notes(&[1, 2, 1, 2, 1], 70 * SECOND).is_empty(), "over once it stops");
+}
+
+#[test]
+fn a_census_counts_each_node_once_and_tells_the_worst_clock_of_those_that_are_here() {
+    let named = |name: &str| NodeRecord { name: name.into(), ..record(1) };
+    let fleet = Fleet::new(vec![named("gone"), named("away")]);
+    let mut clock = exchange();
+    for (name, round_trip) in [("near", 200), ("far", 9_000), ("away", 70_000)] {
+        let session = fleet.connect(named(name), BTreeSet::new(), "10.0.0.1:1");
+        clock.received_nanos = clock.sent_nanos + round_trip;
+        fleet.measured(name, session.id, &clock);
+        if name == "away" {
+            fleet.disconnect(name, session.id);
+        }
+    }
+    let _new = fleet.connect(named("new"), BTreeSet::new(), "10.0.0.1:1");
+    fleet.learn(vec![named("moved")]);
+    let detail = Detail {
+        incarnation: 1,
+        clock: ClockFix::sample(),
+        round_trip_nanos: None,
+        works_on: BTreeSet::new(),
+    };
+    let remote = Remote { session: 1, connected_at_nanos: SECOND, detail };
+    fleet.merge(BTreeMap::from([("moved".to_owned(), remote)]));
+    let census = fleet.census(10 * SECOND);
+    let clock_error_nanos = census.clock_error_nanos;
+    let expected = Census { ready: 2, connecting: 1, elsewhere: 1, offline: 2, gone: 0, clock_error_nanos };
+    assert_eq!(census, expected);
+    let later = fleet.census(10 * SECOND + limits::MISSED_NANOS);
+    assert_eq!((later.offline, later.gone), (0, 2));
+    assert!((4_500..5_000).contains(&census.clock_error_nanos), "{census:?}");
 }

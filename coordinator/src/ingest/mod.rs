@@ -5,21 +5,25 @@
 //! is used up, streams are not read and agents wait.
 
 mod check;
+mod memory;
 mod writer;
 
-use std::path::PathBuf;
+use std::num::NonZero;
 use std::sync::Arc;
 
-pub(crate) use check::check_point;
 pub use check::{Arrived, CheckError, check};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+pub(crate) use check::{check_names, check_point};
+use memory::Memory;
+pub use memory::Reserved;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinError;
 
 use crate::error::Error;
-use crate::files;
+use crate::files::Files;
 use crate::jobs::Board;
 use crate::limits;
 use crate::metrics::Metrics;
-use crate::model::{BatchKey, CheckedBatch};
+use crate::model::{BatchKey, Capture, CheckedBatch};
 use crate::store::Store;
 
 /// What became of a batch.
@@ -41,7 +45,7 @@ pub struct Delivery {
     /// Told what became of it.
     pub reply: mpsc::Sender<(BatchKey, Outcome)>,
     /// The memory it takes.
-    pub permit: OwnedSemaphorePermit,
+    pub permit: Reserved,
 }
 
 enum Message {
@@ -54,29 +58,52 @@ enum Message {
 #[derive(Clone, Debug)]
 pub struct Ingest {
     messages: mpsc::Sender<Message>,
-    memory: Arc<Semaphore>,
-    directory: PathBuf,
+    memory: Memory,
+    /// Checks at once. A batch unpacks to many times its size, and only while it is checked.
+    checks: Arc<Semaphore>,
+    files: Files,
 }
 
 impl Ingest {
     /// Starts the writer. It ends when every clone of the result is gone.
     pub fn start(
         store: Arc<dyn Store>,
-        directory: PathBuf,
+        files: Files,
         board: Board,
         metrics: Metrics,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (messages, receiver) = mpsc::channel(limits::BATCHES_PER_STREAM);
-        let writer = writer::Writer::new(receiver, store, directory.clone(), board, metrics);
+        let writer = writer::Writer::new(receiver, store, files.writer(), board, metrics);
         let task = tokio::spawn(writer.run());
-        let memory = Arc::new(Semaphore::new(limits::INGEST_BYTES));
-        (Self { messages, memory, directory }, task)
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let (memory, checks) = (Memory::default(), Arc::new(Semaphore::new(cores)));
+        (Self { messages, memory, checks, files }, task)
     }
 
-    /// Waits until a batch of `bytes` bytes fits into memory.
-    pub async fn reserve(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let bytes = u32::try_from(bytes.clamp(1, limits::INGEST_BYTES)).unwrap_or(u32::MAX);
-        self.memory.clone().acquire_many_owned(bytes).await.map_err(|_| Error::Stopping)
+    /// Checks a batch on a thread that may take its time, after those that came before.
+    pub async fn check(
+        &self,
+        arrived: Arrived,
+        capture: Option<Arc<Capture>>,
+    ) -> Result<Result<CheckedBatch, CheckError>, JoinError> {
+        // Never closed.
+        let turn = self.checks.clone().acquire_owned().await;
+        tokio::task::spawn_blocking(move || {
+            let checked = check(arrived, capture.as_deref());
+            drop(turn);
+            checked
+        })
+        .await
+    }
+
+    /// Waits until a batch of `bytes` bytes of `node` fits into memory.
+    pub async fn reserve(&self, node: &str, bytes: usize) -> Result<Reserved, Error> {
+        self.memory.reserve(node, bytes).await
+    }
+
+    /// Memory of batches between arrival and acknowledgement.
+    pub fn queued_bytes(&self) -> usize {
+        self.memory.taken()
     }
 
     /// Hands a checked batch to the writer.
@@ -94,13 +121,6 @@ impl Ingest {
 
     /// Removes the observation files of a closed capture.
     pub async fn remove_files(&self, capture: &str) -> Result<(), Error> {
-        let (directory, capture) = (self.directory.clone(), capture.to_owned());
-        let removed = tokio::task::spawn_blocking(move || files::remove_capture(&directory, &capture)).await;
-        Ok(removed.map_err(|e| Error::Internal(e.to_string()))??)
-    }
-
-    /// Where observation files lie.
-    pub fn directory(&self) -> &std::path::Path {
-        &self.directory
+        Ok(self.files.remove_capture(capture).await?)
     }
 }

@@ -2,25 +2,23 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Delivery, Message, Outcome};
-use crate::files::Appender;
+use crate::files::{FileWriter, Written};
 use crate::jobs::Board;
 use crate::limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refused};
 use crate::model::{BatchKey, CheckedBatch, PointKey};
-use crate::store::{Placed, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 pub(super) struct Writer {
     messages: mpsc::Receiver<Message>,
     store: Arc<dyn Store>,
-    directory: PathBuf,
-    appender: Appender,
+    files: FileWriter,
     board: Board,
     metrics: Metrics,
     /// Points that batches named, per capture and node, so that no agent can name them without end.
@@ -38,12 +36,11 @@ impl Writer {
     pub(super) fn new(
         messages: mpsc::Receiver<Message>,
         store: Arc<dyn Store>,
-        directory: PathBuf,
+        files: FileWriter,
         board: Board,
         metrics: Metrics,
     ) -> Self {
-        let appender = Appender::new(directory.clone());
-        Self { messages, store, directory, appender, board, metrics, points: HashMap::new() }
+        Self { messages, store, files, board, metrics, points: HashMap::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -54,7 +51,7 @@ impl Writer {
             }
             if let Some((capture, done)) = close {
                 self.points.remove(&capture);
-                self.appender.close(&capture);
+                self.files.close(&capture);
                 let _ = done.send(());
             }
         }
@@ -89,15 +86,28 @@ impl Writer {
         let mut fresh: HashMap<BatchKey, (u32, u32)> = HashMap::new();
         let mut verdicts = Vec::with_capacity(group.deliveries.len());
         let mut captures: BTreeMap<String, Vec<CheckedBatch>> = BTreeMap::new();
-        for delivery in &group.deliveries {
-            let verdict = self.judge(&delivery.batch, &mut fresh).await;
-            let batches = captures.entry(delivery.batch.key.capture.clone()).or_default();
-            if matches!(verdict, Ok(Verdict::Store)) {
-                batches.push(delivery.batch.clone());
+        let keys: Vec<&BatchKey> = group.deliveries.iter().map(|delivery| &delivery.batch.key).collect();
+        let known = match self.store.find_batches(&keys).await {
+            Ok(known) => known,
+            Err(error) => return self.fail(group, &error),
+        };
+        let named: BTreeSet<&str> = keys.iter().map(|key| key.capture.as_str()).collect();
+        let looked = self.board.learn(named).await;
+        if !looked {
+            tracing::warn!(
+                "captures of other coordinators cannot be looked up; agents will send their batches again"
+            );
+        }
+        let mut touched = BTreeSet::new();
+        for (delivery, stored) in group.deliveries.iter().zip(known) {
+            let verdict = self.judge(&delivery.batch, stored, looked, &mut fresh);
+            let capture = &delivery.batch.key.capture;
+            if matches!(verdict, Verdict::Store) {
+                captures.entry(capture.clone()).or_default().push(delivery.batch.clone());
             }
+            touched.insert(capture.clone());
             verdicts.push(verdict);
         }
-        let touched: Vec<String> = captures.keys().cloned().collect();
         let failed = self.store(captures).await;
         if failed.is_empty() {
             self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
@@ -111,44 +121,56 @@ impl Writer {
 
     /// Each capture by itself, so that what breaks one holds up no other. Returns those that could not be stored.
     async fn store(&mut self, captures: BTreeMap<String, Vec<CheckedBatch>>) -> BTreeSet<String> {
-        let mut failed = BTreeSet::new();
-        for (capture, batches) in captures {
-            let count = batches.len();
-            if let Err(error) = self.make_durable(batches).await {
-                tracing::error!(
-                    capture,
-                    batches = count,
-                    error = error.as_str(),
-                    "batches could not be stored; agents will send them again"
-                );
-                self.board.unstored(&capture, &error);
-                failed.insert(capture);
+        let mut failed: BTreeSet<String> = captures.keys().cloned().collect();
+        for written in self.files.write(captures).await {
+            let capture = written.capture.clone();
+            match self.make_durable(written).await {
+                Ok(()) => drop(failed.remove(&capture)),
+                Err(error) => {
+                    tracing::error!(
+                        capture,
+                        error = error.as_str(),
+                        "batches could not be stored; agents will send them again"
+                    );
+                    self.board.unstored(&capture, &error);
+                    // The database may know nothing of the file, which is garbage then.
+                    self.files.close(&capture);
+                }
             }
         }
         failed
     }
 
-    /// Stored already, new, or not to be stored.
-    async fn judge(
+    /// Stored already, new, or not to be stored. Unless others were `looked` at, only what is led here is refused.
+    fn judge(
         &mut self,
         batch: &CheckedBatch,
+        stored: Option<(u32, u32)>,
+        looked: bool,
         fresh: &mut HashMap<BatchKey, (u32, u32)>,
-    ) -> Result<Verdict, StoreError> {
+    ) -> Verdict {
         let contents = (batch.bytes.len() as u32, batch.checksum);
-        if let Some(stored) = self.store.find_batch(&batch.key).await? {
-            return Ok(Verdict::repeated(stored == contents));
+        if let Some(stored) = stored {
+            return Verdict::repeated(stored == contents);
         }
         match fresh.entry(batch.key.clone()) {
-            Entry::Occupied(entry) if *entry.get() == contents => Ok(Verdict::Twin),
-            Entry::Occupied(_) => Ok(Verdict::repeated(false)),
-            Entry::Vacant(entry) => match self.board.admit(&batch.key).and_then(|()| self.count_point(batch))
-            {
-                Ok(()) => {
-                    entry.insert(contents);
-                    Ok(Verdict::Store)
+            Entry::Occupied(entry) if *entry.get() == contents => Verdict::Twin,
+            Entry::Occupied(_) => Verdict::repeated(false),
+            Entry::Vacant(entry) => {
+                let is_sure =
+                    looked || self.board.get(&batch.key.capture).is_some_and(|handle| handle.is_led);
+                let admitted = self.board.admit(&batch.key).map_err(|reason| (Refused::NotWanted, reason));
+                let counted = admitted
+                    .and_then(|()| self.count_point(batch).map_err(|reason| (Refused::Points, reason)));
+                match counted {
+                    Ok(()) => {
+                        entry.insert(contents);
+                        Verdict::Store
+                    }
+                    Err((Refused::NotWanted, _)) if !is_sure => Verdict::Unclear,
+                    Err((why, reason)) => Verdict::Refused(why, reason),
                 }
-                Err(reason) => Ok(Verdict::Refused(reason)),
-            },
+            }
         }
     }
 
@@ -165,21 +187,13 @@ impl Writer {
     }
 
     /// File first, then the transaction: a file without a row is garbage, a row without a file would be a lie.
-    async fn make_durable(&mut self, batches: Vec<CheckedBatch>) -> Result<(), String> {
-        if batches.is_empty() {
-            return Ok(());
+    async fn make_durable(&self, written: Written) -> Result<(), String> {
+        let placed = written.placed.map_err(|e| e.to_string())?;
+        if written.begun.elapsed() > limits::COMMIT_AGE {
+            return Err("the coordinator stood still while it wrote them".to_owned());
         }
-        let (batches, written) = self
-            .on_files(move |appender| {
-                let written = appender.append(&batches);
-                (batches, written)
-            })
-            .await?;
-        let locations = written.map_err(|e| e.to_string())?;
-        let placed: Vec<Placed> =
-            batches.into_iter().zip(locations).map(|(batch, location)| Placed { batch, location }).collect();
         self.store.commit_batches(&placed).await.map_err(|e| e.to_string())?;
-        for Placed { batch, .. } in &placed {
+        for batch in placed.iter().map(|placed| &placed.batch) {
             self.metrics.committed_batches.inc();
             self.metrics.committed_observations.inc_by(u64::from(batch.rows));
             self.metrics.committed_bytes.inc_by(batch.bytes.len() as u64);
@@ -187,33 +201,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Runs `work` where it may block. If it panics, what it had open is not written to again.
-    async fn on_files<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Appender) -> T + Send + 'static,
-    ) -> Result<T, String> {
-        let unused = Appender::new(self.directory.clone());
-        let mut appender = std::mem::replace(&mut self.appender, unused);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&mut appender);
-            (appender, result)
-        });
-        let (appender, result) =
-            done.await.map_err(|e| format!("writing observation files broke off: {e}"))?;
-        self.appender = appender;
-        Ok(result)
+    /// Nothing of the group can be looked up, and nothing of it is stored.
+    fn fail(&self, group: Group, error: &StoreError) {
+        tracing::error!(
+            batches = group.deliveries.len(),
+            %error,
+            "batches could not be looked up; agents will send them again"
+        );
+        let captures: BTreeSet<&str> =
+            group.deliveries.iter().map(|d| d.batch.key.capture.as_str()).collect();
+        for capture in captures {
+            self.board.unstored(capture, &error.to_string());
+        }
+        for delivery in group.deliveries {
+            self.answer(delivery, Verdict::Store, false);
+        }
     }
 
-    fn answer(&self, delivery: Delivery, verdict: Result<Verdict, StoreError>, is_stored: bool) {
+    fn answer(&self, delivery: Delivery, verdict: Verdict, is_stored: bool) {
         let outcome = match verdict {
-            Ok(Verdict::Known) => Outcome::Committed,
-            Ok(Verdict::Store | Verdict::Twin) if is_stored => Outcome::Committed,
-            Ok(Verdict::Refused(reason)) => Outcome::Refused(reason),
-            Ok(Verdict::Store | Verdict::Twin) => Outcome::Failed,
-            Err(error) => {
-                tracing::error!(%error, "a batch could not be looked up");
-                Outcome::Failed
+            Verdict::Known => Outcome::Committed,
+            Verdict::Store | Verdict::Twin if is_stored => Outcome::Committed,
+            Verdict::Refused(why, reason) => {
+                self.metrics.refused(why);
+                Outcome::Refused(reason)
             }
+            Verdict::Store | Verdict::Twin | Verdict::Unclear => Outcome::Failed,
         };
         if outcome == Outcome::Failed {
             self.metrics.failed_batches.inc();
@@ -228,7 +241,9 @@ enum Verdict {
     Store,
     /// The same batch twice in one group.
     Twin,
-    Refused(String),
+    /// It may be of a capture that another coordinator leads.
+    Unclear,
+    Refused(Refused, String),
 }
 
 impl Verdict {
@@ -236,7 +251,8 @@ impl Verdict {
         if is_same {
             Self::Known
         } else {
-            Self::Refused("a batch of the same key with other contents is stored".to_owned())
+            let reason = "a batch of the same key with other contents is stored".to_owned();
+            Self::Refused(Refused::Conflict, reason)
         }
     }
 }

@@ -1,24 +1,37 @@
 //! Runs the machine of one capture: feeds it what happens and carries out what it wants.
 
+use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lastseen_runtime::telemetry::TRACE;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, info_span};
 
 use super::Services;
-use super::machine::{Effect, Links, Machine, Status};
+use super::machine::{Effect, Left, Links, Machine, Status};
+use super::trace::Trace;
+use crate::cluster::{Cluster, Lease, letters};
 use crate::error::Error;
-use crate::model::{BatchKey, Capture, State};
+use crate::fleet::Command;
+use crate::limits;
+use crate::model::{BatchKey, Capture, Part, SECOND, State};
 use crate::store::StoreError;
+use crate::store::cluster::MailRow;
+
+/// Refused batches of one node that who leads a capture next is told of.
+const HANDED_OVER: usize = 64;
 
 /// What happens to a capture.
 #[derive(Debug)]
 pub enum Event {
     /// An agent spoke.
     Status(String, Status),
+    /// An earlier process of a node's agent left batches, which follow.
+    Left(String, Vec<Left>),
     /// An agent came or went.
     Fleet,
     /// Batches of the capture could not be stored, for this reason. Agents send them again.
@@ -36,33 +49,50 @@ pub(super) type Started = oneshot::Sender<Result<(), Error>>;
 
 pub(super) struct Actor {
     pub(super) machine: Machine,
+    pub(super) trace: Trace,
     pub(super) events: mpsc::Receiver<Event>,
     /// Told when batches were committed.
     pub(super) committed: Arc<Notify>,
     pub(super) itself: mpsc::WeakSender<Event>,
     pub(super) view: watch::Sender<Arc<Capture>>,
     pub(super) started: Option<Started>,
+    /// When the machine last stepped.
+    pub(super) stepped_nanos: Option<i64>,
     /// The correlation run, once there is one.
     pub(super) run: Option<JoinHandle<()>>,
     pub(super) services: Services,
-    pub(super) stopping: CancellationToken,
+    /// The right to do all this.
+    pub(super) lease: Lease,
+    /// The way to agents of other coordinators, where there are others.
+    pub(super) cluster: Option<Cluster>,
+    /// What the others know of it, and since when.
+    pub(super) told: (Arc<Capture>, Instant),
+    /// What happened here, for who leads it next: agents that stay here do not say it again.
+    pub(super) heard: BTreeMap<[String; 3], MailRow>,
 }
 
 impl Actor {
     /// Until the capture ends, or the coordinator stops; then the next process goes on from what is stored.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
+        let over = self.lease.over().clone();
         self.count_stored().await;
         // What could not be stored is tried again at the next wake, a second away at most.
         while self.advance().await.unwrap_or(true) {
+            self.tell().await;
             let wake = self.sleep();
             tokio::select! {
                 // What was stored is known before a deadline judges it.
                 biased;
-                () = self.stopping.cancelled() => return self.call_off().await,
+                () = over.cancelled() => return self.call_off().await,
                 () = self.committed.notified() => self.count_stored().await,
                 event = self.events.recv() => {
                     let Some(event) = event else { return };
                     self.take(event).await;
+                    // One step for all that waits: with a thousand nodes each step looks at a thousand parts.
+                    for _ in 0..limits::CAPTURE_QUEUE {
+                        let Ok(event) = self.events.try_recv() else { break };
+                        self.take(event).await;
+                    }
                 }
                 () = wake => {}
             }
@@ -72,23 +102,36 @@ impl Actor {
     /// Steps the machine and does what it wants. False when nothing follows. An error: it could not be stored, and
     /// nothing that rests on it was done.
     async fn advance(&mut self) -> Result<bool, StoreError> {
+        // One that has ended needs no lease: nobody takes it over, and its agents must hear of it.
+        if !self.lease.is_held() && !self.machine.capture().state.is_final() {
+            // Whether it is over, or only late, is heard in a moment.
+            return Ok(true);
+        }
         let now = self.services.clock.now();
+        // It sleeps a second at most.
+        let last = self.stepped_nanos.replace(now).unwrap_or(now);
+        if now - last > limits::STANDSTILL_NANOS {
+            tracing::warn!(
+                capture = self.machine.capture().id,
+                seconds = (now - last) / SECOND,
+                "this process stood still"
+            );
+            self.machine.stood_still(now);
+        }
         let effects = self.machine.step(now, &self.links(now));
+        let (mut sends, mut topologies) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
-                Effect::Save => {
-                    if let Err(error) = self.save().await {
-                        self.machine.unsaved();
-                        return Err(error);
-                    }
+                Effect::Save => self.save().await?,
+                Effect::SaveTopology(node) => topologies.push(node),
+                Effect::SaveTranslations(told) => self.save_translations(told).await?,
+                Effect::Send(node, command) => sends.push((node, command)),
+                Effect::Correlate => {
+                    self.send(take(&mut topologies), take(&mut sends)).await?;
+                    self.correlate();
                 }
-                Effect::SaveTopology(node) => self.save_topology(&node).await,
-                Effect::SaveTranslations(node, told) => self.save_translations(&node, &told).await,
-                Effect::Send(node, command) => {
-                    self.services.fleet.send(&node, command);
-                }
-                Effect::Correlate => self.correlate(),
                 Effect::Finish => {
+                    self.send(take(&mut topologies), take(&mut sends)).await?;
                     self.publish();
                     // One that was stopped before its window may have batches already.
                     self.services.ingest.close_capture(&self.machine.capture().id).await;
@@ -97,6 +140,7 @@ impl Actor {
                 }
             }
         }
+        self.send(topologies, sends).await?;
         self.publish();
         if self.machine.capture().window.is_some() {
             self.answer_start();
@@ -104,17 +148,66 @@ impl Actor {
         Ok(true)
     }
 
+    /// To the agents that are here, and those that others have, once the networks of `topologies` are stored. An error:
+    /// some may not have got theirs.
+    async fn send(
+        &mut self,
+        topologies: Vec<String>,
+        sends: Vec<(String, Command)>,
+    ) -> Result<(), StoreError> {
+        self.save_topologies(topologies).await?;
+        let mut elsewhere = Vec::new();
+        for (node, command) in sends {
+            match self.services.fleet.session_elsewhere(&node).filter(|_| self.cluster.is_some()) {
+                Some(session) => elsewhere.push((session, node, command)),
+                None => drop(self.services.fleet.send(&node, command)),
+            }
+        }
+        let Some(cluster) = self.cluster.as_ref().filter(|_| !elsewhere.is_empty()) else { return Ok(()) };
+        let sent = cluster.send(self.lease.fence(), elsewhere, self.machine.is_rehearsal()).await;
+        sent.inspect_err(|error| self.not_saved(error))
+    }
+
+    /// All of the step is to be made again. Once somebody else leads the capture, nothing is done about it here any more.
+    fn not_saved(&mut self, error: &StoreError) {
+        self.machine.unsaved();
+        let capture = &self.machine.capture().id;
+        if matches!(error, StoreError::Fenced { .. }) {
+            tracing::info!(capture, "another coordinator leads it now");
+            self.lease.lose();
+        } else {
+            tracing::error!(capture, %error, "cannot store the capture; it waits until that works");
+        }
+    }
+
+    /// The others show what is stored: it must not be old.
+    async fn tell(&mut self) {
+        let capture = self.machine.capture();
+        let is_shown = matches!(capture.state, State::Running | State::Draining) && self.lease.is_held();
+        let is_old = self.told.1.elapsed() >= limits::TELL && *self.told.0 != *capture;
+        if self.cluster.is_none() || self.machine.is_rehearsal() || !is_shown || !is_old {
+            return;
+        }
+        self.told = (Arc::new(capture.clone()), Instant::now());
+        if let Err(error) = self.services.store.save_capture(capture).await {
+            self.not_saved(&error);
+        }
+    }
+
     async fn take(&mut self, event: Event) {
+        self.remember(&event);
         let now = self.services.clock.now();
         match event {
             Event::Status(node, status) => self.machine.status(&node, status, now),
+            Event::Left(node, left) => self.machine.left(&node, left, now),
             Event::Fleet => {}
             Event::Unstored(reason) => self.machine.unstored(reason),
             Event::Refused(key) => self.machine.refused(&key),
             Event::Stop(who, done) => {
                 self.machine.stop(&who, now);
-                let stored = self.advance().await;
-                let _ = done.send(stored.map(drop).map_err(|error| self.not_stopped(&error)));
+                let stored = self.advance().await.map_err(|error| error.to_string());
+                let stored = stored.and_then(|_| self.led());
+                let _ = done.send(stored.map_err(|reason| self.not_stopped(reason)));
             }
             Event::Correlated(result) => self.machine.correlated(result),
         }
@@ -149,15 +242,22 @@ impl Actor {
         tokio::time::sleep(Duration::from_nanos(wait as u64).min(Duration::from_secs(1)))
     }
 
-    fn not_stopped(&self, error: &StoreError) -> Error {
-        Error::NotStopped { capture: self.machine.capture().id.clone(), reason: error.to_string() }
+    /// Whether what was decided here counts.
+    fn led(&self) -> Result<(), String> {
+        let is_led =
+            self.lease.fence().is_none() || self.lease.is_held() && !self.lease.over().is_cancelled();
+        is_led.then_some(()).ok_or_else(|| "another coordinator takes the capture over".to_owned())
+    }
+
+    fn not_stopped(&self, reason: String) -> Error {
+        Error::NotStopped { capture: self.machine.capture().id.clone(), reason }
     }
 
     async fn save(&mut self) -> Result<(), StoreError> {
         let capture = self.machine.capture();
         tracing::info!(capture = capture.id, state = ?capture.state, reason = capture.reason, "capture");
         if let Err(error) = self.services.store.save_capture(capture).await {
-            tracing::error!(capture = capture.id, %error, "cannot store the capture; it waits until that works");
+            self.not_saved(&error);
             return Err(error);
         }
         if capture.state == State::Draining {
@@ -170,49 +270,73 @@ impl Actor {
         Ok(())
     }
 
-    async fn save_topology(&self, node: &str) {
-        let capture = &self.machine.capture().id;
-        let Some(view) = self.services.fleet.node(node, self.services.clock.now()) else { return };
-        if let Err(error) = self.services.store.save_topology(capture, node, &view.record.topology).await {
-            tracing::error!(capture, node, %error, "cannot store the topology");
+    async fn save_topologies(&mut self, nodes: Vec<String>) -> Result<(), StoreError> {
+        if nodes.is_empty() {
+            return Ok(());
         }
+        let (capture, now) = (&self.machine.capture().id, self.services.clock.now());
+        let known = |node: String| {
+            let topology = self.services.fleet.node(&node, now)?.record.topology;
+            Some((node, topology))
+        };
+        let topologies: Vec<_> = nodes.into_iter().filter_map(known).collect();
+        let stored = self.services.store.save_topologies(capture, &topologies).await;
+        stored.inspect_err(|error| self.not_saved(error))
     }
 
-    async fn save_translations(&self, node: &str, told: &Bytes) {
-        let capture = &self.machine.capture().id;
-        if let Err(error) = self.services.store.save_translations(capture, node, told).await {
-            tracing::error!(capture, node, %error, "cannot store the translations");
-        }
+    async fn save_translations(&mut self, told: Vec<(String, Bytes)>) -> Result<(), StoreError> {
+        let stored = self.services.store.save_translations(&self.machine.capture().id, &told).await;
+        stored.inspect_err(|error| {
+            self.machine.untold(told);
+            self.not_saved(error);
+        })
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.trace.follow(self.machine.capture());
         self.view.send_replace(Arc::new(self.machine.capture().clone()));
     }
 
     fn answer_start(&mut self) {
         let Some(started) = self.started.take() else { return };
-        let capture = self.machine.capture();
-        let text = format!("{} ({})", capture.reason, capture.id);
-        let answer = match capture.state {
-            _ if self.machine.is_rehearsal() => Ok(()),
-            State::Failed if self.was_refused() => Err(Error::Refused(text)),
-            State::Failed | State::Cancelled if capture.window.is_none() => Err(Error::Precondition(text)),
-            _ => Ok(()),
-        };
+        let answer = Some(Ok(())).filter(|_| self.machine.is_rehearsal());
+        let answer = answer.or_else(|| started_as(self.machine.capture())).unwrap_or(Ok(()));
         // The caller may be gone.
         let _ = started.send(answer);
     }
 
-    /// An agent said why it cannot do it, rather than not answering.
-    fn was_refused(&self) -> bool {
-        let capture = self.machine.capture();
-        capture.window.is_none()
-            && capture.parts.iter().any(|part| part.state == State::Failed && part.incarnation.is_some())
+    fn remember(&mut self, event: &Event) {
+        if self.lease.fence().is_none() {
+            return;
+        }
+        let capture = &self.machine.capture().id;
+        let Some(row) = letters::mail(capture, event, &self.services.fleet) else { return };
+        let key = [row.node.clone(), row.kind.clone(), row.subject.clone()];
+        // A node has one status, but may have any number of batches refused; those beyond count as not arrived.
+        let of_this_kind = [row.node.clone(), row.kind.clone(), String::new()];
+        let is_like = |[node, kind, _]: &&[String; 3]| *node == row.node && *kind == row.kind;
+        let likes = self.heard.range(of_this_kind..).map(|(key, _)| key).take_while(is_like).count();
+        if likes < HANDED_OVER || self.heard.contains_key(&key) {
+            self.heard.insert(key, row);
+        }
+    }
+
+    /// Leaves what happened here to whoever leads the capture now. Nobody finds this actor on the board any more.
+    pub(super) async fn hand_over(mut self) {
+        self.events.close();
+        while let Some(event) = self.events.recv().await {
+            self.remember(&event);
+        }
+        let Some(cluster) = self.cluster.filter(|_| !self.heard.is_empty()) else { return };
+        let heard: Vec<MailRow> = self.heard.into_values().collect();
+        if let Err(error) = cluster.shared().post(&heard).await {
+            let capture = &self.machine.capture().id;
+            tracing::error!(capture, %error, "cannot tell who leads the capture what happened to it here");
+        }
     }
 
     /// Lets a run note that it was called off. Nobody listens to its result any more.
-    async fn call_off(mut self) {
-        self.events.close();
+    async fn call_off(&mut self) {
         if let Some(run) = self.run.take() {
             let _ = run.await;
         }
@@ -221,25 +345,41 @@ impl Actor {
     fn correlate(&mut self) {
         self.publish();
         let (services, itself) = (self.services.clone(), self.itself.clone());
-        let stopping = self.stopping.clone();
+        let stopping = self.lease.over().clone();
         let capture = self.machine.capture().clone();
-        self.run = Some(tokio::spawn(async move {
+        let running = async move {
             let result = async {
                 services.ingest.close_capture(&capture.id).await;
-                let results = services.analysis.conclude(&capture, &stopping).await?;
-                services.store.save_results(&capture.id, &results.into_results()).await?;
+                let results = services.analysis.conclude(&capture, &stopping).await?.into_results();
+                let storing = services.store.save_results(&capture.id, &results);
+                storing.instrument(info_span!(target: TRACE, "store")).await?;
                 Ok::<_, Error>(())
             };
             let result = match result.await {
                 // The next process makes it again.
-                Err(Error::Stopping) => return,
+                Err(Error::Stopping | Error::Store(StoreError::Fenced { .. })) => return,
                 Err(Error::Exhausted(reason)) => Err(reason),
                 other => other.map_err(|error| format!("correlation failed: {error}")),
             };
+            services.metrics.failed_correlations.inc_by(u64::from(result.is_err()));
             if let Some(itself) = itself.upgrade() {
                 // The actor waits for this and nothing else.
                 let _ = itself.send(Event::Correlated(result)).await;
             }
-        }));
+        };
+        self.run = Some(tokio::spawn(running.instrument(self.trace.phase())));
+    }
+}
+
+/// What the caller of a start is told, once that is known: an agent said why it cannot do it, nobody answered, or there
+/// is a window.
+pub(super) fn started_as(capture: &Capture) -> Option<Result<(), Error>> {
+    let text = || format!("{} ({})", capture.reason, capture.id);
+    let has_refused = |part: &Part| part.state == State::Failed && part.incarnation.is_some();
+    match capture.state {
+        _ if capture.window.is_some() => Some(Ok(())),
+        State::Failed if capture.parts.iter().any(has_refused) => Some(Err(Error::Refused(text()))),
+        State::Failed | State::Cancelled => Some(Err(Error::Precondition(text()))),
+        _ => None,
     }
 }

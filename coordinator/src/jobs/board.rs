@@ -1,9 +1,9 @@
 //! Where the captures that have not ended are found, by their actors, ingest and the services.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::actor::Event;
 use crate::model::{BatchKey, Capture, State};
@@ -11,17 +11,26 @@ use crate::model::{BatchKey, Capture, State};
 /// One capture that has not ended.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    /// To its actor.
+    /// To its actor, or to who passes them on to whoever leads it.
     pub events: mpsc::Sender<Event>,
     /// Told when batches of it were committed. Apart from the events, so that no full queue swallows it.
     pub committed: Arc<Notify>,
     /// As it is.
     pub view: watch::Receiver<Arc<Capture>>,
+    /// Whether it is led here.
+    pub is_led: bool,
 }
+
+/// Who waits for a look at the captures of the others, to be told whether it succeeded.
+pub(crate) type Asked = oneshot::Sender<bool>;
 
 /// Captures that have not ended, by id.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<String, Handle>>>);
+pub struct Board {
+    handles: Arc<Mutex<BTreeMap<String, Handle>>>,
+    /// To who knows the captures of the others, where there are others.
+    lookout: Arc<OnceLock<mpsc::Sender<Asked>>>,
+}
 
 impl Board {
     /// One capture.
@@ -33,6 +42,31 @@ impl Board {
     pub fn unfinished(&self) -> Vec<Arc<Capture>> {
         let views = self.lock().values().map(|handle| handle.view.borrow().clone()).collect::<Vec<_>>();
         views.into_iter().filter(|capture| !capture.state.is_final()).collect()
+    }
+
+    /// Captures that are led here.
+    pub fn led(&self) -> Vec<String> {
+        let handles = self.lock();
+        handles.iter().filter(|(_, handle)| handle.is_led).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Makes sure that captures of other coordinators are here, and not as they were before they had a window: an agent may
+    /// know of them sooner than this process does. One look, however many they are. False if it failed: what is not here
+    /// may be a capture all the same.
+    #[must_use]
+    pub async fn learn(&self, ids: impl IntoIterator<Item: AsRef<str>>) -> bool {
+        let Some(lookout) = self.lookout.get() else { return true };
+        let is_known = |handle: Handle| handle.is_led || handle.view.borrow().state >= State::Running;
+        if ids.into_iter().all(|id| self.get(id.as_ref()).is_some_and(is_known)) {
+            return true;
+        }
+        let (done, is_done) = oneshot::channel();
+        lookout.send(done).await.is_ok() && is_done.await.unwrap_or(false)
+    }
+
+    /// Asked by [`Board::learn`].
+    pub(crate) fn look_out(&self, lookout: mpsc::Sender<Asked>) {
+        let _ = self.lookout.set(lookout);
     }
 
     /// Whether a batch may still come in, and why not.
@@ -82,8 +116,22 @@ impl Board {
         self.lock().insert(id.to_owned(), handle);
     }
 
-    pub(super) fn remove(&self, id: &str) {
-        self.lock().remove(id);
+    /// False if it is led here: who leads it stays.
+    pub(super) fn insert_followed(&self, id: &str, handle: Handle) -> bool {
+        let mut handles = self.lock();
+        let is_led = handles.get(id).is_some_and(|known| known.is_led);
+        if !is_led {
+            handles.insert(id.to_owned(), handle);
+        }
+        !is_led
+    }
+
+    /// Removes the handle that has this `committed`; another one that took its place stays.
+    pub(super) fn remove(&self, id: &str, committed: &Arc<Notify>) {
+        let mut handles = self.lock();
+        if handles.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, committed)) {
+            handles.remove(id);
+        }
     }
 
     fn wake_where(&self, is_concerned: impl Fn(&Capture) -> bool) {
@@ -94,7 +142,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,7 +159,7 @@ mod tests {
         for (id, nodes) in [("c-1", &["node-a", "node-b"][..]), ("c-2", &["node-b"])] {
             let (events, queue) = mpsc::channel(4);
             let (sender, view) = watch::channel(Arc::new(Capture::sample(nodes)));
-            board.insert(id, Handle { events, committed: Arc::default(), view });
+            board.insert(id, Handle { events, committed: Arc::default(), view, is_led: true });
             queues.push((queue, sender));
         }
         let mut woken = || queues.iter_mut().map(|(queue, _)| queue.try_recv().is_ok()).collect::<Vec<_>>();
@@ -125,13 +173,45 @@ mod tests {
         assert_eq!(woken(), [true, true]);
     }
 
+    fn handle(is_led: bool) -> Handle {
+        let view = watch::channel(Arc::new(Capture::sample(&["node-a"]))).1;
+        Handle { events: mpsc::channel(1).0, committed: Arc::default(), view, is_led }
+    }
+
+    #[test]
+    fn who_follows_takes_no_place_of_who_leads() {
+        let board = Board::default();
+        assert!(board.insert_followed("c-1", handle(false)));
+        board.insert("c-1", handle(true));
+        assert!(!board.insert_followed("c-1", handle(false)));
+        assert_eq!(board.led(), ["c-1"]);
+    }
+
+    #[tokio::test]
+    async fn captures_are_looked_up_once_however_many_and_a_look_that_fails_is_told() {
+        let board = Board::default();
+        assert!(board.learn(["c-2"]).await, "there are no others");
+        let (lookout, mut asking) = mpsc::channel::<Asked>(1);
+        board.look_out(lookout);
+        board.insert("c-1", handle(true));
+        assert!(board.learn(["c-1"]).await, "it is led here");
+        for succeeds in [true, false] {
+            let answering = async { asking.recv().await.unwrap().send(succeeds).unwrap() };
+            let (looked, ()) = tokio::join!(board.learn(["c-1", "c-2", "c-3"]), answering);
+            assert_eq!(looked, succeeds);
+            assert!(asking.try_recv().is_err(), "once");
+        }
+        drop(asking);
+        assert!(!board.learn(["c-2"]).await, "nobody looks");
+    }
+
     #[test]
     fn a_commit_is_heard_behind_a_full_queue() {
         let (board, committed) = (Board::default(), Arc::new(Notify::new()));
         let (events, _queue) = mpsc::channel(1);
         events.try_send(Event::Fleet).unwrap();
         let view = watch::channel(Arc::new(Capture::sample(&["node-a"]))).1;
-        board.insert("c-1", Handle { events, committed: committed.clone(), view });
+        board.insert("c-1", Handle { events, committed: committed.clone(), view, is_led: true });
         board.committed(["c-2", "c-1"].into_iter());
         assert!(committed.notified().now_or_never().is_some());
         assert!(committed.notified().now_or_never().is_none(), "once");

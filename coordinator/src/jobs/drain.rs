@@ -12,6 +12,8 @@ pub struct Ledger {
     stored: HashMap<(String, PointKey, u64), u64>,
     /// By node and point; incarnation and sequence, because a batch may be sent and refused twice.
     refused: HashMap<(String, PointKey), HashSet<(u64, u64)>>,
+    /// How many there are of each node.
+    refused_by: HashMap<String, usize>,
 }
 
 impl Ledger {
@@ -26,12 +28,12 @@ impl Ledger {
         is_news
     }
 
-    /// One will never be.
+    /// One will never be. Each node has its own share, so that none uses up that of the others.
     pub fn refuse(&mut self, key: &BatchKey) {
-        let point = (key.node.clone(), key.point.clone());
-        let refused: usize = self.refused.values().map(HashSet::len).sum();
-        if refused < limits::REFUSED_BATCHES {
-            self.refused.entry(point).or_default().insert((key.incarnation, key.sequence));
+        let count = self.refused_by.entry(key.node.clone()).or_default();
+        if *count < limits::REFUSED_BATCHES {
+            let refused = self.refused.entry((key.node.clone(), key.point.clone())).or_default();
+            *count += usize::from(refused.insert((key.incarnation, key.sequence)));
         }
     }
 
@@ -71,5 +73,34 @@ impl Ledger {
     fn refused_of(&self, part: &Part, point: &PointKey) -> u64 {
         let refused = self.refused.get(&(part.node.clone(), point.clone()));
         refused.map_or(0, |keys| keys.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_batches_are_told_apart_up_to_the_limit_and_missing_beyond_it() {
+        let point = PointKey { netns: String::new(), interface: "eth0".into(), index: 2, direction: 1 };
+        let key = |sequence| BatchKey {
+            capture: "c-1".into(),
+            node: "node-a".into(),
+            point: point.clone(),
+            incarnation: 1,
+            sequence,
+        };
+        let mut ledger = Ledger::default();
+        let part = Part::new("node-a");
+        for (count, kept) in [
+            (limits::REFUSED_BATCHES - 1, limits::REFUSED_BATCHES - 1),
+            (limits::REFUSED_BATCHES, limits::REFUSED_BATCHES),
+            (limits::REFUSED_BATCHES + 1, limits::REFUSED_BATCHES),
+        ] {
+            (0..count as u64).for_each(|sequence| ledger.refuse(&key(sequence)));
+            assert_eq!(ledger.refused_of(&part, &point), kept as u64);
+        }
+        ledger.refuse(&BatchKey { node: "node-b".into(), ..key(0) });
+        assert_eq!(ledger.refused_of(&Part::new("node-b"), &point), 1, "each node has its own");
     }
 }

@@ -3,32 +3,44 @@
 mod actor;
 mod board;
 pub mod drain;
+mod follower;
 pub mod machine;
+mod trace;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub use actor::Event;
+pub(crate) use board::Asked;
 pub use board::{Board, Handle};
+pub(crate) use follower::Followed;
 use machine::Machine;
-pub use machine::Status;
+pub use machine::{Left, Status};
 use rand::Rng;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use trace::Trace;
+use tracing::Instrument as _;
 use validate::parts;
 pub use validate::{Request, resolve};
 pub(crate) use validate::{known, names};
 
 use crate::analysis::Analysis;
+use crate::cluster::{Cluster, Lease};
 use crate::error::Error;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model::{Capture, IdentityKey, Spec, State};
-use crate::store::Store;
+use crate::store::{Created, Fence, Store, StoreError};
 use crate::time::Clock;
+
+/// Times that a capture may change hands while an agent speaks.
+const HANDS: usize = 4;
 
 /// What jobs work with.
 #[derive(Clone)]
@@ -47,6 +59,14 @@ pub struct Services {
     pub metrics: Metrics,
 }
 
+impl Services {
+    /// For who leads one capture: what it writes rests on `fence`.
+    fn fenced(&self, fence: &Fence) -> Self {
+        let store = self.store.fenced(fence.clone());
+        Self { analysis: self.analysis.on(store.clone()), store, ..self.clone() }
+    }
+}
+
 /// Every job.
 #[derive(Clone)]
 pub struct Jobs {
@@ -56,6 +76,8 @@ pub struct Jobs {
     admission: Arc<tokio::sync::Mutex<()>>,
     actors: TaskTracker,
     stopping: CancellationToken,
+    /// The others, where there can be others.
+    cluster: Option<Cluster>,
 }
 
 impl Jobs {
@@ -65,10 +87,16 @@ impl Jobs {
         board: Board,
         stopping: CancellationToken,
     ) -> Result<Self, Error> {
-        let jobs = Self { services, board, admission: Arc::default(), actors: TaskTracker::new(), stopping };
-        for capture in jobs.services.store.unfinished().await? {
-            tracing::info!(capture = capture.id, state = ?capture.state, "capture taken up again");
-            jobs.spawn(Machine::recover(capture, jobs.services.clock.now()), None);
+        let cluster = services.store.shared().map(Cluster::new);
+        let (admission, actors) = (Arc::default(), TaskTracker::new());
+        let jobs = Self { services, board, admission, actors, stopping, cluster };
+        match &jobs.cluster {
+            Some(cluster) => cluster.join(&jobs, &jobs.stopping).await?,
+            None => {
+                for capture in jobs.services.store.unfinished().await? {
+                    jobs.lead(capture, Lease::unshared(&jobs.stopping));
+                }
+            }
         }
         jobs.actors.spawn(watch_fleet(
             jobs.services.fleet.links(),
@@ -78,34 +106,66 @@ impl Jobs {
         Ok(jobs)
     }
 
-    /// Stores a job, arms it and fixes its window; returns the capture then. `spec` was resolved.
-    pub async fn start(&self, spec: Spec, who: &str) -> Result<Arc<Capture>, Error> {
-        self.launch(spec, who, false).await
+    /// Stores a job, arms it and fixes its window; returns the capture then. `spec` was resolved. A `request` that the
+    /// same person made before, here or at another coordinator, comes to the capture that it began.
+    pub async fn start(&self, spec: Spec, who: &str, request: Option<&str>) -> Result<Arc<Capture>, Error> {
+        let (answer, view, id) = {
+            let _one_at_a_time = self.admission.lock().await;
+            let mut capture = self.draft(spec, who).await?;
+            let trace = Trace::begin(&capture.id, &mut capture.spec);
+            let id = capture.id.clone();
+            let asked = Instant::now();
+            let lease = match self.create(&capture, request).await? {
+                Created::Known(id) => return self.started(&id).await,
+                Created::New(None) => Lease::unshared(&self.stopping),
+                Created::New(Some(fence)) => Lease::shared(fence, asked, &self.stopping),
+            };
+            let (started, answer) = oneshot::channel();
+            (answer, self.spawn((Machine::new(capture), trace), Some(started), lease), id)
+        };
+        match answer.await {
+            Ok(answer) => answer.map(|()| view.borrow().clone()),
+            // Led by another one by now.
+            Err(_) => self.started(&id).await,
+        }
+    }
+
+    /// Waits until a capture that was begun has its window.
+    async fn started(&self, id: &str) -> Result<Arc<Capture>, Error> {
+        const LOOK: Duration = Duration::from_millis(100);
+        loop {
+            let capture = self.get(id).await?;
+            if self.stopping.is_cancelled() {
+                return Err(Error::Stopping);
+            }
+            if let Some(answer) = actor::started_as(&capture) {
+                return answer.map(|()| capture);
+            }
+            let pause = tokio::time::sleep(LOOK);
+            self.stopping.run_until_cancelled(pause).await.ok_or(Error::Stopping)?;
+        }
     }
 
     /// Arms a job as [`Jobs::start`] does and calls it off once every node has answered. Nothing of it is stored; the
     /// capture has no id, and its parts are armed or say why not.
     pub async fn rehearse(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
-        let capture = self.launch(spec, who, true).await?;
-        Ok(Capture { id: String::new(), ..Arc::unwrap_or_clone(capture) })
-    }
-
-    async fn launch(&self, spec: Spec, who: &str, is_rehearsal: bool) -> Result<Arc<Capture>, Error> {
         let (answer, view) = {
             let _one_at_a_time = self.admission.lock().await;
-            self.admit(&spec)?;
-            let capture = self.draft(spec, who).await?;
-            let machine =
-                if is_rehearsal { Machine::rehearsal(capture) } else { self.create(capture).await? };
+            admit(&spec, &self.board.unfinished()).map_err(Error::Exhausted)?;
+            let mut capture = self.draft(spec, who).await?;
+            let trace = Trace::begin(&capture.id, &mut capture.spec);
             let (started, answer) = oneshot::channel();
-            (answer, self.spawn(machine, Some(started)))
+            let lease = Lease::unshared(&self.stopping);
+            (answer, self.spawn((Machine::rehearsal(capture), trace), Some(started), lease))
         };
         answer.await.map_err(|_| Error::Stopping)??;
-        Ok(view.borrow().clone())
+        let capture = view.borrow().clone();
+        Ok(Capture { id: String::new(), ..Arc::unwrap_or_clone(capture) })
     }
 
     /// Ends a window now. Does nothing to a capture that has ended.
     pub async fn stop(&self, id: &str, who: &str) -> Result<Arc<Capture>, Error> {
+        let has_looked = self.board.learn([id]).await;
         if let Some(handle) = self.board.get(id) {
             let (done, is_done) = oneshot::channel();
             // An actor that ended in the meantime leaves its last word behind.
@@ -116,10 +176,12 @@ impl Jobs {
             }
             return Ok(handle.view.borrow().clone());
         }
-        self.get(id).await
+        // One that another coordinator leads would go on.
+        if has_looked { self.get(id).await } else { Err(Error::Unseen) }
     }
 
-    /// Removes a capture that has ended, with its observations and its report.
+    /// Removes a capture that has ended, with its observations and its report. Files that cannot be removed now are
+    /// garbage, and are collected.
     pub async fn delete(&self, id: &str) -> Result<(), Error> {
         let capture = self.get(id).await?;
         if !capture.state.is_final() {
@@ -129,7 +191,10 @@ impl Jobs {
         }
         self.services.ingest.close_capture(id).await;
         self.services.store.delete_capture(id).await?;
-        self.services.ingest.remove_files(id).await
+        if let Err(error) = self.services.ingest.remove_files(id).await {
+            tracing::warn!(capture = id, %error, "its observation files could not be removed; they will be collected");
+        }
+        Ok(())
     }
 
     /// One capture as it is now.
@@ -141,22 +206,55 @@ impl Jobs {
         stored.map(Arc::new).ok_or_else(|| Error::NoCapture(id.to_owned()))
     }
 
-    /// One capture as it is now and from now on. The channel closes when the capture has ended.
+    /// One capture as it is now and from now on. The channel closes when the capture has ended, or is led elsewhere.
     pub async fn watch(&self, id: &str) -> Result<watch::Receiver<Arc<Capture>>, Error> {
+        let has_looked = self.board.learn([id]).await;
         match self.board.get(id) {
             Some(handle) => Ok(handle.view),
+            None if !has_looked => Err(Error::Unseen),
             None => Ok(watch::channel(self.get(id).await?).1),
         }
     }
 
     /// Tells a job what an agent says of it. False when the job is over, and the agent should forget it.
-    pub async fn status(&self, node: &str, id: &str, status: Status) -> bool {
-        match self.board.get(id) {
-            Some(handle) if handle.view.borrow().part(node).is_some() => {
-                handle.events.send(Event::Status(node.to_owned(), status)).await.is_ok()
+    pub async fn status(&self, node: &str, id: &str, status: Status) -> Result<bool, Error> {
+        // It may change hands just now.
+        for _ in 0..HANDS {
+            let looked = self.board.get(id).is_some() || self.board.learn([id]).await;
+            let Some(handle) = self.board.get(id) else {
+                return if looked { Ok(false) } else { Err(Error::Unseen) };
+            };
+            if handle.view.borrow().part(node).is_none() {
+                return Ok(false);
             }
-            _ => false,
+            if handle.events.send(Event::Status(node.to_owned(), status.clone())).await.is_ok() {
+                return Ok(true);
+            }
         }
+        Ok(false)
+    }
+
+    /// Tells a job what an earlier process of a node's agent left to be sent.
+    pub async fn left(&self, node: &str, id: &str, left: Vec<Left>) {
+        if let Some(handle) = self.board.get(id) {
+            // One that has ended in the meantime needs nothing.
+            let _ = handle.events.send(Event::Left(node.to_owned(), left)).await;
+        }
+    }
+
+    /// Time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.services.clock
+    }
+
+    /// The agents.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.services.fleet
+    }
+
+    /// What survives.
+    pub(crate) fn store(&self) -> &dyn Store {
+        self.services.store.as_ref()
     }
 
     /// The board.
@@ -168,31 +266,9 @@ impl Jobs {
     pub async fn stopped(&self) {
         self.actors.close();
         self.actors.wait().await;
-    }
-
-    fn admit(&self, spec: &Spec) -> Result<(), Error> {
-        let running = self.board.unfinished();
-        let names = |ids: Vec<&str>| ids.join(", ");
-        if running.len() >= limits::CAPTURES_PER_FABRIC {
-            return Err(Error::Exhausted(format!(
-                "captures: {} have not ended, the limit; stop one or wait: {}",
-                running.len(),
-                names(running.iter().map(|capture| capture.id.as_str()).collect())
-            )));
+        if let Some(cluster) = &self.cluster {
+            cluster.leave().await;
         }
-        for node in &spec.nodes {
-            let is_busy =
-                |capture: &&Arc<Capture>| capture.part(node).is_some_and(|part| !part.state.is_final());
-            let busy: Vec<&str> = running.iter().filter(is_busy).map(|c| c.id.as_str()).collect();
-            if busy.len() >= limits::CAPTURES_PER_NODE {
-                return Err(Error::Exhausted(format!(
-                    "nodes: {node} works on {} captures, the limit; stop one or wait: {}",
-                    busy.len(),
-                    names(busy)
-                )));
-            }
-        }
-        Ok(())
     }
 
     async fn draft(&self, spec: Spec, who: &str) -> Result<Capture, Error> {
@@ -209,11 +285,25 @@ impl Jobs {
         })
     }
 
-    async fn create(&self, capture: Capture) -> Result<Machine, Error> {
-        self.services.store.save_capture(&capture).await?;
-        let who = &capture.created_by;
-        tracing::info!(capture = capture.id, who, nodes = ?capture.spec.nodes, filter = capture.spec.filter, "audit: start-capture");
-        Ok(Machine::new(capture))
+    async fn create(&self, capture: &Capture, request: Option<&str>) -> Result<Created, Error> {
+        // Rehearsals are not stored, and count as well.
+        let here: Vec<Arc<Capture>> =
+            if self.cluster.is_none() { self.board.unfinished() } else { Vec::new() };
+        let admission = |stored: &[Capture]| {
+            let stored = stored.iter().filter(|one| here.iter().all(|other| other.id != one.id));
+            admit(
+                &capture.spec,
+                &stored.cloned().map(Arc::new).chain(here.iter().cloned()).collect::<Vec<_>>(),
+            )
+        };
+        let created = match self.services.store.create_capture(capture, request, &admission).await {
+            Err(StoreError::NotAdmitted(reason)) => return Err(Error::Exhausted(reason)),
+            created => created?,
+        };
+        if matches!(created, Created::New(_)) {
+            tracing::info!(capture = capture.id, who = capture.created_by, "capture stored");
+        }
+        Ok(created)
     }
 
     /// `c-` and six of 32 letters and digits that are not mistaken for each other.
@@ -228,33 +318,90 @@ impl Jobs {
         }
     }
 
-    fn spawn(&self, machine: Machine, started: Option<actor::Started>) -> watch::Receiver<Arc<Capture>> {
+    /// Goes on with a capture that another process left unfinished.
+    pub(crate) fn lead(&self, capture: Capture, lease: Lease) {
+        tracing::info!(capture = capture.id, state = ?capture.state, "capture taken up again");
+        self.services.metrics.resumed_captures.inc();
+        let trace = Trace::resume(&capture);
+        self.spawn((Machine::recover(capture, self.services.clock.now()), trace), None, lease);
+    }
+
+    fn spawn(
+        &self,
+        (machine, trace): (Machine, Trace),
+        started: Option<actor::Started>,
+        lease: Lease,
+    ) -> watch::Receiver<Arc<Capture>> {
         let (sender, events) = mpsc::channel(limits::CAPTURE_QUEUE);
         let (view_sender, view) = watch::channel(Arc::new(machine.capture().clone()));
         let id = machine.capture().id.clone();
         let committed = Arc::new(Notify::new());
-        let handle = Handle { events: sender.clone(), committed: committed.clone(), view: view.clone() };
+        let handle =
+            Handle { events: sender.clone(), committed: committed.clone(), view: view.clone(), is_led: true };
         self.board.insert(&id, handle);
-        let actor = actor::Actor {
+        let life = trace.life();
+        let mut actor = actor::Actor {
             machine,
+            trace,
             events,
-            committed,
+            committed: committed.clone(),
             itself: sender.downgrade(),
             view: view_sender,
             started,
+            stepped_nanos: None,
             run: None,
-            services: self.services.clone(),
-            stopping: self.stopping.clone(),
+            services: lease
+                .fence()
+                .map_or_else(|| self.services.clone(), |fence| self.services.fenced(fence)),
+            lease: lease.clone(),
+            cluster: self.cluster.clone(),
+            told: (view.borrow().clone(), Instant::now()),
+            heard: BTreeMap::new(),
         };
-        let (board, captures) = (self.board.clone(), self.services.metrics.captures.clone());
-        captures.inc();
-        self.actors.spawn(async move {
+        let (board, metrics, last) = (self.board.clone(), self.services.metrics.clone(), view.clone());
+        let cluster = self.cluster.clone();
+        if let Some(cluster) = &cluster {
+            cluster.hold(&lease);
+        }
+        let living = async move {
             actor.run().await;
-            board.remove(&id);
-            captures.dec();
-        });
+            let state = last.borrow().state;
+            board.remove(&id, &committed);
+            metrics.capture_ended(state);
+            if !state.is_final() {
+                actor.hand_over().await;
+            }
+            if let Some(cluster) = cluster {
+                cluster.let_go(&lease, &id, state.is_final()).await;
+            }
+        };
+        self.actors.spawn(living.instrument(life));
         view
     }
+}
+
+/// Why a job cannot begin beside those that have not ended.
+fn admit(spec: &Spec, running: &[Arc<Capture>]) -> Result<(), String> {
+    let names = |ids: Vec<&str>| ids.join(", ");
+    if running.len() >= limits::CAPTURES_PER_FABRIC {
+        return Err(format!(
+            "captures: {} have not ended, the limit; stop one or wait: {}",
+            running.len(),
+            names(running.iter().map(|capture| capture.id.as_str()).collect())
+        ));
+    }
+    for node in &spec.nodes {
+        let is_busy = |capture: &&Arc<Capture>| capture.part(node).is_some_and(|part| !part.state.is_final());
+        let busy: Vec<&str> = running.iter().filter(is_busy).map(|c| c.id.as_str()).collect();
+        if busy.len() >= limits::CAPTURES_PER_NODE {
+            return Err(format!(
+                "nodes: {node} works on {} captures, the limit; stop one or wait: {}",
+                busy.len(),
+                names(busy)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Wakes the jobs of a node that comes or goes.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Error;
-use crate::fleet::NodeView;
+use crate::fleet::{NodeView, is_gone};
 use crate::limits;
 use crate::model::{Part, SECOND, Spec, State};
 use crate::time::{display, display_span};
@@ -76,6 +76,7 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<S
         snap_length,
         start_at_nanos: request.start_at_nanos,
         sampling_interval,
+        traceparent: None,
     })
 }
 
@@ -91,11 +92,14 @@ fn check_texts(request: &Request) -> Result<(), Error> {
         let reason = format!("{} labels; the limit is {}", request.labels.len(), limits::LABELS);
         return Err(Error::invalid("labels", reason));
     }
-    if let Some((key, _)) =
+    if let Some((key, value)) =
         request.labels.iter().find(|(k, v)| k.is_empty() || k.len() > most || v.len() > most)
     {
         let shown: String = key.chars().take(20).collect();
-        let reason = format!("{shown:?}: key and value must have 1 and 0 to {most} bytes; shorten it");
+        let (key, value) = (key.len(), value.len());
+        let reason = format!(
+            "{shown:?}: {key} and {value} bytes; key and value must have 1 and 0 to {most} bytes; shorten it"
+        );
         return Err(Error::invalid("labels", reason));
     }
     if request.filter.len() > limits::FILTER_BYTES {
@@ -123,7 +127,11 @@ fn check_interfaces(interfaces: &[String]) -> Result<(), Error> {
     };
     if let Some(name) = interfaces.iter().find(|name| !is_name(name)) {
         let shown: String = name.chars().take(32).collect();
-        let reason = format!("{shown:?} is no interface name; `ctl show-node NAME` lists them");
+        let (length, most) = (name.len(), limits::INTERFACE_BYTES);
+        let reason = match length {
+            1.. if length > most => format!("{shown:?} is {length} bytes long; the limit is {most}"),
+            _ => format!("{shown:?} is no interface name; `ctl show-node NAME` lists them"),
+        };
         return Err(Error::invalid("interfaces", reason));
     }
     if interfaces.iter().any(|name| name == "any") {
@@ -199,7 +207,7 @@ fn offline(node: &NodeView) -> String {
 
 /// Offline, but not for so long that it has probably left the fabric.
 fn is_missed(node: &NodeView, now_nanos: i64) -> bool {
-    !node.is_ready && now_nanos.saturating_sub(node.record.last_seen_nanos) < limits::MISSED_NANOS
+    !node.is_ready && !is_gone(&node.record, now_nanos)
 }
 
 fn resolve_nodes(
@@ -337,5 +345,79 @@ mod tests {
         let refused = resolve(asked(limits::LEAST_DURATION_NANOS - 1_000_000), &nodes, NOW).unwrap_err();
         assert_eq!(refused.to_string(), "duration: 99ms is below 100ms; give 100ms to 1h");
         assert!(resolve(asked(limits::LEAST_DURATION_NANOS), &nodes, NOW).is_ok());
+    }
+
+    /// A request of so many of something.
+    type Asked = fn(usize) -> Request;
+
+    fn text(bytes: usize) -> String {
+        "x".repeat(bytes)
+    }
+
+    #[test]
+    fn every_limit_takes_what_reaches_it_and_names_field_value_and_limit_beyond_it() {
+        let nodes: Vec<_> =
+            (0..=limits::NODES_PER_CAPTURE).map(|number| node(&format!("n-{number}"), true, 0)).collect();
+        let second = SECOND as usize;
+        let limits: [(&str, usize, &str, Asked); 9] = [
+            ("name", limits::NAME_BYTES, "64 bytes long; the limit is 63", |n| Request {
+                name: text(n),
+                ..Request::default()
+            }),
+            ("labels", limits::LABELS, "33 labels; the limit is 32", |n| Request {
+                labels: (0..n).map(|number| (number.to_string(), String::new())).collect(),
+                ..Request::default()
+            }),
+            ("labels", limits::NAME_BYTES, "0 to 63 bytes", |n| Request {
+                labels: [("key".to_owned(), text(n))].into(),
+                ..Request::default()
+            }),
+            ("filter", limits::FILTER_BYTES, "4097 bytes long; the limit is 4096", |n| Request {
+                filter: text(n),
+                ..Request::default()
+            }),
+            ("interfaces", limits::INTERFACES, "65 names; the limit is 64", |n| Request {
+                interfaces: (0..n).map(|number| format!("eth{number}")).collect(),
+                ..Request::default()
+            }),
+            ("interfaces", limits::INTERFACE_BYTES, "16 bytes long; the limit is 15", |n| Request {
+                interfaces: vec![text(n)],
+                ..Request::default()
+            }),
+            ("snap_length", *limits::SNAP_LENGTH.end() as usize, "65536 is not from 64 to 65535", |n| {
+                Request { snap_length: Some(n as u32), ..Request::default() }
+            }),
+            ("duration", limits::DURATION_NANOS as usize, "is above the limit of 1h", |n| Request {
+                duration_nanos: Some(n as i64),
+                ..Request::default()
+            }),
+            ("start_at", limits::START_AHEAD_NANOS as usize, "is more than 1h ahead", |n| Request {
+                start_at_nanos: Some(NOW + n as i64),
+                ..Request::default()
+            }),
+        ];
+        for (field, limit, said, asked) in limits {
+            let step = if limit >= second { second } else { 1 };
+            let resolved = |n| resolve(Request { nodes: vec!["n-0".into()], ..asked(n) }, &nodes, NOW);
+            assert!(resolved(limit - step).is_ok() && resolved(limit).is_ok(), "{field}");
+            let refused = resolved(limit + step).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{field}: ")) && refused.contains(said), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_capture_takes_as_many_nodes_as_the_limit_says() {
+        let most = limits::NODES_PER_CAPTURE;
+        let nodes: Vec<_> = (0..=most).map(|number| node(&format!("n-{number}"), true, 0)).collect();
+        let asked = |count: usize| {
+            let nodes_asked = nodes[..count].iter().map(|node| node.record.name.clone()).collect();
+            resolve(Request { nodes: nodes_asked, ..Request::default() }, &nodes, NOW)
+        };
+        assert_eq!(asked(most - 1).unwrap().nodes.len(), most - 1);
+        assert_eq!(asked(most).unwrap().nodes.len(), most);
+        assert_eq!(
+            asked(most + 1).unwrap_err().to_string(),
+            "nodes: 1001 nodes; the limit of one capture is 1000; name fewer"
+        );
     }
 }

@@ -23,7 +23,7 @@ impl AgentService for AgentApi {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let node = caller(&request)?.name;
+        let node = caller(&request)?.identity.name;
         // What agents must not capture is the address they reach the coordinator at.
         let ends = Ends {
             coordinator: request.local_addr().map(|address| address.to_string()).into_iter().collect(),
@@ -40,7 +40,7 @@ impl AgentService for AgentApi {
         &self,
         request: Request<Streaming<v1::ObservationBatch>>,
     ) -> Result<Response<Self::PublishObservationsStream>, Status> {
-        let node = caller(&request)?.name;
+        let node = caller(&request)?.identity.name;
         let most = limits::BATCH_STREAMS_PER_NODE;
         let place = place(&self.0.batch_streams, &node, most, "streams of batches")?;
         Ok(Response::new(publish::open(self.0.clone(), node, place, request.into_inner())))

@@ -10,6 +10,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{Context, page};
+use crate::access::caller;
 use crate::error::Error;
 use crate::jobs::names;
 use crate::limits;
@@ -29,9 +30,11 @@ impl AnalysisService for AnalysisApi {
         &self,
         call: Request<v1::DiffNodesRequest>,
     ) -> Result<Response<v1::DiffReport>, Status> {
+        let caller = caller(&call)?;
         let request = call.into_inner();
         check_ratio(&request)?;
         let capture = self.choose(&request.capture_id).await?;
+        self.0.guard.audit.download(&caller, "diff-nodes", &capture.id).await?;
         let options = ViewOptions {
             from: end("from", &request.from, &capture)?,
             to: end("to", &request.to, &capture)?,
@@ -49,8 +52,10 @@ impl AnalysisService for AnalysisApi {
         &self,
         call: Request<v1::ListFlowsRequest>,
     ) -> Result<Response<v1::ListFlowsResponse>, Status> {
+        let caller = caller(&call)?;
         let v1::ListFlowsRequest { capture_id, page_size, page_token } = call.into_inner();
         let (capture, page) = self.page(&capture_id, page_size, &page_token).await?;
+        self.0.guard.audit.download(&caller, "list-flows", &capture).await?;
         let stored = self.0.store.flows(&capture, page.from, page.size).await.map_err(Error::from)?;
         let (flows, next_page_token) = page.cut(stored.into_iter().map(convert::flow_record).collect());
         Ok(Response::new(v1::ListFlowsResponse { flows, next_page_token }))
@@ -60,8 +65,10 @@ impl AnalysisService for AnalysisApi {
         &self,
         call: Request<v1::ListLostPacketsRequest>,
     ) -> Result<Response<v1::ListLostPacketsResponse>, Status> {
+        let caller = caller(&call)?;
         let v1::ListLostPacketsRequest { capture_id, page_size, page_token } = call.into_inner();
         let (capture, page) = self.page(&capture_id, page_size, &page_token).await?;
+        self.0.guard.audit.download(&caller, "list-lost", &capture).await?;
         let stored = self.0.store.lost(&capture, page.from, page.size).await.map_err(Error::from)?;
         let decoded: Result<Vec<_>, _> =
             stored.iter().map(|record| v1::LostPacket::decode(record.as_slice())).collect();
@@ -75,7 +82,9 @@ impl AnalysisService for AnalysisApi {
         &self,
         call: Request<v1::GetTopologyRequest>,
     ) -> Result<Response<v1::FabricTopology>, Status> {
+        let caller = caller(&call)?;
         let capture_id = self.choose(&call.into_inner().capture_id).await?.id;
+        self.0.guard.audit.download(&caller, "export-topology", &capture_id).await?;
         let stored = self.0.store.topologies(&capture_id).await.map_err(Error::from)?;
         let topology = topology(capture_id, stored)?;
         Ok(Response::new(topology))

@@ -11,12 +11,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{Context, Responses, page};
-use crate::access::caller;
+use crate::access::{Caller, caller};
 use crate::error::Error;
-use crate::jobs::resolve;
+use crate::jobs::{Jobs, resolve};
 use crate::limits;
-use crate::model::Capture;
+use crate::model::{Capture, Spec};
 use crate::store::Cursor;
+use crate::time::display_span;
 use crate::wire::capture::{message, request};
 
 /// A watcher hears of a capture at least this often.
@@ -33,16 +34,14 @@ impl CaptureService for CaptureApi {
         &self,
         call: Request<v1::StartCaptureRequest>,
     ) -> Result<Response<v1::StartCaptureResponse>, Status> {
-        let who = caller(&call)?.to_string();
-        let v1::StartCaptureRequest { spec, dry_run } = call.into_inner();
+        let caller = caller(&call)?;
+        let v1::StartCaptureRequest { spec, dry_run, request_id } = call.into_inner();
+        check_request_id(&request_id)?;
         let spec = spec.ok_or_else(|| Error::invalid("spec", "missing; say what to capture"))?;
         let now = self.0.clock.now();
         let spec = resolve(request(spec)?, &self.0.fleet.nodes(now), now)?;
-        let capture = if dry_run {
-            message(&self.0.jobs.rehearse(spec, &who).await?)
-        } else {
-            message(&*self.0.jobs.start(spec, &who).await?)
-        };
+        let request = Some(request_id.as_str()).filter(|id| !id.is_empty());
+        let capture = message(&*self.launch(&caller, spec, dry_run, request).await?);
         Ok(Response::new(v1::StartCaptureResponse { capture: Some(capture) }))
     }
 
@@ -81,10 +80,10 @@ impl CaptureService for CaptureApi {
     ) -> Result<Response<Self::WatchCaptureStream>, Status> {
         let view = self.0.jobs.watch(&call.into_inner().capture_id).await?;
         let (sender, stream) = mpsc::channel(1);
-        let stopping = self.0.stopping.clone();
+        let (stopping, jobs) = (self.0.stopping.clone(), self.0.jobs.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = follow(view, &sender) => {}
+                () = follow(&jobs, view, &sender) => {}
                 () = sender.closed() => {}
                 () = stopping.cancelled() => {
                     let _ = sender.try_send(Err(Error::Stopping.into()));
@@ -98,10 +97,12 @@ impl CaptureService for CaptureApi {
         &self,
         call: Request<v1::StopCaptureRequest>,
     ) -> Result<Response<v1::StopCaptureResponse>, Status> {
-        let who = caller(&call)?.to_string();
+        let caller = caller(&call)?;
         let id = call.into_inner().capture_id;
-        tracing::info!(capture = id, who, "audit: stop-capture");
-        let capture = self.0.jobs.stop(&id, &who).await?;
+        // What runs must be stopped even if that cannot be recorded.
+        let stopped = self.0.jobs.stop(&id, &caller.identity.to_string()).await;
+        self.0.guard.audit.end(&caller, "stop-capture", &id, &stopped).await;
+        let capture = stopped?;
         Ok(Response::new(v1::StopCaptureResponse { capture: Some(message(&capture)) }))
     }
 
@@ -109,16 +110,65 @@ impl CaptureService for CaptureApi {
         &self,
         call: Request<v1::DeleteCaptureRequest>,
     ) -> Result<Response<v1::DeleteCaptureResponse>, Status> {
-        let who = caller(&call)?.to_string();
+        let (caller, audit) = (caller(&call)?, &self.0.guard.audit);
         let id = call.into_inner().capture_id;
-        tracing::info!(capture = id, who, "audit: delete-capture");
-        self.0.jobs.delete(&id).await?;
+        audit.begin(&caller, "delete-capture", &id, String::new()).await?;
+        let deleted = self.0.jobs.delete(&id).await;
+        audit.end(&caller, "delete-capture", &id, &deleted).await;
+        deleted?;
         Ok(Response::new(v1::DeleteCaptureResponse {}))
     }
 }
 
+impl CaptureApi {
+    /// Starts a job or rehearses it, and puts on record that it was asked for and what became of it.
+    async fn launch(
+        &self,
+        caller: &Caller,
+        spec: Spec,
+        dry_run: bool,
+        request: Option<&str>,
+    ) -> Result<Arc<Capture>, Error> {
+        let (guard, who) = (&self.0.guard, caller.identity.to_string());
+        let action = if dry_run { "dry-run" } else { "start-capture" };
+        let allowed = guard.check_payload(caller, &spec);
+        if allowed.is_err() {
+            guard.metrics.refused_call("policy");
+            guard.audit.end(caller, action, "", &allowed).await;
+        }
+        allowed?;
+        guard.audit.begin(caller, action, "", asked(&spec)).await?;
+        let launched = if dry_run {
+            self.0.jobs.rehearse(spec, &who).await.map(Arc::new)
+        } else {
+            self.0.jobs.start(spec, &who, request).await
+        };
+        let id = launched.as_ref().map_or("", |capture| capture.id.as_str());
+        guard.audit.end(caller, action, id, &launched).await;
+        launched
+    }
+}
+
+/// What a job asks for, in one line.
+fn asked(spec: &Spec) -> String {
+    let Spec { filter, snap_length, duration_nanos, nodes, .. } = spec;
+    let (duration, nodes) = (display_span(*duration_nanos), nodes.join(","));
+    format!("filter={filter:?} snap_length={snap_length} duration={duration} nodes={nodes}")
+}
+
+/// A name that is short and plain.
+fn check_request_id(id: &str) -> Result<(), Error> {
+    if id.len() <= limits::REQUEST_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let reason =
+        format!("give at most {} printable ASCII characters, a UUID for example", limits::REQUEST_ID_BYTES);
+    Err(Error::invalid("request_id", reason))
+}
+
 /// The capture now and at each change, until it has ended.
 async fn follow(
+    jobs: &Jobs,
     mut view: watch::Receiver<Arc<Capture>>,
     sender: &mpsc::Sender<Result<v1::WatchCaptureResponse, Status>>,
 ) {
@@ -130,8 +180,11 @@ async fn follow(
         }
         let change = timeout(WATCH_INTERVAL, view.changed()).await;
         if matches!(change, Ok(Err(_))) && !view.borrow().state.is_final() {
-            let _ = sender.send(Err(Error::Stopping.into())).await;
-            return;
+            // Led by another now; as it is there.
+            match jobs.watch(&capture.id).await {
+                Ok(next) if next.has_changed().is_ok() || next.borrow().state.is_final() => view = next,
+                _ => return drop(sender.send(Err(Error::Stopping.into())).await),
+            }
         }
     }
 }

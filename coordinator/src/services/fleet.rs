@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Context, Responses};
 use crate::error::Error;
+use crate::fleet::NodeView;
 use crate::jobs::known;
 use crate::wire;
 
@@ -24,8 +25,8 @@ impl FleetService for FleetApi {
         _request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let nodes = self.0.fleet.nodes(self.0.clock.now());
-        let nodes = nodes.iter().map(|view| wire::node::message(view, false)).collect();
-        Ok(Response::new(v1::ListNodesResponse { nodes }))
+        let nodes = nodes.iter().map(|view| shown(&self.0, view, false)).collect();
+        Ok(Response::new(v1::ListNodesResponse { nodes, notes: self.0.guard.notes() }))
     }
 
     async fn get_node(
@@ -38,7 +39,14 @@ impl FleetService for FleetApi {
             let known = known(&self.0.fleet.nodes(now));
             return Err(Error::NoNode { name: wire::bounded(name), known }.into());
         };
-        Ok(Response::new(v1::GetNodeResponse { node: Some(wire::node::message(&view, true)) }))
+        Ok(Response::new(v1::GetNodeResponse { node: Some(shown(&self.0, &view, true)) }))
+    }
+
+    async fn check_storage(
+        &self,
+        _request: Request<v1::CheckStorageRequest>,
+    ) -> Result<Response<v1::CheckStorageResponse>, Status> {
+        Ok(Response::new(wire::storage::message(self.0.storage.examine().await?)))
     }
 
     async fn watch_nodes(
@@ -60,13 +68,22 @@ impl FleetService for FleetApi {
     }
 }
 
+/// A node with what its connection tells of it.
+fn shown(context: &Context, view: &NodeView, with_topology: bool) -> v1::Node {
+    let mut node = wire::node::message(view, with_topology);
+    let (end, note) = context.guard.end_of(&node.name);
+    node.certificate_not_after = end.map(prost_types::Timestamp::from);
+    node.notes.extend(note);
+    node
+}
+
 /// Every node, then those that change; every node again after falling behind.
 async fn watch(context: &Context, sender: &mpsc::Sender<Result<v1::WatchNodesResponse, Status>>) {
     let mut changes = context.fleet.changes();
     let mut due: Vec<_> = context.fleet.nodes(context.clock.now());
     loop {
         for view in due {
-            let node = Some(wire::node::message(&view, false));
+            let node = Some(shown(context, &view, false));
             if sender.send(Ok(v1::WatchNodesResponse { node })).await.is_err() {
                 return;
             }

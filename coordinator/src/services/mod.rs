@@ -2,6 +2,7 @@
 
 mod agent;
 mod analysis;
+mod audit;
 mod capture;
 mod fleet;
 mod page;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use agent::AgentApi;
 pub use analysis::AnalysisApi;
+pub use audit::AuditApi;
 pub use capture::CaptureApi;
 pub use fleet::FleetApi;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,10 +22,12 @@ use tonic::Status;
 
 use crate::analysis::Analysis;
 use crate::fleet::{Fleet, Keeper};
+use crate::guard::Guard;
 use crate::ingest::Ingest;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
+use crate::retention::inventory::Storage;
 use crate::store::Store;
 use crate::time::Clock;
 
@@ -44,6 +48,10 @@ pub struct Context {
     pub ingest: Ingest,
     /// Correlation runs.
     pub analysis: Analysis,
+    /// What lies in the store.
+    pub storage: Storage,
+    /// What stands before every call.
+    pub guard: Arc<Guard>,
     /// Figures.
     pub metrics: Metrics,
     /// Control streams by node.

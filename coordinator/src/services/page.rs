@@ -37,3 +37,23 @@ fn bad_token(token: &str) -> Error {
     let shown: String = token.chars().take(40).collect();
     Error::invalid("page_token", format!("{shown:?} is not the next_page_token of a page; leave it empty"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn a_page_is_as_large_as_asked_up_to_the_limit() {
+        for (default, most) in [
+            (limits::DEFAULT_CAPTURES_PAGE, limits::CAPTURES_PAGE),
+            (limits::DEFAULT_RECORDS_PAGE, limits::RECORDS_PAGE),
+        ] {
+            for (asked, given) in [(0, default), (1, 1), (most - 1, most - 1), (most, most)] {
+                assert_eq!(size(asked, default, most).unwrap(), given);
+            }
+            let refused = size(most + 1, default, most).unwrap_err().to_string();
+            assert_eq!(refused, format!("page_size: {} is above the limit of {most}", most + 1));
+        }
+    }
+}

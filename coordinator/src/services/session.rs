@@ -56,7 +56,7 @@ async fn serve(
     outbox: &Outbox,
 ) -> Result<(), Status> {
     let register = context.stopping.run_until_cancelled(first(&mut inbox)).await.ok_or(Error::Stopping)??;
-    let (record, works_on) = wire::register(register, node, context.clock.now())?;
+    let wire::Introduction { record, works_on, left } = wire::register(register, node, context.clock.now())?;
     let incarnation = record.incarnation;
     tracing::info!(node, version = record.agent_version, incarnation, "agent connected");
     send(outbox, wire::registered()).await?;
@@ -64,8 +64,16 @@ async fn serve(
     let is_over = |id: &&String| {
         context.jobs.board().get(id).is_none_or(|handle| handle.view.borrow().state.is_final())
     };
-    for over in works_on.iter().filter(is_over) {
+    let looked = context.jobs.board().learn(works_on.iter().chain(left.keys())).await;
+    for over in works_on.iter().chain(left.keys()).filter(is_over) {
+        if !looked {
+            return Err(Error::Unseen.into());
+        }
         send(outbox, wire::forget(over.clone())).await?;
+    }
+    // Before anybody sees that this is another process: its captures wait for what the former one left.
+    for (capture, left) in left {
+        context.jobs.left(node, &capture, left).await;
     }
     let session = context.fleet.connect(record, works_on, &ends.peer);
     context.keeper.changed(node);
@@ -211,7 +219,8 @@ impl Session<'_> {
             return;
         };
         self.pings.remove(at);
-        self.context.fleet.measured(self.node, self.id, &wire::exchange(reply, now));
+        let exchange = wire::exchange(reply, now, self.context.clock.error_nanos());
+        self.context.fleet.measured(self.node, self.id, &exchange);
     }
 
     async fn status(&self, message: v1::CaptureStatus, outbox: &Outbox) -> Result<(), Status> {
@@ -220,7 +229,7 @@ impl Session<'_> {
             return Ok(());
         };
         let is_final = status.state.is_final();
-        let is_known = self.context.jobs.status(self.node, &capture, status).await;
+        let is_known = self.context.jobs.status(self.node, &capture, status).await?;
         if is_known || is_final {
             return Ok(());
         }

@@ -1,10 +1,18 @@
 //! Values that have no column type of their own.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
 use crate::model::State;
+
+/// Text as both backends can hold it: Postgres has no NUL in text (its manual, §8.3), so U+FFFD stands for it in all of
+/// them. What peers may name is checked where it comes in; this keeps the rest from stopping a transaction forever.
+pub(super) fn text(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{FFFD}")) } else { Cow::Borrowed(text) }
+}
 
 /// JSON text of a value the coordinator made.
 pub(super) fn to_json<T: Serialize>(value: &T) -> String {

@@ -1,6 +1,6 @@
 //! The control stream of an agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
@@ -11,16 +11,22 @@ use crate::clock::Exchange;
 use crate::error::Error;
 use crate::fleet::Command;
 use crate::ingest::check_point;
-use crate::jobs::Status;
+use crate::jobs::{Left, Status};
 use crate::limits;
-use crate::model::{Capability, NodeRecord, State};
+use crate::model::{Capability, Counters, NodeRecord, PointStatus, State};
 
-/// An agent's introduction, and the captures it still works on. `node` is the name in its certificate.
-pub fn register(
-    message: v1::Register,
-    node: &str,
-    now_nanos: i64,
-) -> Result<(NodeRecord, BTreeSet<String>), Error> {
+/// What an agent says when it comes.
+pub struct Introduction {
+    /// Who it is.
+    pub record: NodeRecord,
+    /// Captures it still works on.
+    pub works_on: BTreeSet<String>,
+    /// What earlier processes left to be sent, by capture.
+    pub left: BTreeMap<String, Vec<Left>>,
+}
+
+/// An agent's introduction. `node` is the name in its certificate.
+pub fn register(message: v1::Register, node: &str, now_nanos: i64) -> Result<Introduction, Error> {
     if message.node_name != node {
         let shown = bounded(message.node_name);
         return Err(Error::Denied(format!(
@@ -38,7 +44,20 @@ pub fn register(
         capabilities: message.capabilities.into_iter().take(limits::CAPABILITIES).map(capability).collect(),
         topology: message.topology.unwrap_or_default().encode_to_vec().into(),
     };
-    Ok((record, works_on))
+    Ok(Introduction { record, works_on, left: left(message.spooled) })
+}
+
+fn left(spooled: Vec<v1::SpooledPoint>) -> BTreeMap<String, Vec<Left>> {
+    let mut left: BTreeMap<String, Vec<Left>> = BTreeMap::new();
+    for message in spooled.into_iter().take(limits::SPOOLED_POINTS) {
+        let Some(point) = message.point.map(batch::point).filter(|point| check_point(&point.key).is_ok())
+        else {
+            continue;
+        };
+        let status = PointStatus { point, counters: Counters::default(), batches: message.batches };
+        left.entry(message.capture_id).or_default().push(Left { incarnation: message.incarnation, status });
+    }
+    left
 }
 
 fn check_version(message: &v1::Register) -> Result<(), Error> {
@@ -74,14 +93,15 @@ pub fn ping(sequence: u64, sent_unix_nanos: i64) -> v1::CoordinatorMessage {
     message(v1::coordinator_message::Kind::ClockPing(v1::ClockPing { sequence, sent_unix_nanos }))
 }
 
-/// A finished clock exchange.
-pub fn exchange(reply: v1::ClockReply, received_nanos: i64) -> Exchange {
+/// A finished clock exchange, by a coordinator's clock with this bound of its error.
+pub fn exchange(reply: v1::ClockReply, received_nanos: i64, coordinator_error_nanos: i64) -> Exchange {
     Exchange {
         sent_nanos: reply.ping_unix_nanos,
         node_received_nanos: reply.received_monotonic_nanos,
         node_sent_nanos: reply.sent_monotonic_nanos,
         received_nanos,
         realtime_minus_monotonic_nanos: reply.realtime_minus_monotonic_nanos,
+        coordinator_error_nanos,
     }
 }
 
@@ -96,7 +116,7 @@ pub fn status(message: v1::CaptureStatus, incarnation: u64) -> Option<(String, S
         incarnation,
         state,
         reason: bounded(message.reason),
-        points: points.filter(|status| check_point(&status.point).is_ok()).collect(),
+        points: points.filter(|status| check_point(&status.point.key).is_ok()).collect(),
         coverage: message.coverage.into_iter().take(limits::COVERAGE_NOTES).map(bounded).collect(),
         translations: message.translations.filter(|_| state == State::Completed).map(translations),
     };
@@ -120,6 +140,7 @@ pub fn command(command: Command, fabric_endpoints: &[String]) -> v1::Coordinator
             spec: Some(capture::spec_message(&job.spec)),
             identity_key: job.identity_key.0.to_vec().into(),
             fabric_endpoints: fabric_endpoints.to_vec(),
+            traceparent: job.spec.traceparent.clone().unwrap_or_default(),
         }),
         Command::Commit { capture, start_monotonic_nanos, end_monotonic_nanos, start_nanos } => {
             Kind::CommitWindow(v1::CommitWindow {
@@ -142,4 +163,70 @@ pub fn forget(capture: String) -> v1::CoordinatorMessage {
 
 fn message(kind: v1::coordinator_message::Kind) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { kind: Some(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(index: usize) -> v1::ObservationPoint {
+        v1::ObservationPoint {
+            interface: "eth0".into(),
+            index: index as u32,
+            direction: 1,
+            ..Default::default()
+        }
+    }
+
+    /// What is kept of so many of something.
+    type Kept = fn(usize) -> usize;
+
+    fn introduced(message: v1::Register) -> Introduction {
+        let message = v1::Register { protocol_version: PROTOCOL_VERSION, ..message };
+        register(message, "", 0).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn told(message: v1::CaptureStatus) -> Status {
+        status(v1::CaptureStatus { state: State::Completed as i32, ..message }, 1).unwrap().1
+    }
+
+    #[test]
+    fn what_an_agent_says_is_kept_up_to_the_limit_and_cut_beyond_it() {
+        let limits: [(&str, usize, Kept); 6] = [
+            ("capabilities", limits::CAPABILITIES, |n| {
+                let capabilities = vec![v1::Capability::default(); n];
+                introduced(v1::Register { capabilities, ..Default::default() }).record.capabilities.len()
+            }),
+            ("spooled points", limits::SPOOLED_POINTS, |n| {
+                let left = |index| v1::SpooledPoint { point: Some(point(index)), ..Default::default() };
+                let spooled = (0..n).map(left).collect();
+                introduced(v1::Register { spooled, ..Default::default() }).left.values().map(Vec::len).sum()
+            }),
+            ("text", limits::AGENT_TEXT_BYTES, |n| {
+                told(v1::CaptureStatus { reason: "x".repeat(n), ..Default::default() }).reason.len()
+            }),
+            ("points", limits::POINTS_PER_NODE, |n| {
+                let status = |index| v1::PointStatus { point: Some(point(index)), ..Default::default() };
+                let points = (0..n).map(status).collect();
+                told(v1::CaptureStatus { points, ..Default::default() }).points.len()
+            }),
+            ("coverage notes", limits::COVERAGE_NOTES, |n| {
+                told(v1::CaptureStatus { coverage: vec![String::new(); n], ..Default::default() })
+                    .coverage
+                    .len()
+            }),
+            ("translations", limits::TRANSLATIONS, |n| {
+                let connections = vec![v1::TranslatedConnection::default(); n];
+                let translations = Some(v1::NodeTranslations { connections, ..Default::default() });
+                let told =
+                    told(v1::CaptureStatus { translations, ..Default::default() }).translations.unwrap();
+                let told = v1::NodeTranslations::decode(told).unwrap();
+                assert_eq!(told.omitted as usize + told.connections.len(), n, "what is cut is counted");
+                told.connections.len()
+            }),
+        ];
+        for (what, limit, kept) in limits {
+            assert_eq!([limit - 1, limit, limit + 1].map(kept), [limit - 1, limit, limit], "{what}");
+        }
+    }
 }

@@ -58,11 +58,14 @@ pub fn point_status(message: v1::PointStatus) -> Option<PointStatus> {
 }
 
 /// A batch of `node`, taken apart and encoded as it will be stored. The message's own key comes back beside it for the
-/// acknowledgement. Absent without a key or a point: there is nothing to answer.
-pub fn arrived(node: &str, batch: v1::ObservationBatch) -> Option<(Arrived, v1::BatchKey)> {
+/// acknowledgement, and alone where it names no point.
+pub fn arrived(
+    node: &str,
+    batch: v1::ObservationBatch,
+) -> Result<(Arrived, v1::BatchKey), Option<v1::BatchKey>> {
     let message: Bytes = batch.encode_to_vec().into();
-    let key = batch.key?;
-    let point = point(key.point.clone()?);
+    let key = batch.key.ok_or(None)?;
+    let Some(point) = key.point.clone().map(point) else { return Err(Some(key)) };
     let arrived = Arrived {
         key: BatchKey {
             capture: key.capture_id.clone(),
@@ -75,9 +78,10 @@ pub fn arrived(node: &str, batch: v1::ObservationBatch) -> Option<(Arrived, v1::
         slice_start_nanos: batch.slice_start_nanos,
         slice_end_nanos: batch.slice_end_nanos,
         rows: batch.rows,
-        is_sampled: batch.sampling_threshold.is_some(),
+        realtime_minus_monotonic_nanos: batch.realtime_minus_monotonic_nanos,
+        sampling_threshold: batch.sampling_threshold,
         columns: batch.columns,
         message,
     };
-    Some((arrived, key))
+    Ok((arrived, key))
 }

@@ -6,7 +6,7 @@ use prost::Message;
 
 use crate::fleet::NodeView;
 
-/// The message of a node, with its topology if wanted.
+/// The message of a node, with its topology if wanted. What its connection tells is not in it.
 pub fn message(view: &NodeView, with_topology: bool) -> v1::Node {
     let record = &view.record;
     let state = if view.is_ready { v1::NodeState::Ready } else { v1::NodeState::Offline };
@@ -25,6 +25,7 @@ pub fn message(view: &NodeView, with_topology: bool) -> v1::Node {
         topology,
         resident_bytes: view.resident_bytes,
         notes: view.notes.clone(),
+        certificate_not_after: None,
     }
 }
 

@@ -59,8 +59,6 @@ impl Agent {
         works_on: &[&str],
         protocol_version: u32,
     ) -> Self {
-        let mut client = AgentServiceClient::new(fabric.channel("agent", certificate).await);
-        let (outbox, messages) = mpsc::channel(64);
         let register = v1::Register {
             node_name: node.into(),
             agent_version: "0.1.0".into(),
@@ -70,11 +68,57 @@ impl Agent {
             topology: Some(v1::NodeTopology::default()),
             ..Default::default()
         };
+        Self::introduce(fabric, certificate, register).await
+    }
+
+    /// Another process in place of one of incarnation 1 that made `batches` batches and had some of them to send.
+    pub async fn anew(fabric: &Fabric, node: &str, incarnation: u64, capture: &str, batches: u64) -> Self {
+        let spooled =
+            v1::SpooledPoint { capture_id: capture.into(), incarnation: 1, point: Some(point()), batches };
+        let register = v1::Register {
+            node_name: node.into(),
+            agent_version: "0.1.0".into(),
+            protocol_version: PROTOCOL_VERSION,
+            incarnation,
+            topology: Some(v1::NodeTopology::default()),
+            spooled: vec![spooled],
+            ..Default::default()
+        };
+        Self::introduce(fabric, node, register).await
+    }
+
+    /// As [`Agent::connect`], on a connection of the test's own.
+    pub async fn connect_on(fabric: &Fabric, node: &str, channel: Channel) -> Self {
+        let register = v1::Register {
+            node_name: node.into(),
+            protocol_version: PROTOCOL_VERSION,
+            incarnation: 1,
+            topology: Some(v1::NodeTopology::default()),
+            ..Default::default()
+        };
+        let agent = Self::introduce_on(channel, register).await;
+        fabric.ready(&[node]).await;
+        agent
+    }
+
+    async fn introduce(fabric: &Fabric, certificate: &str, register: v1::Register) -> Self {
+        Self::introduce_on(fabric.channel("agent", certificate).await, register).await
+    }
+
+    async fn introduce_on(channel: Channel, register: v1::Register) -> Self {
+        Self::join(channel, register).await.unwrap()
+    }
+
+    /// Registers over a connection to any coordinator.
+    pub async fn join(channel: Channel, register: v1::Register) -> Result<Self, Status> {
+        let mut client = AgentServiceClient::new(channel);
+        let (outbox, messages) = mpsc::channel(64);
+        let (node, incarnation) = (register.node_name.clone(), register.incarnation);
         outbox.send(v1::AgentMessage { kind: Some(Kind::Register(register)) }).await.unwrap();
-        let inbox = client.connect(ReceiverStream::new(messages)).await.unwrap().into_inner();
+        let inbox = client.connect(ReceiverStream::new(messages)).await?.into_inner();
         let (tell, told) = mpsc::channel(64);
         let listening = tokio::spawn(listen(inbox, outbox.clone(), tell));
-        Self { node: node.into(), incarnation, client, outbox, told, listening }
+        Ok(Self { node, incarnation, client, outbox, told, listening })
     }
 
     /// The next message that is no ping.
@@ -126,6 +170,19 @@ impl Agent {
             points,
             coverage: Vec::new(),
             translations: None,
+        };
+        // A stream that broke takes nothing; its coordinator is gone.
+        let _ = self.outbox.send(v1::AgentMessage { kind: Some(Kind::CaptureStatus(status)) }).await;
+    }
+
+    /// Says that its part of a capture is complete, with a translated connection.
+    pub async fn translated(&self, capture: &str) {
+        let connections = vec![v1::TranslatedConnection { protocol: 6, ..Default::default() }];
+        let status = v1::CaptureStatus {
+            capture_id: capture.into(),
+            state: v1::CaptureState::Completed.into(),
+            translations: Some(v1::NodeTranslations { connections, omitted: 0 }),
+            ..Default::default()
         };
         self.outbox.send(v1::AgentMessage { kind: Some(Kind::CaptureStatus(status)) }).await.unwrap();
     }

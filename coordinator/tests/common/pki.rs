@@ -1,6 +1,7 @@
 //! A certificate authority of the test's own.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use lastseen_runtime::tls::Pki;
 use rcgen::{
@@ -37,17 +38,32 @@ impl Authority {
     }
 
     pub fn issue_until(&self, uri: &str, not_after: time::OffsetDateTime) -> Pki {
+        Pki::open(&self.write(uri, |params| params.not_after = not_after)).unwrap()
+    }
+
+    /// The three files of a certificate that is not as it should be.
+    pub fn write(&self, uri: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
         let dir = TempDir::new_in(self.dir.path()).unwrap().keep();
+        self.renew(&dir, uri, change);
+        fs::write(dir.join("ca.crt"), &self.pem).unwrap();
+        dir
+    }
+
+    /// Another certificate of this authority in place of the one in `dir`, whose authorities stay.
+    pub fn renew(&self, dir: &Path, uri: &str, change: impl FnOnce(&mut CertificateParams)) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         let uri = SanType::URI(Ia5String::try_from(uri).unwrap());
         params.subject_alt_names = vec![uri, SanType::IpAddress([127, 0, 0, 1].into())];
-        params.not_after = not_after;
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
         fs::write(dir.join("tls.crt"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
         fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
-        fs::write(dir.join("ca.crt"), &self.pem).unwrap();
-        Pki::open(&dir).unwrap()
+    }
+
+    /// Its certificate, PEM.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 }

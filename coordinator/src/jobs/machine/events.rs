@@ -1,6 +1,7 @@
 //! What happens to a capture: agents speak, batches arrive, people stop it, its correlation run ends.
 
-use super::{Machine, Status};
+use super::{Left, Machine, Status};
+use crate::limits;
 use crate::model::{BatchKey, State, Window};
 use crate::store::StoredCount;
 
@@ -12,9 +13,8 @@ impl Machine {
         if *part.incarnation.get_or_insert(status.incarnation) != status.incarnation {
             return;
         }
-        if part.state != status.state {
-            self.progress_nanos = now_nanos;
-        }
+        let is_news = part.state != status.state;
+        let has_answered = is_news && part.state == State::Arming;
         part.points = status.points;
         part.coverage = status.coverage;
         match status.state {
@@ -24,13 +24,37 @@ impl Machine {
                     part.state = State::Armed;
                 }
             }
-            State::Running | State::Draining if capture_state >= State::Running => part.state = status.state,
+            State::Running | State::Draining if capture_state >= State::Running => {
+                part.state = part.state.max(status.state);
+            }
             State::Completed | State::Failed | State::Cancelled => {
                 part.state = status.state;
                 part.reason = status.reason;
                 self.translations.extend(status.translations.map(|told| (node.to_owned(), told)));
             }
             _ => {}
+        }
+        if is_news {
+            self.progress_nanos = now_nanos;
+        }
+        if has_answered {
+            self.arm_longer(now_nanos);
+        }
+    }
+
+    /// The agent of a part died, and what it had not sent follows: more batches than it lived to announce.
+    pub fn left(&mut self, node: &str, left: Vec<Left>, now_nanos: i64) {
+        let is_over = self.capture.state >= State::Correlating;
+        let Some(part) = self.capture.part_mut(node).filter(|_| !is_over) else { return };
+        let known = part.incarnation;
+        for Left { status, .. } in left.into_iter().filter(|left| known == Some(left.incarnation)) {
+            let has_room = part.points.len() < limits::POINTS_PER_NODE;
+            match part.points.iter_mut().find(|point| point.point.key == status.point.key) {
+                Some(point) => point.batches = point.batches.max(status.batches),
+                None if has_room => part.points.push(status),
+                None => {}
+            }
+            self.progress_nanos = now_nanos;
         }
     }
 

@@ -6,16 +6,18 @@
 mod events;
 mod phases;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::drain::Ledger;
 use crate::fleet::{Command, Link};
+use crate::limits;
 use crate::model::{Capture, PointStatus, State, Window};
 
 /// What an agent says about its part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// Process that says so.
     pub incarnation: u64,
@@ -28,18 +30,28 @@ pub struct Status {
     /// What was not covered.
     pub coverage: Vec<String>,
     /// What its connection tracking translated, encoded; once its part is over.
+    #[serde(skip)]
     pub translations: Option<Bytes>,
 }
 
-/// What is to be done, in this order.
+/// What a process that is no more left of one point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The process.
+    pub incarnation: u64,
+    /// The point, and how many batches the process made at least.
+    pub status: PointStatus,
+}
+
+/// What is to be done, in this order; networks are stored together, before anything is sent.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Store the capture before anything that follows.
     Save,
     /// Keep the node's topology with the capture.
     SaveTopology(String),
-    /// Keep what the node translated with the capture.
-    SaveTranslations(String, Bytes),
+    /// Keep what these nodes translated with the capture.
+    SaveTranslations(Vec<(String, Bytes)>),
     /// Tell an agent.
     Send(String, Command),
     /// No batch is accepted any more; match what there is.
@@ -55,7 +67,12 @@ pub type Links = BTreeMap<String, Link>;
 #[derive(Debug)]
 pub struct Machine {
     capture: Capture,
+    arm_began_nanos: i64,
     arm_deadline_nanos: i64,
+    /// When the deadline was put off for agents that were away then.
+    put_off_nanos: Option<i64>,
+    /// Nodes whose agents were connected at the last look.
+    present: BTreeSet<String>,
     /// Sessions that were told to arm, and to start.
     asked: HashMap<String, u64>,
     committed: HashMap<String, u64>,
@@ -81,7 +98,10 @@ impl Machine {
         let saved = Some(snapshot(&capture));
         Self {
             capture,
+            arm_began_nanos: 0,
             arm_deadline_nanos: i64::MAX,
+            put_off_nanos: None,
+            present: BTreeSet::new(),
             asked: HashMap::new(),
             committed: HashMap::new(),
             ledger: Ledger::default(),
@@ -106,18 +126,14 @@ impl Machine {
         self.is_rehearsal
     }
 
-    /// A capture that an earlier process left unfinished. One without a window is given up: whoever asked for it has
-    /// lost the call and will ask again.
+    /// A capture that another process left unfinished. One without a window goes on arming, and agents get time to come
+    /// back: whoever asked for it asks again by the same name.
     pub fn recover(capture: Capture, now_nanos: i64) -> Self {
         let mut machine = Self::new(capture);
         machine.recovered_nanos = Some(now_nanos);
         machine.progress_nanos = now_nanos;
-        if machine.capture.window.is_none() {
-            machine.end(
-                State::Failed,
-                "the coordinator was restarted before the window was fixed; start it again",
-            );
-        }
+        machine.arm_began_nanos = now_nanos;
+        machine.arm_deadline_nanos = machine.while_armed(now_nanos + limits::RECOVERY_NANOS);
         machine
     }
 
@@ -128,6 +144,7 @@ impl Machine {
 
     /// How things stand, brought up to `now_nanos`. Call it after every event and at [`Machine::wake_nanos`].
     pub fn step(&mut self, now_nanos: i64, links: &Links) -> Vec<Effect> {
+        self.look(now_nanos, links);
         let mut sends = Vec::new();
         loop {
             let state = self.capture.state;
@@ -143,8 +160,11 @@ impl Machine {
             }
         }
         // Before the capture itself: a part that is stored as completed has told everything.
-        let told = self.translations.drain(..);
-        let mut effects: Vec<_> = told.map(|(node, told)| Effect::SaveTranslations(node, told)).collect();
+        let told = std::mem::take(&mut self.translations);
+        let mut effects = Vec::new();
+        if !told.is_empty() {
+            effects.push(Effect::SaveTranslations(told));
+        }
         let now = snapshot(&self.capture);
         if self.saved.as_ref() != Some(&now) {
             self.saved = Some(now);
@@ -159,6 +179,16 @@ impl Machine {
             effects.retain(|effect| !is_stored(effect));
         }
         effects
+    }
+
+    /// An agent that comes or goes is news: one that lost its coordinator is given time to find another.
+    fn look(&mut self, now_nanos: i64, links: &Links) {
+        let nodes = self.capture.parts.iter().map(|part| &part.node);
+        let present: BTreeSet<String> = nodes.filter(|node| links.contains_key(*node)).cloned().collect();
+        if present != self.present {
+            self.present = present;
+            self.progress_nanos = now_nanos;
+        }
     }
 
     fn wind_up(&mut self, links: &Links, effects: &mut Vec<Effect>) {
@@ -186,14 +216,25 @@ impl Machine {
         }
     }
 
-    /// The last step could not be stored and nothing that followed [`Effect::Save`] was done: the next step asks for
-    /// all of it again.
+    /// This process stood still until now, as a stopped one or one on a frozen machine does: agents whose connections it
+    /// let die meanwhile get as long to come back as after a restart.
+    pub fn stood_still(&mut self, now_nanos: i64) {
+        self.recovered_nanos = Some(now_nanos);
+    }
+
+    /// Not all of the last step could be stored or sent: the next step asks for all of it again. What was sent twice
+    /// counts once.
     pub fn unsaved(&mut self) {
         self.saved = None;
         self.asked.clear();
         self.committed.clear();
         self.has_told_end = false;
         self.has_correlated = false;
+    }
+
+    /// What nodes translated could not be stored.
+    pub fn untold(&mut self, told: Vec<(String, Bytes)>) {
+        self.translations.extend(told);
     }
 
     /// Why nodes failed, for the caller of the start: the first few, because one mistake often fails all.

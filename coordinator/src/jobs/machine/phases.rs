@@ -3,20 +3,24 @@
 use super::{Effect, Links, Machine};
 use crate::fleet::Command;
 use crate::limits;
-use crate::model::{MILLISECOND, Part, State, Window};
+use crate::model::{MILLISECOND, Part, SECOND, State, Window};
 
 /// What to do when observations cannot be stored.
-const STORAGE_ADVICE: &str = "look at the coordinator's --data-dir, its permissions and its free space";
+const STORAGE_ADVICE: &str =
+    "look at the coordinator's --data-dir or --object-store, its permissions and its free space";
 
 impl Machine {
     pub(super) fn begin(&mut self, now_nanos: i64) {
-        self.arm_deadline_nanos = now_nanos + limits::ARM_NANOS;
+        self.arm_began_nanos = now_nanos;
+        self.arm_deadline_nanos = now_nanos + self.arm_patience_nanos();
         self.capture.state = State::Arming;
         let missing = |part: &&mut Part| !part.state.is_final();
         self.capture.parts.iter_mut().filter(missing).for_each(|part| part.state = State::Arming);
     }
 
     pub(super) fn arm(&mut self, now_nanos: i64, links: &Links, sends: &mut Vec<Effect>) {
+        let waited_nanos = now_nanos - self.arm_began_nanos;
+        let (is_late, mut is_awaited) = (now_nanos >= self.arm_deadline_nanos, false);
         let job = std::sync::Arc::new(self.capture.clone());
         for part in self.capture.parts.iter_mut().filter(|part| part.state == State::Arming) {
             match links.get(&part.node) {
@@ -28,17 +32,44 @@ impl Machine {
                         sends.push(Effect::Send(part.node.clone(), Command::Arm(job.clone())));
                     }
                 }
-                _ if now_nanos >= self.arm_deadline_nanos => {
-                    fail(part, &not_armed(links.contains_key(&part.node)));
+                // It was here: its coordinator may be gone, and it needs a moment to find another one.
+                None if is_late && self.put_off_nanos.is_none() && self.asked.contains_key(&part.node) => {
+                    is_awaited = true;
+                }
+                _ if is_late => {
+                    fail(part, &not_armed(links.contains_key(&part.node), waited_nanos));
                 }
                 _ => {}
             }
+        }
+        if is_awaited {
+            self.put_off_nanos = Some(now_nanos);
+            self.arm_deadline_nanos = self.while_armed(now_nanos + limits::MOVE_NANOS);
         }
         if self.is_rehearsal {
             self.end_rehearsal();
         } else {
             self.judge_armed(now_nanos);
         }
+    }
+
+    /// Agents of a coordinator that is no more have to find another one first.
+    fn arm_patience_nanos(&self) -> i64 {
+        self.recovered_nanos.map_or(limits::ARM_NANOS, |_| limits::RECOVERY_NANOS)
+    }
+
+    /// This deadline, or an earlier one before nodes that are armed give up.
+    pub(super) fn while_armed(&self, deadline_nanos: i64) -> i64 {
+        let armed = self.capture.parts.iter().filter(|part| part.state == State::Armed);
+        let first = armed.filter_map(|part| part.armed_at_nanos).min();
+        first.map_or(deadline_nanos, |at| deadline_nanos.min(at + limits::ARMED_NANOS))
+    }
+
+    /// A node got ready, or said that it cannot: others may be as slow, and be it for their number.
+    pub(super) fn arm_longer(&mut self, now_nanos: i64) {
+        let latest_nanos = self.arm_began_nanos.saturating_add(limits::ARM_LONGEST_NANOS);
+        let deadline_nanos = latest_nanos.min(now_nanos + limits::ARM_NANOS);
+        self.arm_deadline_nanos = self.arm_deadline_nanos.max(deadline_nanos);
     }
 
     /// Once everyone has answered, or did not in time.
@@ -69,7 +100,8 @@ impl Machine {
     }
 
     fn fix_window(&mut self, now_nanos: i64) {
-        let earliest = now_nanos + limits::START_LEAD_NANOS;
+        let others = self.capture.parts.len().saturating_sub(1) as i64;
+        let earliest = now_nanos + limits::START_LEAD_NANOS + others * limits::START_LEAD_PER_NODE_NANOS;
         let start_nanos = self.capture.spec.start_at_nanos.map_or(earliest, |at| at.max(earliest));
         let end_nanos = start_nanos + self.capture.spec.duration_nanos;
         self.capture.window = Some(Window { start_nanos, end_nanos });
@@ -99,7 +131,10 @@ impl Machine {
         for part in self.capture.parts.iter_mut().filter(|part| !part.state.is_final()) {
             let Some(link) = links.get(&part.node) else { continue };
             if part.incarnation.is_some_and(|known| known != link.incarnation) {
-                fail(part, "its agent was restarted during the capture; what it had not sent is lost");
+                fail(
+                    part,
+                    "its agent was restarted during the capture; what passed from then on was not seen",
+                );
                 continue;
             }
             part.clock_start.get_or_insert(link.clock);
@@ -163,8 +198,8 @@ fn fail(part: &mut Part, reason: &str) {
     reason.clone_into(&mut part.reason);
 }
 
-fn not_armed(is_connected: bool) -> String {
-    let seconds = limits::ARM_NANOS / 1_000_000_000;
+fn not_armed(is_connected: bool, waited_nanos: i64) -> String {
+    let seconds = waited_nanos / SECOND;
     if is_connected {
         format!("did not get ready within {seconds} s; look at its agent's log")
     } else {

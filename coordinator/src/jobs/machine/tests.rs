@@ -84,6 +84,29 @@ fn nodes_that_do_not_answer_are_left_out_at_the_deadline() {
 }
 
 #[test]
+fn arming_lasts_while_nodes_get_ready_but_not_for_ever() {
+    let names: Vec<String> = (0..12).map(|node| format!("n{node}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut machine, all) = (Machine::new(capture(&names, None)), links(&names));
+    machine.step(NOW, &all);
+    let mut now = NOW;
+    for (name, deadline) in names.iter().zip([9, 13, 17, 21, 25, 29, 30].map(|at| NOW + at * SECOND)) {
+        now += 4 * SECOND;
+        machine.step(now, &all);
+        machine.status(name, status(State::Armed, 0), now);
+        // Said once more it is no news.
+        machine.status(name, status(State::Armed, 0), now + SECOND);
+        assert_eq!(machine.wake_nanos(), Some(deadline));
+    }
+    machine.step(NOW + 30 * SECOND, &all);
+    assert_eq!(machine.capture().state, State::Running);
+    let late = machine.capture().parts.iter().filter(|part| part.reason.contains("within 30 s")).count();
+    assert_eq!(late, 12 - 7);
+    let start_nanos = NOW + 30 * SECOND + SECOND / 2 + 11 * limits::START_LEAD_PER_NODE_NANOS;
+    assert_eq!(machine.capture().window.unwrap().start_nanos, start_nanos);
+}
+
+#[test]
 fn a_rehearsal_hears_every_node_and_leaves_nothing_behind() {
     let mut machine = Machine::rehearsal(capture(&["a", "b"], None));
     let both = links(&["a", "b"]);
@@ -151,7 +174,11 @@ fn what_a_node_translated_is_stored_once_and_before_its_part_is() {
     let told = || Some(Bytes::from_static(b"told"));
     machine.status("a", Status { translations: told(), ..status(State::Completed, 0) }, NOW);
     let effects = machine.step(end_of(&machine), &links(&["a"]));
-    let is_told = |effect: &Effect| matches!(effect, Effect::SaveTranslations(node, bytes) if node == "a" && bytes == "told");
+    let is_told = |effect: &Effect| matches!(effect, Effect::SaveTranslations(all) if *all == [("a".to_owned(), Bytes::from_static(b"told"))]);
+    assert!(is_told(&effects[0]) && matches!(effects[1], Effect::Save), "{effects:?}");
+    machine.untold(vec![("a".to_owned(), Bytes::from_static(b"told"))]);
+    machine.unsaved();
+    let effects = machine.step(end_of(&machine), &links(&["a"]));
     assert!(is_told(&effects[0]) && matches!(effects[1], Effect::Save), "{effects:?}");
     machine.status("a", Status { translations: told(), ..status(State::Completed, 0) }, NOW);
     let effects = machine.step(end_of(&machine), &links(&["a"]));
@@ -228,6 +255,31 @@ fn an_agent_that_stays_away_fails_but_not_its_capture() {
 }
 
 #[test]
+fn what_a_killed_agent_left_is_waited_for_and_no_other_process_is_believed() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    machine.status("a", status(State::Draining, 1), end);
+    machine.stored(stored(1), end);
+    let left =
+        |incarnation, batches| Left { incarnation, status: status(State::Failed, batches).points.remove(0) };
+    machine.left("a", vec![left(4, 9), left(5, 3), left(5, 2)], end + 1);
+    let mut anew = links(&["a"]);
+    anew.get_mut("a").unwrap().incarnation = 6;
+    machine.step(end + 2, &anew);
+    assert_eq!(machine.capture().parts[0].state, State::Failed);
+    machine.stored(stored(2), end + 3);
+    machine.step(end + 3, &anew);
+    assert_eq!(machine.capture().state, State::Draining);
+    machine.stored(stored(3), end + 4);
+    machine.step(end + 4, &anew);
+    assert_eq!(machine.capture().state, State::Correlating);
+    assert!(machine.capture().parts[0].coverage.is_empty());
+    machine.left("a", vec![left(5, 4)], end + 5);
+    assert_eq!(machine.capture().parts[0].points[0].batches, 3, "too late");
+}
+
+#[test]
 fn arrivals_prolong_draining_up_to_its_limit() {
     let mut machine = running();
     let end = end_of(&machine);
@@ -248,6 +300,68 @@ fn a_coordinator_back_after_the_end_gives_agents_time_to_return() {
     machine.step(back, &links(&[]));
     assert_eq!(machine.capture().state, State::Draining);
     assert_eq!(machine.wake_nanos(), Some(back + limits::RECOVERY_NANOS));
+}
+
+#[test]
+fn a_capture_without_a_window_goes_on_arming_elsewhere() {
+    let mut first = Machine::new(capture(&["a", "b"], None));
+    first.step(NOW, &links(&["a", "b"]));
+    first.status("a", status(State::Armed, 0), NOW);
+    first.step(NOW, &links(&["a", "b"]));
+    let mut machine = Machine::recover(first.capture().clone(), NOW + SECOND);
+    let effects = machine.step(NOW + SECOND, &links(&["b"]));
+    let is_arm = |effect: &&Effect| matches!(effect, Effect::Send(_, Command::Arm(_)));
+    let armed: Vec<_> = effects.iter().filter(is_arm).collect();
+    assert!(matches!(armed[..], [Effect::Send(node, _)] if node == "b"), "{effects:?}");
+    assert_eq!(machine.wake_nanos(), Some(NOW + SECOND + limits::RECOVERY_NANOS));
+    machine.status("b", status(State::Armed, 0), NOW + 2 * SECOND);
+    machine.step(NOW + 2 * SECOND, &links(&["a", "b"]));
+    assert_eq!(machine.capture().state, State::Running);
+}
+
+#[test]
+fn nodes_that_do_not_come_back_while_arming_are_left_out() {
+    let mut first = Machine::new(capture(&["a", "b"], None));
+    first.step(NOW, &links(&["a", "b"]));
+    first.status("a", status(State::Armed, 0), NOW);
+    let mut machine = Machine::recover(first.capture().clone(), NOW);
+    machine.step(NOW + limits::RECOVERY_NANOS, &links(&["a"]));
+    let part = &machine.capture().parts[1];
+    assert_eq!((machine.capture().state, part.state), (State::Running, State::Failed));
+    assert!(part.reason.contains("did not come back within 30 s"), "{}", part.reason);
+}
+
+#[test]
+fn an_agent_that_loses_its_coordinator_while_arming_is_waited_for_once() {
+    let mut machine = Machine::new(capture(&["a", "b"], None));
+    machine.step(NOW, &links(&["a", "b"]));
+    machine.status("a", status(State::Armed, 0), NOW);
+    let deadline = machine.wake_nanos().unwrap();
+    machine.step(deadline, &links(&["a"]));
+    assert_eq!(machine.capture().parts[1].state, State::Arming);
+    assert_eq!(machine.wake_nanos(), Some(deadline + limits::MOVE_NANOS));
+    machine.step(deadline + limits::MOVE_NANOS, &links(&["a"]));
+    assert_eq!((machine.capture().state, machine.capture().parts[1].state), (State::Running, State::Failed));
+}
+
+#[test]
+fn an_agent_that_loses_its_coordinator_while_draining_gets_time_to_find_another() {
+    let mut machine = running();
+    let end = end_of(&machine);
+    machine.step(end, &links(&["a"]));
+    let late = end + limits::TAIL_NANOS + limits::DRAIN_IDLE_NANOS - 1;
+    machine.step(late, &links(&[]));
+    assert_eq!(machine.wake_nanos(), Some(late + limits::DRAIN_IDLE_NANOS));
+}
+
+#[test]
+fn a_coordinator_that_stood_still_past_the_end_gives_agents_time_to_return() {
+    let mut machine = running();
+    let awake = end_of(&machine) + 600 * SECOND;
+    machine.stood_still(awake);
+    machine.step(awake, &links(&[]));
+    assert_eq!(machine.capture().state, State::Draining);
+    assert_eq!(machine.wake_nanos(), Some(awake + limits::RECOVERY_NANOS));
 }
 
 #[test]

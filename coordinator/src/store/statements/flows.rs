@@ -3,77 +3,36 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use lastseen_correlate::report::{FlowRecord, OverlayReport};
+use lastseen_correlate::report::{Aggregate, FlowRecord, OverlayReport};
 use lastseen_correlate::topology::Direction;
 use lastseen_packet::observation::OverlayKind;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::Row as _;
 
-use super::StoreError;
-use super::codec::corrupt;
+use super::{Connection, Row};
+use crate::store::StoreError;
+use crate::store::codec::{corrupt, text};
 
 const TABLE: &str = "flow_records";
 
-/// Writes the records of a capture, numbered from 0.
-pub(super) async fn save(
-    connection: &mut SqliteConnection,
-    capture: &str,
-    flows: &[FlowRecord],
-) -> Result<(), StoreError> {
-    for (ordinal, flow) in flows.iter().enumerate() {
-        sqlx::query(
-            "INSERT INTO flow_records (capture_id, ordinal, node, interface, direction, source_address,
-                destination_address, protocol_identifier, source_transport_port, destination_transport_port,
-                overlay_kind, overlay_id, packet_delta_count, octet_delta_count, segments, flow_start, flow_end,
-                tcp_control_bits, retransmissions, out_of_order, minimum_ip_total_length, maximum_ip_total_length,
-                minimum_ttl, maximum_ttl)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
-                $22, $23, $24)",
-        )
-        .bind(capture)
-        .bind(ordinal as i64)
-        .bind(&flow.node)
-        .bind(&flow.interface)
-        .bind(direction_name(flow.direction))
-        .bind(flow.source_address.to_string())
-        .bind(flow.destination_address.to_string())
-        .bind(i64::from(flow.protocol_identifier))
-        .bind(i64::from(flow.source_transport_port))
-        .bind(i64::from(flow.destination_transport_port))
-        .bind(flow.overlay.map(|overlay| overlay.kind.name()))
-        .bind(flow.overlay.map(|overlay| i64::from(overlay.id)))
-        .bind(flow.packet_delta_count as i64)
-        .bind(flow.octet_delta_count as i64)
-        .bind(flow.segments as i64)
-        .bind(flow.flow_start_nanos)
-        .bind(flow.flow_end_nanos)
-        .bind(i64::from(flow.tcp_control_bits))
-        .bind(flow.retransmissions as i64)
-        .bind(flow.out_of_order as i64)
-        .bind(i64::from(flow.minimum_ip_total_length))
-        .bind(i64::from(flow.maximum_ip_total_length))
-        .bind(i64::from(flow.minimum_ttl))
-        .bind(i64::from(flow.maximum_ttl))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
 /// Up to `limit` records from ordinal `from`.
-pub(super) async fn page(
-    pool: &SqlitePool,
+pub(in crate::store) async fn page(
+    connection: &mut Connection,
     capture: &str,
     from: u64,
     limit: u32,
 ) -> Result<Vec<FlowRecord>, StoreError> {
     sqlx::query(
-        "SELECT * FROM flow_records WHERE capture_id = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3",
+        "SELECT node, interface, direction, source_address, destination_address, protocol_identifier,
+             source_transport_port, destination_transport_port, overlay_kind, overlay_id, packet_delta_count,
+             octet_delta_count, segments, flow_start, flow_end, tcp_control_bits, retransmissions, out_of_order,
+             minimum_ip_total_length, maximum_ip_total_length, minimum_ttl, maximum_ttl, flow_count,
+             source_prefix_length, destination_prefix_length
+         FROM flow_records WHERE capture_id = $1 AND ordinal >= $2 ORDER BY ordinal LIMIT $3",
     )
-    .bind(capture)
+    .bind(text(capture))
     .bind(i64::try_from(from).unwrap_or(i64::MAX))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?
     .iter()
     .map(|row| record(&Columns { row, capture }))
@@ -103,7 +62,19 @@ fn record(columns: &Columns<'_>) -> Result<FlowRecord, StoreError> {
         maximum_ip_total_length: columns.number("maximum_ip_total_length")?,
         minimum_ttl: columns.number("minimum_ttl")?,
         maximum_ttl: columns.number("maximum_ttl")?,
+        aggregate: aggregate(columns)?,
     })
+}
+
+fn aggregate(columns: &Columns<'_>) -> Result<Option<Aggregate>, StoreError> {
+    if columns.row.try_get::<Option<i64>, _>("flow_count")?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Aggregate {
+        flows: columns.count("flow_count")?,
+        source_prefix_length: columns.number("source_prefix_length")?,
+        destination_prefix_length: columns.number("destination_prefix_length")?,
+    }))
 }
 
 fn overlay(columns: &Columns<'_>) -> Result<Option<OverlayReport>, StoreError> {
@@ -114,7 +85,7 @@ fn overlay(columns: &Columns<'_>) -> Result<Option<OverlayReport>, StoreError> {
     Ok(Some(OverlayReport { kind, id: columns.number("overlay_id")? }))
 }
 
-fn direction_name(direction: Direction) -> &'static str {
+pub(in crate::store) fn direction_name(direction: Direction) -> &'static str {
     match direction {
         Direction::In => "in",
         Direction::Out => "out",
@@ -131,7 +102,7 @@ fn from_str<T: FromStr>(text: &str) -> Option<T> {
 
 /// A row whose columns must hold what was written.
 struct Columns<'a> {
-    row: &'a SqliteRow,
+    row: &'a Row,
     capture: &'a str,
 }
 

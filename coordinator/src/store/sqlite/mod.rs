@@ -1,22 +1,33 @@
 //! The embedded database. One writer connection, so that writers queue here and not on the file's lock, and a few
 //! readers beside it. Write-ahead log, synced at every commit: what was committed survives a power cut.
 
+mod bulk;
+#[path = "../statements/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "compiled once per backend, see statements")]
+mod statements;
+
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lastseen_correlate::report::FlowRecord;
-use sqlx::SqlitePool;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqlitePool};
 
+use self::statements::{audit, captures, flows, ledger, nodes, results};
 use super::{
-    Cursor, Placed, Results, Store, StoreError, StoredBatch, StoredCount, captures, flows, ledger, nodes,
-    results,
+    Admission, Age, Alone, Connections, Created, Cursor, Fence, Placed, Results, Store, StoreError,
+    StoredBatch, StoredCount,
 };
+use crate::audit::{Query, Record};
 use crate::model::{BatchKey, Capture, NodeRecord};
+
+type Connection = sqlx::SqliteConnection;
+type Row = sqlx::sqlite::SqliteRow;
 
 /// Result code `SQLITE_NOTADB`.
 const NOT_A_DATABASE: &str = "26";
@@ -45,10 +56,11 @@ impl SqliteStore {
         };
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .after_release(|connection, _| Box::pin(is_reusable(connection)))
             .connect_with(options.clone())
             .await
             .map_err(|e| failed(e.into()))?;
-        sqlx::migrate!().run(&writer).await.map_err(failed)?;
+        sqlx::migrate!("./migrations/sqlite").run(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true))
@@ -56,12 +68,15 @@ impl SqliteStore {
             .map_err(|e| failed(e.into()))?;
         Ok(Self { writer, readers })
     }
+}
 
-    /// Closes every connection; the write-ahead log is folded into the file.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
-    }
+/// Whether the next transaction on a connection would be one. Where the disk is full, SQLite may end a transaction by
+/// itself (its manual, "BEGIN TRANSACTION", response to errors); the driver, whose rollback then fails, takes what follows
+/// for nested ones, and none of them is ever committed.
+async fn is_reusable(connection: &mut Connection) -> sqlx::Result<bool> {
+    // Behind the rollback of a transaction that was dropped.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// What to do about a database that does not open.
@@ -113,17 +128,29 @@ fn options(url: Option<&str>, data_dir: &Path) -> Result<(String, SqliteConnectO
 #[async_trait::async_trait]
 impl Store for SqliteStore {
     async fn save_node(&self, node: &NodeRecord) -> Result<(), StoreError> {
-        nodes::save(&self.writer, node).await
+        nodes::save(&mut *self.writer.acquire().await?, node).await
     }
 
     async fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
-        nodes::all(&self.readers).await
+        nodes::all(&mut *self.readers.acquire().await?).await
     }
 
     async fn save_capture(&self, capture: &Capture) -> Result<(), StoreError> {
         let mut transaction = self.writer.begin().await?;
         captures::save(&mut transaction, capture).await?;
         Ok(transaction.commit().await?)
+    }
+
+    async fn create_capture(
+        &self,
+        capture: &Capture,
+        request: Option<&str>,
+        admission: &Admission<'_>,
+    ) -> Result<Created, StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        let known = captures::create(&mut transaction, capture, request, admission).await?;
+        transaction.commit().await?;
+        Ok(known.map_or(Created::New(None), Created::Known))
     }
 
     async fn capture(&self, id: &str) -> Result<Option<Capture>, StoreError> {
@@ -138,8 +165,30 @@ impl Store for SqliteStore {
         captures::unfinished(&mut *self.readers.begin().await?).await
     }
 
+    async fn ages(&self) -> Result<Vec<Age>, StoreError> {
+        captures::ages(&mut *self.readers.acquire().await?).await
+    }
+
+    async fn stored_bytes(&self, capture: &str) -> Result<u64, StoreError> {
+        ledger::bytes(&mut *self.readers.acquire().await?, capture).await
+    }
+
+    /// The lock of the data directory keeps others out.
+    async fn alone(&self) -> Result<Option<Alone>, StoreError> {
+        Ok(Some(Box::new(())))
+    }
+
+    async fn fabric(&self) -> Result<String, StoreError> {
+        Ok(sqlx::query_scalar("SELECT id FROM fabric").fetch_one(&self.readers).await?)
+    }
+
+    async fn version(&self) -> Result<String, StoreError> {
+        let version: String = sqlx::query_scalar("SELECT sqlite_version()").fetch_one(&self.readers).await?;
+        Ok(format!("SQLite {version}"))
+    }
+
     async fn delete_capture(&self, id: &str) -> Result<(), StoreError> {
-        captures::delete(&self.writer, id).await
+        captures::delete(&mut *self.writer.acquire().await?, id).await
     }
 
     async fn add_runs(&self, capture: &str, change: i64) -> Result<i64, StoreError> {
@@ -149,47 +198,50 @@ impl Store for SqliteStore {
         Ok(runs)
     }
 
-    async fn save_topology(&self, capture: &str, node: &str, topology: &Bytes) -> Result<(), StoreError> {
-        captures::save_topology(&self.writer, capture, node, topology).await
+    async fn save_topologies(&self, capture: &str, topologies: &[(String, Bytes)]) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        bulk::save_topologies(&mut transaction, capture, topologies).await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn save_translations(
         &self,
         capture: &str,
-        node: &str,
-        translations: &Bytes,
+        translations: &[(String, Bytes)],
     ) -> Result<(), StoreError> {
-        captures::save_translations(&self.writer, capture, node, translations).await
+        let mut transaction = self.writer.begin().await?;
+        bulk::save_translations(&mut transaction, capture, translations).await?;
+        Ok(transaction.commit().await?)
     }
 
     async fn translations(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        captures::translations(&self.readers, capture).await
+        captures::translations(&mut *self.readers.acquire().await?, capture).await
     }
 
     async fn topologies(&self, capture: &str) -> Result<Vec<(String, Bytes)>, StoreError> {
-        captures::topologies(&self.readers, capture).await
+        captures::topologies(&mut *self.readers.acquire().await?, capture).await
     }
 
-    async fn find_batch(&self, key: &BatchKey) -> Result<Option<(u32, u32)>, StoreError> {
-        ledger::find(&self.readers, key).await
+    async fn find_batches(&self, keys: &[&BatchKey]) -> Result<Vec<Option<(u32, u32)>>, StoreError> {
+        bulk::find_batches(&mut *self.readers.acquire().await?, keys).await
     }
 
     async fn commit_batches(&self, batches: &[Placed]) -> Result<(), StoreError> {
         let mut transaction = self.writer.begin().await?;
-        ledger::commit(&mut transaction, batches).await?;
+        bulk::save_batches(&mut transaction, batches).await?;
         Ok(transaction.commit().await?)
     }
 
     async fn batches(&self, capture: &str) -> Result<Vec<StoredBatch>, StoreError> {
-        ledger::batches(&self.readers, capture).await
+        ledger::batches(&mut *self.readers.acquire().await?, capture).await
     }
 
     async fn stored_counts(&self, capture: &str) -> Result<Vec<StoredCount>, StoreError> {
-        ledger::counts(&self.readers, capture).await
+        ledger::counts(&mut *self.readers.acquire().await?, capture).await
     }
 
-    async fn files(&self) -> Result<Vec<(String, String)>, StoreError> {
-        ledger::files(&self.readers).await
+    async fn files(&self, capture: &str) -> Result<Vec<String>, StoreError> {
+        ledger::files(&mut *self.readers.acquire().await?, capture).await
     }
 
     async fn save_results(&self, capture: &str, found: &Results) -> Result<(), StoreError> {
@@ -199,14 +251,44 @@ impl Store for SqliteStore {
     }
 
     async fn report(&self, capture: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        results::report(&self.readers, capture).await
+        results::report(&mut *self.readers.acquire().await?, capture).await
     }
 
     async fn flows(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<FlowRecord>, StoreError> {
-        flows::page(&self.readers, capture, from, limit).await
+        flows::page(&mut *self.readers.acquire().await?, capture, from, limit).await
     }
 
     async fn lost(&self, capture: &str, from: u64, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
-        results::lost(&self.readers, capture, from, limit).await
+        results::lost(&mut *self.readers.acquire().await?, capture, from, limit).await
+    }
+
+    async fn add_audit(&self, record: &Record, keep: u64) -> Result<(), StoreError> {
+        let mut transaction = self.writer.begin().await?;
+        audit::add(&mut transaction, record, keep).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn audit(&self, query: &Query, limit: u32) -> Result<Vec<(u64, Record)>, StoreError> {
+        audit::page(&mut *self.readers.acquire().await?, query, limit).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        captures::ping(&mut *self.readers.acquire().await?).await
+    }
+
+    fn connections(&self) -> Connections {
+        let (writer, readers) = (Connections::of(&self.writer), Connections::of(&self.readers));
+        Connections { in_use: writer.in_use + readers.in_use, idle: writer.idle + readers.idle }
+    }
+
+    /// There is one coordinator, and it is this.
+    fn fenced(&self, _fence: Fence) -> Arc<dyn Store> {
+        Arc::new(self.clone())
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        // Folds the write-ahead log into the file.
+        self.writer.close().await;
     }
 }

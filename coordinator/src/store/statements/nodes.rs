@@ -1,13 +1,13 @@
 //! Nodes that ever registered.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqlitePool};
+use sqlx::Row as _;
 
-use super::StoreError;
-use super::codec::{from_json, to_json};
+use super::{Connection, Row};
 use crate::model::NodeRecord;
+use crate::store::StoreError;
+use crate::store::codec::{from_json, text, to_json};
 
-pub(super) async fn save(pool: &SqlitePool, node: &NodeRecord) -> Result<(), StoreError> {
+pub(in crate::store) async fn save(connection: &mut Connection, node: &NodeRecord) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO nodes (name, agent_version, kernel, incarnation, last_seen, capabilities, topology)
          VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -15,24 +15,29 @@ pub(super) async fn save(pool: &SqlitePool, node: &NodeRecord) -> Result<(), Sto
              incarnation = excluded.incarnation, last_seen = excluded.last_seen,
              capabilities = excluded.capabilities, topology = excluded.topology",
     )
-    .bind(&node.name)
-    .bind(&node.agent_version)
-    .bind(&node.kernel)
+    .bind(text(&node.name))
+    .bind(text(&node.agent_version))
+    .bind(text(&node.kernel))
     .bind(node.incarnation as i64)
     .bind(node.last_seen_nanos)
     .bind(to_json(&node.capabilities))
     .bind(node.topology.as_ref())
-    .execute(pool)
+    .execute(connection)
     .await?;
     Ok(())
 }
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<NodeRecord>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM nodes ORDER BY name").fetch_all(pool).await?;
+pub(in crate::store) async fn all(connection: &mut Connection) -> Result<Vec<NodeRecord>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT name, agent_version, kernel, incarnation, last_seen, capabilities, topology
+         FROM nodes ORDER BY name",
+    )
+    .fetch_all(connection)
+    .await?;
     rows.iter().map(read).collect()
 }
 
-fn read(row: &SqliteRow) -> Result<NodeRecord, StoreError> {
+fn read(row: &Row) -> Result<NodeRecord, StoreError> {
     let name: String = row.try_get("name")?;
     Ok(NodeRecord {
         capabilities: from_json("nodes", "capabilities", &name, row.try_get("capabilities")?)?,
