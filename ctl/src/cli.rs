@@ -38,12 +38,12 @@ pub struct Cli {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Coordinator to ask.
+    /// Coordinator to ask; of several that share a database, the first that answers.
     #[arg(
         long,
         global = true,
         env = "LASTSEEN_SERVER",
-        value_name = "HOST:PORT",
+        value_name = "HOST:PORT[,HOST:PORT]",
         default_value = "127.0.0.1:7443"
     )]
     pub server: String,
@@ -59,7 +59,10 @@ pub struct Global {
     /// Say on standard error what is done; `RUST_LOG` has the last word.
     #[arg(short, long, global = true, env = "LASTSEEN_VERBOSE")]
     pub verbose: bool,
-    /// TOML file with values for server, pki-dir, output, quiet and verbose.
+    /// OpenTelemetry collector that traces go to, OTLP over gRPC, for example `http://127.0.0.1:4317`.
+    #[arg(long, global = true, env = "LASTSEEN_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// TOML file with values for server, pki-dir, output, quiet, verbose and otlp-endpoint.
     #[arg(long, global = true, env = "LASTSEEN_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

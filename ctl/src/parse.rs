@@ -4,28 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use bytesize::ByteSize;
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-
-/// A positive length of time with a unit: `30s`, `1m30s`, `500ms`, `90d` (days of 24 hours).
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let refused = || "is not a duration; give a number with a unit, for example 30s or 5m".to_owned();
-    let span: Span = text.trim().parse().map_err(|_| refused())?;
-    let signed = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| refused())?;
-    match Duration::try_from(signed) {
-        Ok(duration) if duration > Duration::ZERO => Ok(duration),
-        _ => Err("is not longer than 0; give, for example, 30s or 5m".to_owned()),
-    }
-}
-
-/// A number of bytes above 0, with a suffix or without: `1000000`, `64MiB`, `2GB`.
-pub fn bytes(text: &str) -> Result<u64, String> {
-    match text.trim().parse::<ByteSize>() {
-        Ok(ByteSize(0)) => Err("is not above 0; give, for example, 64MiB".to_owned()),
-        Ok(ByteSize(bytes)) => Ok(bytes),
-        Err(_) => Err("is not a number of bytes; give, for example, 1000000, 64MiB or 2GB".to_owned()),
-    }
-}
+use jiff::{SignedDuration, Timestamp};
+pub use lastseen_runtime::values::{bytes, duration};
 
 /// A whole number from `least` to `most`.
 pub fn whole<T>(least: T, most: T) -> impl Fn(&str) -> Result<T, String> + Clone
@@ -56,6 +36,15 @@ pub fn one_in(text: &str) -> Result<u32, String> {
 pub fn instant(text: &str) -> Result<Timestamp, String> {
     text.trim().parse().map_err(|_| {
         "is not a time; give RFC 3339 with an offset, for example 2026-03-01T14:03:20Z".to_owned()
+    })
+}
+
+/// An instant of the past: RFC 3339, or how long ago it was: `1h`.
+pub fn since(text: &str) -> Result<Timestamp, String> {
+    let refused = "is neither a time nor a length of time; give, for example, 2026-03-01T14:03:20Z or 1h";
+    instant(text).or_else(|_| {
+        let ago = SignedDuration::try_from(duration(text).map_err(|_| refused)?).map_err(|_| refused)?;
+        Timestamp::now().checked_sub(ago).map_err(|_| refused.to_owned())
     })
 }
 
@@ -92,25 +81,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit_and_must_be_positive() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(duration("90d"), Ok(Duration::from_hours(90 * 24)));
-        for bad in ["", "30", "0s", "-5s", "5s ago", "soon", "1y"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn bytes_take_both_kinds_of_suffix() {
-        assert_eq!(bytes("1000"), Ok(1000));
-        assert_eq!(bytes("64MiB"), Ok(64 << 20));
-        assert_eq!(bytes("2GB"), Ok(2_000_000_000));
-        assert!(bytes("0").is_err() && bytes("-1").is_err() && bytes("many").is_err());
-    }
-
-    #[test]
     fn numbers_name_their_range() {
         let snaplen = whole(64_u32, 65_535);
         assert_eq!((snaplen("64"), snaplen("65535")), (Ok(64), Ok(65_535)));
@@ -138,6 +108,17 @@ mod tests {
         assert_eq!(ratio("100 %"), Ok(1.0));
         for bad in ["101%", "-1%", "2", "NaN", "some", "%"] {
             assert!(ratio(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_past_is_a_time_or_how_long_ago() {
+        assert_eq!(since("2026-03-01T14:03:20Z"), instant("2026-03-01T14:03:20Z"));
+        let then = since("1h").unwrap();
+        let ago = Timestamp::now().duration_since(then);
+        assert!((3_600..3_700).contains(&ago.as_secs()), "{ago}");
+        for bad in ["", "yesterday", "-1h", "100000000000h"] {
+            assert!(since(bad).is_err(), "{bad}");
         }
     }
 

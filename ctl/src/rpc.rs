@@ -1,13 +1,15 @@
 //! Calls to the coordinator.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
+use lastseen_proto::v1::audit_service_client::AuditServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_runtime::client;
+use lastseen_runtime::telemetry;
 use lastseen_runtime::tls::Pki;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -18,6 +20,10 @@ use crate::cli::Global;
 const CALL: Duration = Duration::from_mins(1);
 /// The same for calls that may have to correlate a capture first.
 const ANALYSIS: Duration = Duration::from_mins(10);
+/// Another coordinator answers for one that is gone within this time.
+const TAKE_OVER: Duration = Duration::from_secs(30);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A connection to the coordinator.
 #[derive(Clone, Debug)]
@@ -49,6 +55,34 @@ impl Fabric {
         AnalysisServiceClient::new(self.channel.clone())
     }
 
+    /// Who did what.
+    pub fn audit(&self) -> AuditServiceClient<Channel> {
+        AuditServiceClient::new(self.channel.clone())
+    }
+
+    /// Makes a call that does no harm when it is made again, at the next coordinator if this one is gone, as long as
+    /// one may take to take over.
+    pub async fn again<T, F, A>(&self, mut call: F) -> Result<T, Status>
+    where
+        F: FnMut() -> A,
+        A: Future<Output = Result<T, Status>>,
+    {
+        let began = Instant::now();
+        loop {
+            match call().await {
+                Err(status) if is_gone(&status) && self.has_others() && began.elapsed() < TAKE_OVER => {
+                    tracing::debug!(%status, "asking again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn has_others(&self) -> bool {
+        self.server.contains(',')
+    }
+
     /// What a failed call means, in one line.
     pub fn failed(&self, status: &Status) -> anyhow::Error {
         let said = client::explain_status(status);
@@ -62,6 +96,12 @@ impl Fabric {
             _ => anyhow!(said),
         }
     }
+}
+
+/// The connection broke, or the coordinator is about to stop or no longer leads the capture.
+fn is_gone(status: &Status) -> bool {
+    let is_broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
+    status.code() == Code::Unavailable || is_broken && std::error::Error::source(status).is_some()
 }
 
 /// The directory with this caller's identity.
@@ -85,6 +125,7 @@ pub fn analysis_request<T>(message: T) -> Request<T> {
 fn with_timeout<T>(message: T, timeout: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(timeout);
+    telemetry::inject(request.metadata_mut());
     request
 }
 

@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -35,6 +35,7 @@ const COMMANDS: [&str; 17] = [
     "diff-files",
     "list-flows",
     "list-lost",
+    "list-audit",
     "export-topology",
     "show-file",
     "doctor",

@@ -49,6 +49,7 @@ fn script(second_node: NodeState) -> Script {
             paths: vec![path],
             ..Default::default()
         }),
+        audit: vec![AuditRecord { outcome: audit_record::Outcome::Refused.into(), ..Default::default() }],
         ..Default::default()
     }
 }

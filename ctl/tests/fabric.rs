@@ -264,6 +264,25 @@ async fn lists_follow_the_pages_to_the_end() {
 }
 
 #[tokio::test]
+async fn a_sum_of_flows_is_listed_by_its_prefixes() {
+    let sum = |source: &str, source_prefix_length, destination_prefix_length| FlowRecord {
+        source_address: source.into(),
+        destination_address: "10.0.9.0".into(),
+        protocol_identifier: 6,
+        destination_transport_port: 80,
+        aggregate: Some(FlowAggregate { flows: 1812, source_prefix_length, destination_prefix_length }),
+        ..Default::default()
+    };
+    let flows = vec![sum("198.51.100.0", 24, 32), sum("0.0.0.0", 0, 0)];
+    let fabric = Fabric::serve(Script { flows, ..Default::default() }).await;
+    let names = fabric.ctl("list-flows -o name").await.out;
+    assert_eq!(names, "198.51.100.0/24 (1,812 flows) → 10.0.9.0:80\n0.0.0.0/0 (1,812 flows) → 10.0.9.0/0\n");
+    let table = fabric.ctl("list-flows").await.out;
+    assert!(table.lines().nth(1).unwrap().contains(" tcp "), "{table}");
+    assert!(table.lines().nth(2).unwrap().contains(" any "), "{table}");
+}
+
+#[tokio::test]
 async fn captures_can_be_shown_stopped_and_deleted() {
     let mut capture = completed();
     capture.nodes[0].reason = "stopped early".into();
@@ -314,6 +333,11 @@ async fn doctor_passes_a_healthy_fabric_and_names_what_is_wrong() {
     let fabric = Fabric::serve(Script { nodes: vec![ready("a"), offline], ..Default::default() }).await;
     let run = fabric.ctl("doctor").await;
     assert!(run.code == Some(2) && run.out.contains("node b: start its agent"), "{run:?}");
+    let lost = StorageFinding { count: 1, bytes: 0, examples: vec!["c-1/0.obs".into()] };
+    let storage = CheckStorageResponse { rows_without_files: Some(lost), ..Default::default() };
+    let lossy = Fabric::serve(Script { nodes: vec![ready("a")], storage, ..Default::default() }).await;
+    let run = lossy.ctl("doctor").await;
+    assert!(run.code == Some(2) && run.out.contains("lost observation files: restore them"), "{run:?}");
     let run = fabric.ctl_as(&fabric.identity(Role::Agent, "a", valid()), "doctor -o json").await;
     let json: serde_json::Value = serde_json::from_str(&run.out).unwrap();
     let role = json["checks"].as_array().unwrap().iter().find(|check| check["name"] == "role").unwrap();
@@ -340,8 +364,10 @@ async fn certificates_that_do_not_fit_are_refused_with_the_next_step() {
 #[tokio::test]
 async fn without_a_coordinator_the_address_and_the_next_step_are_named() {
     let fabric = Fabric::serve(Script::default()).await;
-    let unused =
-        tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    // Bound, so that nobody else takes it, and without anybody who listens.
+    let port = tokio::net::TcpSocket::new_v4().unwrap();
+    port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let unused = port.local_addr().unwrap().to_string();
     let mut command = ctl("list-nodes");
     command.args(["--server", &unused, "--pki-dir"]).arg(fabric.operator());
     Run::of(command.output().await.unwrap()).failed_with(&[
@@ -369,4 +395,60 @@ async fn the_topology_is_exported_as_json_that_reads_back() {
     let unknown = run.out.replace("\"mtu\"", "\"mtoo\"");
     let error = lastseen_ctl::output::json::parse::<FabricTopology>(&unknown).unwrap_err();
     assert!(error.to_string().contains("mtoo"), "{error}");
+}
+
+#[tokio::test]
+async fn the_audit_is_listed_page_by_page_and_what_is_in_it_cannot_steer_the_terminal() {
+    let record = |id: u64, who: &str| AuditRecord {
+        id,
+        at: Some(prost_types::Timestamp { seconds: 1_772_373_800, nanos: 0 }),
+        who: format!("spiffe://test/operator/{who}"),
+        peer: "10.0.0.1:2".into(),
+        action: "delete-capture".into(),
+        subject: "c-\u{1b}[2J".into(),
+        outcome: audit_record::Outcome::Failed.into(),
+        detail: "no capture\nof that name".into(),
+    };
+    let audit = vec![record(3, "ann"), record(2, "bob"), record(1, "ann")];
+    let fabric = Fabric::serve(Script { audit, ..Default::default() }).await;
+    let all = fabric.ctl("list-audit").await.out;
+    assert_eq!(
+        all.lines().nth(1),
+        Some("2026-03-01T14:03:20Z   spiffe://test/operator/ann   delete-capture   c-\\u{1b}[2J   failed"),
+        "{all}"
+    );
+    assert_eq!(all.lines().count(), 4, "{all}");
+    let before = jiff::Timestamp::now().as_second();
+    let wide = fabric.ctl("list-audit -o wide --since 90d").await.out;
+    let ninety_days_ago = (before..=jiff::Timestamp::now().as_second()).map(|now| now - 90 * 86_400);
+    let since: Vec<_> = fabric.coordinator.audited().into_iter().map(|request| request.since).collect();
+    let (all, recent) = since.split_at(3);
+    assert_eq!(all, [None; 3], "a page for each record");
+    let is_it = |since: &Option<prost_types::Timestamp>| {
+        since.is_some_and(|since| ninety_days_ago.clone().any(|at| at == since.seconds))
+    };
+    assert!(recent.len() == 3 && recent.iter().all(is_it), "{recent:?}");
+    assert!(wide.contains("10.0.0.1:2") && wide.contains("no capture\\nof that name"), "{wide}");
+    assert_eq!(fabric.ctl("list-audit --who ann -o name").await.out, "3\n1\n");
+    assert_eq!(fabric.ctl("list-audit --limit 1 -o name").await.out, "3\n");
+    let json: serde_json::Value = serde_json::from_str(&fabric.ctl("list-audit -o json").await.out).unwrap();
+    assert_eq!(json["records"][2]["outcome"], "FAILED");
+    let bad = fabric.ctl("list-audit --since yesterday").await;
+    bad.failed_with(&["--since", "yesterday", "1h"]);
+}
+
+#[tokio::test]
+async fn the_doctor_tells_what_is_wrong_with_the_coordinator_and_when_certificates_end() {
+    let notes =
+        vec!["policy file /p: line 1: bad; the policy before it stays in force; mend the file".to_owned()];
+    let not_after = Some(prost_types::Timestamp { seconds: 1_772_373_800, nanos: 0 });
+    let nodes = vec![Node { certificate_not_after: not_after, ..ready("a") }];
+    let fabric = Fabric::serve(Script { nodes, notes, ..Default::default() }).await;
+    let run = fabric.ctl("doctor").await;
+    assert_eq!(run.code, Some(0), "a warning is no failure: {run:?}");
+    let line = run.out.lines().find(|line| line.starts_with("warn")).unwrap();
+    assert!(line.contains("coordinator") && line.contains("the policy before it stays in force"), "{run:?}");
+    assert!(run.out.contains("\n  coordinator: mend the file\n"), "{run:?}");
+    let wide = fabric.ctl("list-nodes -o wide").await.out;
+    assert!(wide.contains("CERTIFICATE ENDS") && wide.contains("2026-03-01T14:03:20Z"), "{wide}");
 }

@@ -5,11 +5,13 @@
 
 #![no_main]
 
+mod common;
 #[path = "../../packet/tests/suite/digest.rs"]
 mod digest;
 
+use common::planted;
 use digest::{GSO_KINDS, LINK_TYPES, digest};
-use lastseen_packet::Gso;
+use lastseen_packet::{DecodeConfig, Decoded, Gso, Transport, decode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,4 +20,9 @@ fuzz_target!(|data: &[u8]| {
     let gso = Gso { kind: GSO_KINDS[usize::from(kind) % GSO_KINDS.len()], size: u16::from(size) * 23 };
     let original_length = frame.len() as u32 + u32::from(beyond) * 4099;
     digest(link, frame, original_length, gso);
+    planted(|| {
+        let mut out = Decoded::default();
+        let _ = decode(&DecodeConfig::default(), link, frame, original_length, &mut out);
+        out.encapsulations().len() > 1 && matches!(out.transport, Transport::Udp(_))
+    });
 });

@@ -45,13 +45,17 @@ pub struct Arguments {
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let fabric = Fabric::connect(&context.global).await?;
-    let request = rpc::analysis_request(DiffNodesRequest {
+    let request = DiffNodesRequest {
         capture_id: arguments.id,
         from: arguments.from,
         to: arguments.to,
         min_loss_ratio: arguments.min_loss,
+    };
+    let asking = fabric.again(|| {
+        let (mut client, request) = (fabric.analysis(), rpc::analysis_request(request.clone()));
+        async move { client.diff_nodes(request).await }
     });
-    let report = fabric.analysis().diff_nodes(request).await.map_err(|status| fabric.failed(&status))?;
+    let report = asking.await.map_err(|status| fabric.failed(&status))?;
     show(report.get_ref(), arguments.min_loss, context, out)
 }
 

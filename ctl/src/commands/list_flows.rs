@@ -83,7 +83,7 @@ fn row(flow: &FlowRecord, wide: bool) -> Vec<String> {
         names::direction(flow.direction),
         source(flow),
         destination(flow),
-        names::protocol(flow.protocol_identifier),
+        protocol(flow),
         flow.overlay.as_ref().map_or_else(String::new, names::overlay),
         units::count(flow.packet_delta_count),
         units::count(flow.segments),
@@ -105,13 +105,30 @@ fn row(flow: &FlowRecord, wide: bool) -> Vec<String> {
     cells
 }
 
+/// Flows that share no bit of their source share no protocol either.
+fn protocol(flow: &FlowRecord) -> String {
+    match &flow.aggregate {
+        Some(sum) if sum.source_prefix_length == 0 => "any".to_owned(),
+        _ => names::protocol(flow.protocol_identifier),
+    }
+}
+
+/// `10.1.2.0/24 (812 flows)` of a sum.
 fn source(flow: &FlowRecord) -> String {
+    if let Some(sum) = &flow.aggregate {
+        let flows = units::count(sum.flows);
+        return format!("{}/{} ({flows} flows)", flow.source_address, sum.source_prefix_length);
+    }
     names::endpoint(&flow.source_address, if has_ports(flow) { flow.source_transport_port } else { 0 })
 }
 
 /// For ICMP the destination port holds type and code (IPFIX 32).
 fn destination(flow: &FlowRecord) -> String {
     let port = flow.destination_transport_port;
+    let prefix = flow.aggregate.as_ref().map(|sum| sum.destination_prefix_length);
+    if let Some(length) = prefix.filter(|length| ![32, 128].contains(length)) {
+        return format!("{}/{length}", flow.destination_address);
+    }
     match flow.protocol_identifier {
         1 | 58 => format!("{} type {} code {}", flow.destination_address, port >> 8 & 0xff, port & 0xff),
         _ => names::endpoint(&flow.destination_address, port),

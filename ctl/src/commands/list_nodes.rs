@@ -36,7 +36,11 @@ impl View for ListNodesResponse {
         }
         let wide = context.global.output == Format::Wide;
         let mut headers = vec!["NAME", "STATE", "VERSION", "CLOCK OFFSET", ">LAST SEEN", "MISSING"];
-        headers.extend(if wide { &["KERNEL", ">ROUND TRIP", ">MEMORY"][..] } else { &[] });
+        headers.extend(if wide {
+            &["KERNEL", ">ROUND TRIP", ">MEMORY", "CERTIFICATE ENDS"][..]
+        } else {
+            &[]
+        });
         let (mut table, now) = (Table::new(&headers), Timestamp::now());
         for node in &self.nodes {
             let mut cells = vec![
@@ -51,6 +55,7 @@ impl View for ListNodesResponse {
                 cells.push(node.kernel.clone());
                 cells.push(node.round_trip_nanos.map_or_else(String::new, units::delay));
                 cells.push(node.resident_bytes.map_or_else(String::new, units::bytes));
+                cells.push(units::second(node.certificate_not_after.as_ref()));
             }
             table.row(cells);
         }

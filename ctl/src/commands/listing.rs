@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{parse, rpc};
 
 /// How much.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Limit {
     /// At most this many.
     #[arg(long, value_name = "N", value_parser = parse::positive::<u32>)]
@@ -25,6 +25,11 @@ pub(super) struct Listing {
 }
 
 impl Limit {
+    /// This limit, or `most` where none was given.
+    pub(super) fn or(self, most: u32) -> Self {
+        Self { limit: self.limit.or(Some(most)) }
+    }
+
     /// Page after page until the last, or until there are enough items; see [`rpc::all_pages`].
     pub(super) async fn pages<T, F, A>(&self, fetch: F) -> anyhow::Result<Vec<T>>
     where

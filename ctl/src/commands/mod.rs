@@ -7,6 +7,7 @@ pub mod diff_nodes;
 pub mod doctor;
 pub mod export_topology;
 pub mod follow_capture;
+pub mod list_audit;
 pub mod list_captures;
 pub mod list_flows;
 pub mod list_lost;
@@ -19,6 +20,7 @@ pub mod show_node;
 pub mod start_capture;
 pub mod stop_capture;
 
+use std::fmt;
 use std::io::Write;
 
 use anyhow::bail;
@@ -49,10 +51,37 @@ pub enum Command {
     DiffFiles(diff_files::Arguments),
     ListFlows(list_flows::Arguments),
     ListLost(list_lost::Arguments),
+    ListAudit(list_audit::Arguments),
     ExportTopology(export_topology::Arguments),
     ShowFile(show_file::Arguments),
     Doctor(doctor::Arguments),
     Completion(completion::Arguments),
+}
+
+impl fmt::Display for Command {
+    /// Its name on the command line, without its arguments.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Pki(_) => "pki",
+            Self::ListNodes(_) => "list-nodes",
+            Self::ShowNode(_) => "show-node",
+            Self::StartCapture(_) => "start-capture",
+            Self::ListCaptures(_) => "list-captures",
+            Self::ShowCapture(_) => "show-capture",
+            Self::FollowCapture(_) => "follow-capture",
+            Self::StopCapture(_) => "stop-capture",
+            Self::DeleteCapture(_) => "delete-capture",
+            Self::DiffNodes(_) => "diff-nodes",
+            Self::DiffFiles(_) => "diff-files",
+            Self::ListFlows(_) => "list-flows",
+            Self::ListLost(_) => "list-lost",
+            Self::ListAudit(_) => "list-audit",
+            Self::ExportTopology(_) => "export-topology",
+            Self::ShowFile(_) => "show-file",
+            Self::Doctor(_) => "doctor",
+            Self::Completion(_) => "completion",
+        })
+    }
 }
 
 /// Runs a command, which writes its result to `out`.
@@ -71,6 +100,7 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::DiffNodes(arguments) => diff_nodes::run(arguments, context, out).await,
         Command::DiffFiles(arguments) => diff_files::run(arguments, context, out),
         Command::ListFlows(arguments) => list_flows::run(&arguments, context, out).await,
+        Command::ListAudit(arguments) => list_audit::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
         Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,
         Command::ShowFile(arguments) => show_file::run(&arguments, context, out),

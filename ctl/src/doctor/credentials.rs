@@ -1,8 +1,9 @@
 //! The files that say who this caller is.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use lastseen_runtime::certificate::days_left_if_soon;
 use lastseen_runtime::identity::Role;
 use lastseen_runtime::tls::Pki;
 
@@ -10,7 +11,6 @@ use super::check::Check;
 use crate::cli::Global;
 use crate::{pki, rpc};
 
-const SOON: Duration = Duration::from_hours(14 * 24);
 const DAY: u64 = 86_400;
 
 pub(super) fn examine(global: &Global, now: SystemTime) -> (Vec<Check>, Option<Pki>) {
@@ -54,10 +54,10 @@ fn expiry(not_after: SystemTime, now: SystemTime) -> Check {
     let (name, next) = ("certificate expiry", "issue a new one into the same directory with `ctl pki issue`");
     match not_after.duration_since(now) {
         Err(_) => Check::fail(name, "expired", next),
-        Ok(left) if left < SOON => {
-            Check::warn(name, format!("expires in {} days", left.as_secs() / DAY), next)
-        }
-        Ok(left) => Check::pass(name, format!("{} days left", left.as_secs() / DAY)),
+        Ok(left) => match days_left_if_soon(not_after, now) {
+            Some(days) => Check::warn(name, format!("expires in {days} days"), next),
+            None => Check::pass(name, format!("{} days left", left.as_secs() / DAY)),
+        },
     }
 }
 
@@ -75,6 +75,8 @@ fn role(role: Role) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::Status;
     use super::*;
 

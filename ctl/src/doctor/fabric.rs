@@ -1,17 +1,22 @@
 //! The coordinator and the nodes.
 
+use jiff::{SignedDuration, Timestamp};
+use lastseen_proto::limits::MISSED_NANOS;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_proto::v1::{ListNodesRequest, Node, NodeState};
 use lastseen_runtime::client::{self, ConnectError};
 use lastseen_runtime::tls::Pki;
 
 use super::check::Check;
+use super::storage;
 use crate::cli::Global;
 use crate::output::units;
 use crate::rpc;
 
 /// Above this the order of events on two nodes blurs.
 const LARGE_CLOCK_ERROR_NANOS: i64 = 5_000_000;
+/// See [`MISSED_NANOS`].
+const GONE: SignedDuration = SignedDuration::from_nanos(MISSED_NANOS);
 
 pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
     let channel = match client::connect(&global.server, pki).await {
@@ -21,7 +26,7 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
         }
     };
     let mut checks = vec![Check::pass("coordinator", format!("{} answers over TLS 1.3", global.server))];
-    match FleetServiceClient::new(channel).list_nodes(rpc::request(ListNodesRequest {})).await {
+    match FleetServiceClient::new(channel.clone()).list_nodes(rpc::request(ListNodesRequest {})).await {
         Err(status) => checks.push(Check::fail(
             "access",
             client::explain_status(&status),
@@ -29,7 +34,10 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
         )),
         Ok(answer) => {
             checks.push(Check::pass("access", "calls are accepted"));
-            checks.extend(nodes(&answer.into_inner().nodes));
+            let answer = answer.into_inner();
+            checks.extend(answer.notes.iter().map(|text| note("coordinator", text)));
+            checks.extend(nodes(&answer.nodes, Timestamp::now()));
+            checks.extend(storage::examine(channel).await);
         }
     }
     checks
@@ -49,21 +57,25 @@ fn next_step(error: &ConnectError) -> &'static str {
     }
 }
 
-fn nodes(nodes: &[Node]) -> Vec<Check> {
+fn nodes(nodes: &[Node], now: Timestamp) -> Vec<Check> {
     if nodes.is_empty() {
         let next = "start node-agent on the nodes with --coordinator";
         return vec![Check::fail("nodes", "none has registered", next)];
     }
-    nodes.iter().flat_map(node).collect()
+    nodes.iter().flat_map(|known| node(known, now)).collect()
 }
 
 /// One line for a node that is well, else one for each trouble.
-fn node(node: &Node) -> Vec<Check> {
+fn node(node: &Node, now: Timestamp) -> Vec<Check> {
     let name = format!("node {}", node.name);
     if node.state != NodeState::Ready as i32 {
         let seen = units::second(node.last_seen_at.as_ref());
-        let next = "start its agent, or see its log for why it cannot connect";
-        return vec![Check::fail(name, format!("offline, last seen {seen}"), next)];
+        let offline = format!("offline, last seen {seen}");
+        return vec![if is_gone(node, now) {
+            Check::warn(name, offline, "start its agent, unless it has left the fabric")
+        } else {
+            Check::fail(name, offline, "start its agent, or see its log for why it cannot connect")
+        }];
     }
     let mut troubles: Vec<Check> =
         [capabilities(&name, node), clock(&name, node), version(&name, node)].into_iter().flatten().collect();
@@ -73,6 +85,11 @@ fn node(node: &Node) -> Vec<Check> {
         troubles.push(Check::pass(name, format!("ready, version {}, clock {clock}", node.agent_version)));
     }
     troubles
+}
+
+fn is_gone(node: &Node, now: Timestamp) -> bool {
+    let seen = node.last_seen_at.and_then(|seen| Timestamp::new(seen.seconds, seen.nanos).ok());
+    seen.is_some_and(|seen| now.duration_since(seen) > GONE)
 }
 
 fn capabilities(name: &str, node: &Node) -> Option<Check> {
@@ -128,6 +145,8 @@ mod tests {
     use super::super::Status;
     use super::*;
 
+    const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
     fn ready() -> Node {
         Node {
             name: "a".into(),
@@ -140,12 +159,22 @@ mod tests {
     }
 
     fn statuses(node: Node) -> Vec<Status> {
-        nodes(&[node]).into_iter().map(|check| check.status).collect()
+        nodes(&[node], NOW).into_iter().map(|check| check.status).collect()
     }
 
     #[test]
     fn a_node_without_trouble_passes() {
         assert_eq!(statuses(ready()), [Status::Pass]);
+    }
+
+    #[test]
+    fn a_node_that_left_the_fabric_does_not_fail_for_ever() {
+        let silent = |hours: i64| {
+            let seconds = NOW.as_second() - hours * 3_600;
+            let last_seen_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+            statuses(Node { state: NodeState::Offline as i32, last_seen_at, ..ready() })
+        };
+        assert_eq!((silent(23), silent(25)), (vec![Status::Fail], vec![Status::Warn]));
     }
 
     #[test]
@@ -163,14 +192,14 @@ mod tests {
         };
         assert_eq!(statuses(lacks("af_packet")), [Status::Warn]);
         assert_eq!(statuses(lacks("capture")), [Status::Fail]);
-        assert_eq!(nodes(&[])[0].status, Status::Fail);
+        assert_eq!(nodes(&[], NOW)[0].status, Status::Fail);
     }
 
     #[test]
     fn a_note_is_split_into_what_was_found_and_what_to_do() {
         let noted =
             Node { notes: vec!["two agents; of one certificate; give each its own".into()], ..ready() };
-        let checks = nodes(&[noted]);
+        let checks = nodes(&[noted], NOW);
         let [check] = checks.as_slice() else { panic!("{checks:?}") };
         assert_eq!((check.status, check.detail.as_str()), (Status::Warn, "two agents; of one certificate"));
         assert_eq!(check.next_step, "give each its own");

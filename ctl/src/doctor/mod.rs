@@ -3,6 +3,7 @@
 mod check;
 mod credentials;
 mod fabric;
+mod storage;
 
 pub use check::{Check, Status};
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use lastseen_proto::v1::{Capture, CaptureNode, CaptureState, WatchCaptureRequest, WatchCaptureResponse};
 use lastseen_runtime::backoff::Backoff;
+use lastseen_runtime::telemetry;
 use tonic::{Code, Request, Status};
 
 pub use display::Display;
@@ -78,7 +79,8 @@ async fn watch_once(
     id: &str,
     observe: &mut dyn FnMut(&WatchCaptureResponse) -> anyhow::Result<()>,
 ) -> Result<Option<Capture>, Broken> {
-    let request = Request::new(WatchCaptureRequest { capture_id: id.to_owned() });
+    let mut request = Request::new(WatchCaptureRequest { capture_id: id.to_owned() });
+    telemetry::inject(request.metadata_mut());
     let mut answers = fabric.captures().watch_capture(request).await.map_err(Broken::Call)?.into_inner();
     while let Some(answer) = answers.message().await.map_err(Broken::Call)? {
         observe(&answer).map_err(Broken::Observer)?;

@@ -24,6 +24,8 @@ words! {
     interface_kind: v1::InterfaceKind,
     /// Direction through an interface; empty if unspecified.
     direction: v1::Direction,
+    /// What became of what is on record; empty if unspecified.
+    audit_outcome: v1::audit_record::Outcome,
     /// Kind of a tunnel; empty if unspecified.
     overlay_kind: v1::OverlayKind,
 }

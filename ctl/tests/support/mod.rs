@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lastseen_ctl::pki::{Authority, Request as Issue, Validity, store_identity};
 use lastseen_proto::v1::analysis_service_server::{AnalysisService, AnalysisServiceServer};
+use lastseen_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
 use lastseen_proto::v1::capture_service_server::{CaptureService, CaptureServiceServer};
 use lastseen_proto::v1::fleet_service_server::{FleetService, FleetServiceServer};
 use lastseen_proto::v1::*;
@@ -44,6 +45,12 @@ pub struct Script {
     pub lost: Vec<LostPacket>,
     pub flows: Vec<FlowRecord>,
     pub topology: FabricTopology,
+    /// Answer to `CheckStorage`.
+    pub storage: CheckStorageResponse,
+    /// Newest first.
+    pub audit: Vec<AuditRecord>,
+    /// What is wrong with the coordinator.
+    pub notes: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +58,7 @@ pub struct Coordinator {
     script: Arc<Script>,
     asked: Arc<Mutex<Vec<StartCaptureRequest>>>,
     watched: Arc<Mutex<usize>>,
+    audited: Arc<Mutex<Vec<ListAuditRequest>>>,
 }
 
 pub struct Fabric {
@@ -71,12 +79,17 @@ impl Fabric {
         let pki = Pki::open(&dir.path().join("coordinator")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let coordinator =
-            Coordinator { script: Arc::new(script), asked: Arc::default(), watched: Arc::default() };
+        let coordinator = Coordinator {
+            script: Arc::new(script),
+            asked: Arc::default(),
+            watched: Arc::default(),
+            audited: Arc::default(),
+        };
         let router = tonic::transport::Server::builder()
             .add_service(FleetServiceServer::new(coordinator.clone()))
             .add_service(CaptureServiceServer::new(coordinator.clone()))
-            .add_service(AnalysisServiceServer::new(coordinator.clone()));
+            .add_service(AnalysisServiceServer::new(coordinator.clone()))
+            .add_service(AuditServiceServer::new(coordinator.clone()));
         tokio::spawn(router.serve_with_incoming(incoming(listener, pki, |_| ())));
         Self { dir, address, coordinator, authority }
     }
@@ -114,6 +127,10 @@ impl Fabric {
 impl Coordinator {
     pub fn asked(&self) -> Vec<StartCaptureRequest> {
         self.asked.lock().unwrap().clone()
+    }
+
+    pub fn audited(&self) -> Vec<ListAuditRequest> {
+        self.audited.lock().unwrap().clone()
     }
 
     pub fn watched(&self) -> usize {
@@ -186,7 +203,10 @@ impl FleetService for Coordinator {
     type WatchNodesStream = Answers<WatchNodesResponse>;
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Answer<ListNodesResponse> {
-        Ok(Response::new(ListNodesResponse { nodes: self.script.nodes.clone() }))
+        Ok(Response::new(ListNodesResponse {
+            nodes: self.script.nodes.clone(),
+            notes: self.script.notes.clone(),
+        }))
     }
 
     async fn get_node(&self, request: Request<GetNodeRequest>) -> Answer<GetNodeResponse> {
@@ -194,6 +214,10 @@ impl FleetService for Coordinator {
         let node = self.script.nodes.iter().find(|node| node.name == name).cloned();
         let unknown = || Status::not_found(format!("name: no node named {name:?}"));
         Ok(Response::new(GetNodeResponse { node: Some(node.ok_or_else(unknown)?) }))
+    }
+
+    async fn check_storage(&self, _: Request<CheckStorageRequest>) -> Answer<CheckStorageResponse> {
+        Ok(Response::new(self.script.storage.clone()))
     }
 
     async fn watch_nodes(&self, _: Request<WatchNodesRequest>) -> Answer<Self::WatchNodesStream> {
@@ -250,6 +274,18 @@ impl CaptureService for Coordinator {
 
     async fn delete_capture(&self, _: Request<DeleteCaptureRequest>) -> Answer<DeleteCaptureResponse> {
         Ok(Response::new(DeleteCaptureResponse {}))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Coordinator {
+    /// Knows the names but not the times.
+    async fn list_audit(&self, request: Request<ListAuditRequest>) -> Answer<ListAuditResponse> {
+        let request = request.into_inner();
+        self.audited.lock().unwrap().push(request.clone());
+        let its = self.script.audit.iter().filter(|record| record.who.ends_with(&request.who));
+        let (records, next_page_token) = page(&its.cloned().collect::<Vec<_>>(), &request.page_token);
+        Ok(Response::new(ListAuditResponse { records, next_page_token }))
     }
 }
 

@@ -13,6 +13,7 @@ use lastseen_proto::limits::SNAP_LENGTH;
 use lastseen_proto::v1::{
     Capture, CaptureSpec, CaptureState, StartCaptureRequest, StartCaptureResponse, WatchCaptureResponse,
 };
+use uuid::Uuid;
 
 use crate::Outcome;
 use crate::context::Context;
@@ -109,10 +110,14 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
 }
 
 async fn start(fabric: &Fabric, spec: CaptureSpec, dry_run: bool) -> anyhow::Result<Capture> {
-    let request = rpc::request(StartCaptureRequest { spec: Some(spec), dry_run });
-    let mut client = fabric.captures();
+    // Asked again by the same name it starts nothing twice.
+    let request = StartCaptureRequest { spec: Some(spec), dry_run, request_id: Uuid::new_v4().to_string() };
+    let starting = fabric.again(|| {
+        let (mut client, request) = (fabric.captures(), rpc::request(request.clone()));
+        async move { client.start_capture(request).await }
+    });
     let answer = tokio::select! {
-        answer = client.start_capture(request) => answer.map_err(|status| fabric.failed(&status))?,
+        answer = starting => answer.map_err(|status| fabric.failed(&status))?,
         _ = tokio::signal::ctrl_c() => {
             bail!("interrupted before the coordinator answered; `ctl list-captures` tells whether it started")
         }

@@ -1,0 +1,118 @@
+//! What a coordinator may tell an agent, through the agent's conversion: whatever it is, a job that is taken can be named,
+//! and one that is refused says why.
+
+#![no_main]
+
+mod common;
+#[path = "../../node-agent/src/capture/counters.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod counters;
+#[path = "../../node-agent/src/job/spec.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod spec;
+#[path = "../../node-agent/src/job/status.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod status;
+#[path = "../../node-agent/src/wire.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod wire;
+
+use std::ffi::CString;
+use std::net::SocketAddr;
+
+use common::{planted, seeds};
+use lastseen_proto::limits::{CAPTURE_ID_BYTES, SNAP_LENGTH};
+use lastseen_proto::v1;
+use lastseen_proto::v1::coordinator_message::Kind;
+use libfuzzer_sys::fuzz_target;
+use prost::Message;
+
+/// What the conversion names of the agent, without what it is made of: the compiler says when one of them differs.
+mod capture {
+    pub mod backend {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(dead_code, reason = "only converted")]
+        pub enum Direction {
+            In,
+            Out,
+        }
+    }
+    pub(crate) use super::counters;
+}
+
+mod conntrack {
+    use lastseen_packet::observation::FlowKey;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Translation {
+        pub original: FlowKey,
+        pub reply: FlowKey,
+    }
+
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Told {
+        pub translations: Vec<Translation>,
+        pub omitted: u64,
+    }
+}
+
+mod job {
+    pub(crate) use super::{spec, status};
+}
+
+/// The coordinator's own address.
+const DIALED: &str = "10.0.0.5:7443";
+
+fuzz_target!(init: seeds(messages()), |data: &[u8]| {
+    let Ok(message) = v1::CoordinatorMessage::decode(data) else { return };
+    if let Some(Kind::ArmCapture(arm)) = message.kind {
+        told_to_arm(arm);
+    }
+});
+
+fn told_to_arm(arm: v1::ArmCapture) {
+    let (length, endpoints) = (arm.encoded_len(), arm.fabric_endpoints.len());
+    let dialed: [SocketAddr; 1] = [DIALED.parse().unwrap()];
+    let spec = match wire::spec(arm, &dialed) {
+        Ok(spec) => spec,
+        Err(reason) => {
+            assert!(!reason.is_empty() && reason.len() < 200 + 10 * length, "{reason}");
+            return;
+        }
+    };
+    assert!((1..=CAPTURE_ID_BYTES).contains(&spec.capture.len()));
+    // As threads are named.
+    assert!(CString::new(spec.capture.as_str()).is_ok(), "{:?}", spec.capture);
+    assert!(SNAP_LENGTH.contains(&spec.snap_length));
+    assert!((1..=1 + endpoints).contains(&spec.own_endpoints.len()));
+    planted(|| spec.own_endpoints.len() > 2 && !spec.sampling.is_all());
+    let failed = status::Status::failed(spec.capture.clone(), String::new());
+    assert_eq!(wire::status(&failed).capture_id, spec.capture);
+}
+
+fn messages() -> Vec<(&'static str, Vec<u8>)> {
+    let told = |kind| v1::CoordinatorMessage { kind: Some(kind) }.encode_to_vec();
+    let spec = v1::CaptureSpec {
+        filter: "udp port 53".into(),
+        interfaces: vec!["eth0".into()],
+        snap_length: Some(96),
+        sampling_interval: Some(1),
+        ..Default::default()
+    };
+    let arm = |capture: &str, endpoints: &[&str]| {
+        told(Kind::ArmCapture(v1::ArmCapture {
+            capture_id: capture.into(),
+            spec: Some(spec.clone()),
+            identity_key: vec![5; 16].into(),
+            fabric_endpoints: endpoints.iter().map(|&endpoint| endpoint.into()).collect(),
+            ..Default::default()
+        }))
+    };
+    let end = v1::EndCapture { capture_id: "c-1".into(), end_monotonic_nanos: Some(7) };
+    vec![
+        ("arm", arm("c-7f3k", &[])),
+        ("arm-beside-others", arm("c-7f3k", &["10.0.0.6:7443", "[fd00::6]:7443"])),
+        ("arm-without-a-name", arm("", &[])),
+        ("end", told(Kind::EndCapture(end))),
+    ]
+}
