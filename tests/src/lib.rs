@@ -7,6 +7,8 @@
 //! * [`scenario`] joins the four and judges the report against the ground truth.
 //! * [`synthetic`] writes captures of what the lab cannot build, and judges the reports on them.
 //! * [`calibration`] holds the confidence of losses against synthetic packets whose fate is known.
+//! * [`scripted`] runs the agent's code on nodes whose packets are made up.
+//! * [`faults`] breaks a fleet of such agents under load and holds batches and reports against the truth.
 //! * [`bench`] measures the programs, in the lab and outside of it.
 
 #![allow(clippy::disallowed_methods, reason = "a lab consists of programs it starts")]
@@ -14,8 +16,10 @@
 pub mod bench;
 pub mod calibration;
 pub mod fault;
+pub mod faults;
 pub mod lab;
 pub mod product;
 pub mod scenario;
+pub mod scripted;
 pub mod synthetic;
 pub mod traffic;

@@ -3,6 +3,7 @@
 //! Nothing here asserts on time: the figures of a shared machine only mean something beside another program's
 //! figures from the same minutes, so every part states medians, their spread, and a ratio where there is one.
 
+pub mod agents;
 pub mod correlation;
 pub mod decode;
 pub mod flood;
@@ -13,6 +14,7 @@ pub mod memory;
 pub mod program;
 pub mod spread;
 pub mod table;
+pub mod takeover;
 pub mod tcpdump;
 pub mod wire;
 pub mod wire_live;

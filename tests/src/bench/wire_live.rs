@@ -1,8 +1,6 @@
 //! Bytes per observation of a real capture of mixed traffic, stored and on the wire.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -12,15 +10,12 @@ use super::program::line_after;
 use super::table::{Row, Table};
 use crate::lab::netns::Netns;
 use crate::lab::node::{MANAGEMENT, Node};
+use crate::product::admin;
 use crate::traffic::sink::Reader;
 use crate::traffic::tcp::TcpPlan;
 use crate::traffic::udp::UdpPlan;
 use crate::traffic::{self, Conversation, End};
 
-/// The coordinator's admin port.
-const ADMIN: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7481);
-/// How long the admin port may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Port of the receiving pod.
 const PORT: u16 = 8080;
 
@@ -66,7 +61,7 @@ fn talk<'lab>(stage: &Stage<'lab>) -> Result<()> {
 }
 
 fn totals(stage: &Stage<'_>) -> Result<Totals> {
-    let metrics = metrics(&stage.fleet.lab.management)?;
+    let metrics = admin::get(&stage.fleet.lab.management, admin::COORDINATOR, "/metrics")?;
     let metric = |name: &str| -> Result<f64> {
         line_after(&metrics, &format!("lastseen_coordinator_{name} "))?.trim().parse().context("a metric")
     };
@@ -86,16 +81,4 @@ fn sent_bytes(netns: &Netns) -> Result<u64> {
     let text = netns.run("ip", &["-s", "-j", "link", "show", "dev", MANAGEMENT])?;
     let json: Value = serde_json::from_str(&text).context("read ip's JSON")?;
     json[0]["stats64"]["tx"]["bytes"].as_u64().with_context(|| format!("ip shows no bytes of {MANAGEMENT}"))
-}
-
-/// What the coordinator's admin port says; HTTP/1.0, so that the answer ends with the connection.
-fn metrics(netns: &Netns) -> Result<String> {
-    netns.enter(|| {
-        let mut stream = TcpStream::connect(ADMIN).with_context(|| format!("connect to {ADMIN}"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).context("read the coordinator's metrics")?;
-        Ok(text)
-    })
 }

@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use lastseen_tests::bench::machine::Machine;
 use lastseen_tests::bench::table::Table;
-use lastseen_tests::bench::{Options, correlation, decode, ingest, live, wire};
+use lastseen_tests::bench::{Options, agents, correlation, decode, ingest, live, takeover, wire};
 use lastseen_tests::lab::cleanup;
 
-/// Measure decoding, batches, ingest, correlation, memory and capture drops; medians, beside other programs
+/// Measure decoding, batches, ingest, fleets, take-over, correlation, memory and capture drops; medians, beside other programs
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these parts
@@ -40,6 +40,8 @@ enum Part {
     Decode,
     Wire,
     Ingest,
+    Agents,
+    Takeover,
     Correlation,
     Live,
 }
@@ -75,6 +77,8 @@ fn measure_part(part: Part, table: &mut Table, options: &Options) -> Result<()> 
         Part::Decode => decode::measure(table, options),
         Part::Wire => wire::measure(table),
         Part::Ingest => ingest::measure(table, options),
+        Part::Agents => agents::measure(table, options),
+        Part::Takeover => takeover::measure(table),
         Part::Correlation => correlation::measure(table, options),
         Part::Live => live::measure(table, options),
     }

@@ -10,7 +10,6 @@ use lastseen_tests::product::skew::{self, Skew};
 
 fn main() -> ExitCode {
     let config: Config = config::parse();
-    telemetry::init(config.log_format, "info");
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,6 +20,7 @@ fn main() -> ExitCode {
 }
 
 fn start(config: Config) -> Result<()> {
+    let _telemetry = telemetry::init("node-agent", config.log_format, "info", None)?;
     let skew: Skew = std::env::var(skew::VARIABLE).context(skew::VARIABLE)?.parse()?;
     if !clock::install(Box::new(skew)) {
         bail!("a clock is installed already");

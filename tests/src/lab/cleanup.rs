@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -87,7 +88,7 @@ fn is_abandoned(name: &str) -> bool {
     owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists())
 }
 
-/// On SIGINT or SIGTERM removes every lab of this process and exits with 130.
+/// On SIGINT or SIGTERM ends what this process started, removes every lab of it and exits with 130.
 pub fn on_signal() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -103,11 +104,28 @@ pub fn on_signal() -> Result<()> {
         });
         eprintln!("interrupted: removing the lab");
         alone(|| {
+            for child in children(process::id()) {
+                let _ = kill(child, Signal::SIGKILL);
+                // Whoever else waits for it gets nothing more to do.
+                let _ = waitpid(child, None);
+            }
             clean(&own_prefix());
             process::exit(130)
         })
     });
     Ok(())
+}
+
+/// The processes that a process has started and that run, or were not waited for.
+pub fn children(of: u32) -> Vec<Pid> {
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // Behind the name, which may have any characters, come the state and the parent.
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(of)
+    };
+    let all = entries(Path::new("/proc"), "").into_iter().filter_map(|name| name.parse().ok());
+    all.filter(is_child).map(Pid::from_raw).collect()
 }
 
 /// The prefix shared by all labs of this process.

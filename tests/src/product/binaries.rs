@@ -37,12 +37,21 @@ impl Binaries {
 
     /// An agent whose clocks are off, of the same build as the running test or tool.
     pub fn skewed_agent() -> Result<PathBuf> {
-        let path = build_folder()?.join("lastseen-skewed-agent");
-        if !path.is_file() {
-            bail!("{} does not exist: run `cargo build --workspace` first", path.display());
-        }
-        Ok(path)
+        of_this_build("lastseen-skewed-agent")
     }
+
+    /// Agents whose packets are made up, of the same build as the running test or tool.
+    pub fn scripted_agent() -> Result<PathBuf> {
+        of_this_build("lastseen-scripted-agent")
+    }
+}
+
+fn of_this_build(name: &str) -> Result<PathBuf> {
+    let path = build_folder()?.join(name);
+    if !path.is_file() {
+        bail!("{} does not exist: run `cargo build --workspace` first", path.display());
+    }
+    Ok(path)
 }
 
 /// `target/<profile>`: the folder of this program, or the one above for a test in `deps`.

@@ -214,6 +214,8 @@ impl<'lab> Fleet<'lab> {
             .args(["--node-name", name])
             .arg("--pki-dir")
             .arg(self.path(&format!("agent-{name}")))
+            .arg("--spool-dir")
+            .arg(self.path(&format!("spool-{name}")))
             .args(flags);
         Process::start(&node.netns, command, &self.path(&format!("{name}.log")))
     }

@@ -25,16 +25,29 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` inside `netns`; both its outputs are appended to `log`.
-    pub fn start(netns: &Netns, mut command: Command, log: &Path) -> Result<Self> {
+    pub fn start(netns: &Netns, command: Command, log: &Path) -> Result<Self> {
+        // The child inherits the namespace of the thread that starts it.
+        Self::spawn(command, log, |start| cleanup::alone(|| netns.enter(start)))
+    }
+
+    /// As [`Process::start`], where the caller runs.
+    pub fn start_here(command: Command, log: &Path) -> Result<Self> {
+        Self::spawn(command, log, cleanup::alone)
+    }
+
+    fn spawn(
+        mut command: Command,
+        log: &Path,
+        place: impl FnOnce(Box<dyn FnOnce() -> Result<Child> + Send>) -> Result<Child>,
+    ) -> Result<Self> {
         let file = File::options()
             .create(true)
             .append(true)
             .open(log)
             .with_context(|| format!("open log {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        // The child inherits the namespace of the thread that starts it.
         let start = move || command.spawn().with_context(|| format!("start {}", name(&command)));
-        let child = cleanup::alone(|| netns.enter(start))?;
+        let child = place(Box::new(start))?;
         Ok(Self { child, log: log.to_owned() })
     }
 

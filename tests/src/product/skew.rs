@@ -2,14 +2,14 @@
 //! on, so that to the coordinator it is a node whose clocks are wrong.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result};
-use lastseen_node_agent::capture::backend::{Frame, Source, SourceError};
+use lastseen_node_agent::capture::backend::Source;
 use lastseen_node_agent::clock::{Clock, Kernel};
-use lastseen_packet::LinkType;
+
+use super::stamped::Stamped;
 
 /// Environment variable that tells the skewed agent its [`Skew`].
 pub const VARIABLE: &str = "LASTSEEN_LAB_SKEW";
@@ -69,38 +69,8 @@ impl Clock for Skew {
     }
 
     fn stamp(&self, source: Box<dyn Source>) -> Box<dyn Source> {
-        Box::new(Skewed { source, skew: *self })
-    }
-}
-
-/// A source whose stamps are off.
-struct Skewed {
-    source: Box<dyn Source>,
-    skew: Skew,
-}
-
-impl Source for Skewed {
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.source.fd()
-    }
-
-    fn link(&self) -> LinkType {
-        self.source.link()
-    }
-
-    fn gso_known(&self) -> bool {
-        self.source.gso_known()
-    }
-
-    fn read(&mut self, each: &mut dyn FnMut(&Frame<'_>)) -> Result<bool, SourceError> {
-        let skew = self.skew;
-        self.source.read(&mut |frame| {
-            each(&Frame { time_nanos: frame.time_nanos + skew.at(frame.time_nanos), ..*frame });
-        })
-    }
-
-    fn drops(&mut self) -> Result<u64, SourceError> {
-        self.source.drops()
+        let skew = *self;
+        Box::new(Stamped::new(source, move |true_nanos| true_nanos + skew.at(true_nanos)))
     }
 }
 

@@ -1,0 +1,108 @@
+//! A program that stands still, for a while or most of the time.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
+use rand::Rng;
+use rand::rngs::StdRng;
+use tokio::time::{Instant, sleep};
+
+use super::fleet::{Fleet, Setup};
+use super::full_disk::{much_in_little, sampled};
+use super::results::Tally;
+use super::strike::{Fault, Plan};
+
+/// How long it stands still.
+const FULL: Duration = Duration::from_secs(15);
+/// Likewise, where time is short.
+const SHORT: Duration = Duration::from_secs(3);
+/// How long one that is slow stands still and runs, in turn.
+const STILL: Duration = Duration::from_millis(990);
+const RUNNING: Duration = Duration::from_millis(10);
+
+/// `SIGSTOP` for one of the agents.
+#[derive(Debug, Clone, Copy)]
+pub struct FrozenAgent;
+
+/// `SIGSTOP` for the coordinator.
+#[derive(Debug, Clone, Copy)]
+pub struct FrozenCoordinator;
+
+/// A coordinator that gets a hundredth of the time, with more to do than the agents can keep for it.
+#[derive(Debug, Clone, Copy)]
+pub struct SlowCoordinator;
+
+fn time(plan: &Plan) -> Duration {
+    if plan.is_full { FULL } else { SHORT }
+}
+
+#[async_trait(?Send)]
+impl Fault for FrozenAgent {
+    fn name(&self) -> &'static str {
+        "frozen agent"
+    }
+
+    fn rounds(&self) -> u64 {
+        10
+    }
+
+    async fn strike(&self, fleet: &mut Fleet, random: &mut StdRng, plan: &Plan) -> Result<()> {
+        let node = random.random_range(0..fleet.setup.nodes);
+        fleet.signal_agent(node, SIGSTOP)?;
+        sleep(time(plan)).await;
+        fleet.signal_agent(node, SIGCONT)
+    }
+}
+
+#[async_trait(?Send)]
+impl Fault for FrozenCoordinator {
+    fn name(&self) -> &'static str {
+        "frozen coordinator"
+    }
+
+    fn rounds(&self) -> u64 {
+        10
+    }
+
+    async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, plan: &Plan) -> Result<()> {
+        fleet.signal_coordinator(SIGSTOP)?;
+        sleep(time(plan)).await;
+        fleet.signal_coordinator(SIGCONT)
+    }
+}
+
+#[async_trait(?Send)]
+impl Fault for SlowCoordinator {
+    fn name(&self) -> &'static str {
+        "slow coordinator"
+    }
+
+    fn rounds(&self) -> u64 {
+        10
+    }
+
+    fn setup(&self, seed: u64) -> Setup {
+        much_in_little(seed)
+    }
+
+    fn moment(&self, _random: &mut StdRng, plan: &Plan) -> Duration {
+        plan.just_before()
+    }
+
+    async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, plan: &Plan) -> Result<()> {
+        let until = Instant::now() + time(plan);
+        while Instant::now() < until {
+            fleet.signal_coordinator(SIGSTOP)?;
+            sleep(STILL).await;
+            fleet.signal_coordinator(SIGCONT)?;
+            sleep(RUNNING).await;
+        }
+        Ok(())
+    }
+
+    fn demands(&self, tally: &Tally) -> Vec<String> {
+        sampled(tally)
+    }
+}

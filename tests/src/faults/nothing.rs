@@ -1,0 +1,32 @@
+//! No fault: what the others are held against.
+
+use anyhow::Result;
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+
+use super::fleet::Fleet;
+use super::results::Tally;
+use super::strike::{Fault, Plan};
+
+/// Nothing breaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Nothing;
+
+#[async_trait(?Send)]
+impl Fault for Nothing {
+    fn name(&self) -> &'static str {
+        "nothing breaks"
+    }
+
+    fn rounds(&self) -> u64 {
+        5
+    }
+
+    async fn strike(&self, _fleet: &mut Fleet, _random: &mut StdRng, _plan: &Plan) -> Result<()> {
+        Ok(())
+    }
+
+    fn demands(&self, tally: &Tally) -> Vec<String> {
+        tally.mostly_judged()
+    }
+}

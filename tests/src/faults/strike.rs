@@ -1,0 +1,128 @@
+//! The rounds of a fault: a capture each, struck once while it is under way.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::{Instant, sleep_until};
+
+use super::fleet::{Fleet, Setup};
+use super::judge::judge;
+use super::results::Tally;
+
+/// See [`Fault::ahead`]; for two nodes.
+const AHEAD: Duration = Duration::from_millis(1_200);
+/// See [`Plan::just_before`].
+const EARLY: Duration = Duration::from_millis(300);
+/// Length of a window: the scripts are silent around each whole second.
+pub const WINDOW: Duration = Duration::from_secs(2);
+/// After the window agents record their guard, hand in the rest, and the coordinator correlates.
+const AFTER: Duration = Duration::from_millis(5_500);
+
+/// Something that breaks.
+#[async_trait(?Send)]
+pub trait Fault {
+    /// As the table calls it.
+    fn name(&self) -> &'static str;
+
+    /// Rounds of a full run.
+    fn rounds(&self) -> u64;
+
+    /// Fleets that may share so many rounds.
+    fn fleets(&self, rounds: u64) -> u64 {
+        rounds.div_ceil(10)
+    }
+
+    /// Nothing else may run beside it.
+    fn is_alone(&self) -> bool {
+        false
+    }
+
+    /// The fleet it strikes.
+    fn setup(&self, seed: u64) -> Setup {
+        Setup::new(seed)
+    }
+
+    /// Between the call that starts a capture and its window: every node is armed by then.
+    fn ahead(&self) -> Duration {
+        AHEAD
+    }
+
+    /// When it strikes, counted from the call that starts the capture.
+    fn moment(&self, random: &mut StdRng, plan: &Plan) -> Duration {
+        Duration::from_secs_f64(random.random_range(0.0..plan.over.as_secs_f64()))
+    }
+
+    /// Breaks something, and mends it again.
+    async fn strike(&self, fleet: &mut Fleet, random: &mut StdRng, plan: &Plan) -> Result<()>;
+
+    /// Runs rounds on a fleet of its own.
+    async fn run(&self, rounds: u64, seed: u64, is_full: bool) -> Result<Tally> {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut fleet = Fleet::start(self.setup(seed)).await.context("start")?;
+        let mut all = Tally::default();
+        for number in 0..rounds {
+            let tally = round(self, &mut fleet, &mut random, is_full).await;
+            let mut tally = tally.with_context(|| format!("round {number}\n{}", fleet.logs()))?;
+            for line in &mut tally.wrong {
+                line.insert_str(0, &format!("seed {seed} round {number}: "));
+            }
+            all.add(tally);
+        }
+        Ok(all)
+    }
+
+    /// What must be true of the capture besides; a line for each that is not.
+    fn demands(&self, _tally: &Tally) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// When the capture of a round is where, counted from the call that starts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// When the window begins.
+    pub start: Duration,
+    /// When it ends.
+    pub end: Duration,
+    /// When the report is there, if nothing happens.
+    pub over: Duration,
+    /// Everything takes as long as it does outside.
+    pub is_full: bool,
+}
+
+impl Plan {
+    /// A moment before the window, when every node is armed.
+    pub fn just_before(&self) -> Duration {
+        self.start.saturating_sub(EARLY)
+    }
+}
+
+async fn round(
+    fault: &(impl Fault + ?Sized),
+    fleet: &mut Fleet,
+    random: &mut StdRng,
+    is_full: bool,
+) -> Result<Tally> {
+    fleet.ready().await?;
+    let (called, now) = (Instant::now(), SystemTime::now());
+    let start = next_second(now + fault.ahead());
+    let ahead = start.duration_since(now)?;
+    let plan = Plan { start: ahead, end: ahead + WINDOW, over: ahead + WINDOW + AFTER, is_full };
+    let starting = tokio::spawn(fleet.client().start(fleet.setup.nodes, start, WINDOW));
+    sleep_until(called + fault.moment(random, &plan)).await;
+    fault.strike(fleet, random, &plan).await.context("strike")?;
+    // Its caller was told nothing if the coordinator went away before the window was fixed, and starts it anew.
+    let Ok(capture) = starting.await? else { return Ok(Tally { not_started: 1, ..Tally::default() }) };
+    let ended = fleet.client().ended(&capture).await?;
+    let mut tally = judge(fleet, &ended).await?;
+    tally.wrong.extend(fault.demands(&tally));
+    Ok(tally)
+}
+
+fn next_second(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs() + 1)
+}
