@@ -64,8 +64,8 @@ fn entry(path: &str) -> Option<(&'static str, &'static [Role])> {
 pub struct Caller {
     /// As its certificate says.
     pub identity: Identity,
-    /// Its address.
-    pub peer: String,
+    /// The other end of its connection.
+    pub peer: Arc<Peer>,
 }
 
 /// Lets through what [`TABLE`] and the policy allow, with the [`Caller`] in the request's extensions. What is open of a
@@ -107,7 +107,11 @@ impl<S> Access<S> {
     }
 
     /// Why not is told in a word for the metric beside what the caller hears.
-    fn check(&self, request: &http::Request<Body>, peer: &Peer) -> Result<Caller, (&'static str, Status)> {
+    fn check(
+        &self,
+        request: &http::Request<Body>,
+        peer: &Arc<Peer>,
+    ) -> Result<Caller, (&'static str, Status)> {
         let path = request.uri().path();
         let identity = self.identify(request).map_err(|status| ("identity", status))?;
         if let Some(status) = peer.denial() {
@@ -123,7 +127,7 @@ impl<S> Access<S> {
         if !is_allowed(identity.role, path) {
             return Err(("role", out_of_role(&identity, path)));
         }
-        Ok(Caller { identity, peer: peer.address.clone() })
+        Ok(Caller { identity, peer: peer.clone() })
     }
 
     fn identify(&self, request: &http::Request<Body>) -> Result<Identity, Status> {

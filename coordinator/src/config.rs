@@ -58,7 +58,7 @@ pub struct Config {
     #[arg(long, env = "LASTSEEN_PKI_DIR", default_value = "/etc/lastseen/pki", value_name = "DIR")]
     pub pki_dir: PathBuf,
     /// TOML file with the lists payload (identities that may capture payload), deny-names and deny-serials (certificates
-    /// that are refused); each change of it comes into force within a second
+    /// that are refused); each change of it comes into force within half a second
     #[arg(long, env = "LASTSEEN_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// How log lines look

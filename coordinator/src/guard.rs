@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use lastseen_runtime::certificate::days_left_if_soon;
 use lastseen_runtime::expiry::End;
+use lastseen_runtime::identity::{Identity, Role};
 use lastseen_runtime::tls::Pki;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -89,9 +90,18 @@ impl Guard {
         ending.into_iter().chain(trouble).collect()
     }
 
-    /// The end of the certificate that a node's agent is connected with, and a note if that is soon.
+    /// The end of the certificate that a node's agent has, and a note if that is soon or the agent is denied.
     pub fn end_of(&self, node: &str) -> (Option<SystemTime>, Option<String>) {
         let end = self.connections.end_of(node);
+        let agent = Identity::new(&self.trust_domain, Role::Agent, node);
+        if self.policy.current().denied().names.contains(&agent) {
+            return (
+                end,
+                Some(format!(
+                    "its agent is denied; take {agent} off `deny-names` in the policy file to let it in"
+                )),
+            );
+        }
         (end, end.and_then(|end| ending(end, "its certificate", "agent", node)))
     }
 

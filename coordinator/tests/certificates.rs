@@ -89,6 +89,12 @@ async fn the_end_of_a_certificate_is_told_two_weeks_ahead() {
         notes[0].starts_with("the coordinator's certificate expires in 2 days; issue a new one"),
         "{notes:?}"
     );
+    // It has a new one; the stream is the old one still.
+    let renewed = in_days(90).replace_nanosecond(0).unwrap();
+    agent.beat(renewed.into()).await;
+    let is_told = async || figure("agent", "node-soon") == Some(renewed.unix_timestamp().to_string());
+    common::until("the new end", is_told).await;
+    assert!(list().await.nodes[1].notes.is_empty());
     drop(agent);
     let is_gone = async || figure("agent", "node-soon").is_none();
     common::until("the end of its connection", is_gone).await;

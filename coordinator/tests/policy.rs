@@ -173,6 +173,10 @@ async fn a_denied_name_is_cut_off_in_the_middle_of_its_streams_and_stays_out() {
     let is_cut =
         |record: &v1::AuditRecord| record.action == "cut-off" && record.subject.ends_with("/node-bad");
     until("the cut on record", async || fabric.audit().await.iter().any(is_cut)).await;
+    let listed = fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner();
+    let expected = "its agent is denied; take spiffe://lastseen/agent/node-bad off `deny-names` in the policy file to let \
+                    it in";
+    assert_eq!([&*listed.nodes[0].notes, &*listed.nodes[1].notes], [&[expected.to_owned()][..], &[]]);
     policy.write("");
     until("a way back", async || connect(&fabric.address.to_string(), &mallory).await.is_ok()).await;
     fabric.stop().await;

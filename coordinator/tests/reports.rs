@@ -3,7 +3,7 @@
 mod common;
 
 use common::agent::Agent;
-use common::{Fabric, running};
+use common::{Fabric, job, running};
 use lastseen_proto::v1;
 use tonic::{Code, Status};
 
@@ -70,6 +70,31 @@ async fn an_end_of_a_path_that_cannot_be_is_refused() {
             report.notes
         );
     }
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_capture_without_a_report_is_not_passed_over_in_silence() {
+    let (fabric, mut agent) = Fabric::with_one().await;
+    let id = running(&fabric, &mut agent, 200).await;
+    agent.status(&id, v1::CaptureState::Completed, "", 0).await;
+    fabric.follow(&id, common::is_final).await;
+    let newest = async || diff(&fabric, v1::DiffNodesRequest::default()).await.unwrap();
+    assert_eq!(agent.end().await.capture_id, id);
+    let before = newest().await;
+    let mut client = fabric.captures().await;
+    let starting = tokio::spawn(async move { client.start_capture(job(&["node-a"], 200)).await });
+    let failed = agent.arm().await.capture_id;
+    agent.status(&failed, v1::CaptureState::Failed, "interface: veth9 does not exist", 0).await;
+    starting.await.unwrap().unwrap_err();
+    let mut after = newest().await;
+    let note = after.notes.pop().unwrap();
+    assert!(
+        note.starts_with(&format!("this is not the newest capture: {failed} has no report, it failed ("))
+            && note.contains("veth9"),
+        "{note}"
+    );
+    assert_eq!(after, before);
     fabric.stop().await;
 }
 

@@ -64,7 +64,7 @@ fn every_command_has_help_with_examples() {
 fn a_usage_error_is_one_line_and_exits_with_2() {
     for (args, expected) in [
         (&["list-node"][..], "error: \"list-node\": there is no such command; did you mean list-nodes?\n"),
-        (&["show-capture"], "error: <ID>: missing; see `ctl show-capture --help`\n"),
+        (&["stop-capture"], "error: <ID>: missing; see `ctl stop-capture --help`\n"),
         (
             &["list-nodes", "-o", "xml"],
             "error: --output: \"xml\" is not one of table, wide, json, yaml, name, junit\n",

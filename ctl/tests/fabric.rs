@@ -294,6 +294,7 @@ async fn captures_can_be_shown_stopped_and_deleted() {
         run.out.contains("\na: eth9 vanished\n") && run.out.matches("stopped early").count() == 1,
         "{run:?}"
     );
+    assert_eq!(fabric.ctl("show-capture").await.out, run.out, "the newest");
     assert_eq!(fabric.ctl("stop-capture c-7f3k").await.out, "c-7f3k completed\n");
     assert_eq!(fabric.ctl("delete-capture c-7f3k").await.out, "c-7f3k deleted\n");
     assert_eq!(fabric.ctl("delete-capture c-7f3k -o json").await.out, "{}\n");
@@ -333,6 +334,11 @@ async fn doctor_passes_a_healthy_fabric_and_names_what_is_wrong() {
     let fabric = Fabric::serve(Script { nodes: vec![ready("a"), offline], ..Default::default() }).await;
     let run = fabric.ctl("doctor").await;
     assert!(run.code == Some(2) && run.out.contains("node b: start its agent"), "{run:?}");
+    let notes = vec!["its agent is denied; take it off the list".to_owned()];
+    let denied = Node { state: NodeState::Offline as i32, notes, ..ready("c") };
+    let fenced = Fabric::serve(Script { nodes: vec![ready("a"), denied], ..Default::default() }).await;
+    let run = fenced.ctl("doctor").await;
+    assert!(run.code == Some(0) && run.out.contains("node c: take it off the list"), "{run:?}");
     let lost = StorageFinding { count: 1, bytes: 0, examples: vec!["c-1/0.obs".into()] };
     let storage = CheckStorageResponse { rows_without_files: Some(lost), ..Default::default() };
     let lossy = Fabric::serve(Script { nodes: vec![ready("a")], storage, ..Default::default() }).await;

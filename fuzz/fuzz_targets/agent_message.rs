@@ -67,7 +67,10 @@ fn heard(kind: Option<Kind>) {
                 let _ = clock.best(received_nanos);
             }
         }
-        Some(Kind::Heartbeat(_)) | None => {}
+        Some(Kind::Heartbeat(beat)) => {
+            let _ = agent::certificate_end(&beat);
+        }
+        None => {}
     }
 }
 

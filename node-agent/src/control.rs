@@ -136,7 +136,7 @@ impl Control {
         let client = AgentServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        let session = Session::open(client.clone(), &self.context, dialed).await?;
+        let session = Session::open(client.clone(), &self.context, self.pki.clone(), dialed).await?;
         tracing::info!(server, version = session.coordinator_version(), "connected");
         self.set_connected(true);
         let began = Instant::now();

@@ -13,6 +13,7 @@ use lastseen_proto::v1::{
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::explain_status;
 use lastseen_runtime::process::resident_bytes;
+use lastseen_runtime::tls::Pki;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
@@ -65,6 +66,7 @@ pub(crate) struct Session {
     outgoing: mpsc::Sender<AgentMessage>,
     incoming: Streaming<CoordinatorMessage>,
     context: Context,
+    pki: Pki,
     registered: Registered,
     dialed: Vec<SocketAddr>,
     network: watch::Receiver<Snapshot>,
@@ -78,6 +80,7 @@ impl Session {
     pub(crate) async fn open(
         mut client: AgentServiceClient<Channel>,
         context: &Context,
+        pki: Pki,
         dialed: Vec<SocketAddr>,
     ) -> Result<Self, Trouble> {
         let mut network = context.network.subscribe();
@@ -97,7 +100,8 @@ impl Session {
             return Err(Trouble::Refused("it does not answer a registration as a coordinator does".into()));
         };
         let board = context.board.subscribe();
-        Ok(Self { outgoing, incoming, context: context.clone(), registered, dialed, network, board, told: 0 })
+        let context = context.clone();
+        Ok(Self { outgoing, incoming, context, pki, registered, dialed, network, board, told: 0 })
     }
 
     pub(crate) fn coordinator_version(&self) -> &str {
@@ -198,7 +202,8 @@ impl Session {
     }
 
     async fn beat(&mut self) -> Result<(), String> {
-        self.send(Up::Heartbeat(Heartbeat { resident_bytes: resident_bytes() })).await
+        let certificate_not_after = Some(self.pki.not_after().into());
+        self.send(Up::Heartbeat(Heartbeat { resident_bytes: resident_bytes(), certificate_not_after })).await
     }
 
     async fn send(&self, kind: Up) -> Result<(), String> {

@@ -18,6 +18,7 @@ use lastseen_node_agent::job::board::Board;
 use lastseen_node_agent::job::spec::Backend;
 use lastseen_node_agent::metrics::Metrics;
 use lastseen_node_agent::spool::{Fsync, Settings, Spool};
+use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::{BatchKey, ObservationBatch, ObservationPoint};
 use lastseen_runtime::tls::Pki;
 use pki::Authority;
@@ -183,6 +184,25 @@ async fn a_port_that_accepts_and_says_nothing_does_not_hold_the_agent() {
     let metrics = agent.metrics.clone();
     assert_eq!(agent.stop().await, 1);
     assert_eq!(metrics.connection_failures.get(), 0, "it did not wait until the connection failed");
+}
+
+#[tokio::test]
+async fn the_end_of_a_renewed_certificate_is_told_without_a_new_connection() {
+    let authority = Authority::new();
+    let mut coordinator = Coordinator::start(&authority.issue("coordinator"), 0).await;
+    let agent = Agent::start(&authority, coordinator.port, pace(NEVER)).await;
+    coordinator.register().await;
+    for year in [4096, 4097] {
+        authority.issue_until("agent/node-a", year);
+        let end = rcgen::date_time_ymd(year, 1, 1).unix_timestamp();
+        let is_it = |up| match up {
+            Up::Heartbeat(beat) => (beat.certificate_not_after?.seconds == end).then_some(()),
+            _ => None,
+        };
+        coordinator.next(is_it).await;
+    }
+    assert_eq!(coordinator.state.registrations.load(Ordering::Relaxed), 1);
+    agent.stop().await;
 }
 
 #[tokio::test]

@@ -145,9 +145,13 @@ pub fn explain(error: &(dyn StdError + 'static)) -> String {
     // h2 keeps an I/O error's text and drops what it wrapped.
     match innermost.strip_prefix("received fatal alert: ") {
         Some(alert) => explain_alert(alert),
+        None if innermost.contains("close_notify") => CUT.to_owned(),
         None => innermost,
     }
 }
+
+/// A process that was killed, or a network that cut the connection, ends TLS without its last message, RFC 8446 §6.1.
+const CUT: &str = "the connection was cut off; is the coordinator still running?";
 
 /// What an alert of the server, RFC 8446 §6.2, says about our certificate.
 fn explain_alert(alert: &str) -> String {
@@ -192,5 +196,18 @@ fn explain_tls(error: &rustls::Error) -> String {
             "it does not speak TLS; is this the coordinator's gRPC port?".into()
         }
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_cut_off_is_told_without_the_words_of_a_library() {
+        let cut = "peer closed connection without sending TLS close_notify: https://example.com/manual";
+        let io = io::Error::new(io::ErrorKind::UnexpectedEof, cut);
+        assert_eq!(explain(&io), CUT);
+        assert_eq!(explain(&io::Error::other(io)), CUT);
     }
 }

@@ -158,7 +158,7 @@ impl Audit {
 }
 
 fn by(caller: &Caller) -> (String, String) {
-    (caller.identity.to_string(), caller.peer.clone())
+    (caller.identity.to_string(), caller.peer.address.clone())
 }
 
 fn deed(record: &Record) -> Deed {

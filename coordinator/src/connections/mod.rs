@@ -130,15 +130,15 @@ impl Connections {
         }
     }
 
-    /// The last end of the certificates that a node's agent is connected with.
+    /// The last end of the certificates that a node's agent has.
     pub fn end_of(&self, node: &str) -> Option<SystemTime> {
         let is_its = |identity: &Identity| identity.role == Role::Agent && identity.name == node;
         let state = self.lock();
         let its = state.open.values().filter(|peer| peer.identity.as_ref().is_some_and(is_its));
-        its.map(|peer| peer.not_after).max()
+        its.map(|peer| peer.not_after()).max()
     }
 
-    /// The certificates that agents are connected with, of each the one that ends last.
+    /// The certificates of the agents that are connected, of each the one that ends last.
     pub fn agents(&self) -> Vec<(Identity, SystemTime)> {
         let mut ends: BTreeMap<String, (Identity, SystemTime)> = BTreeMap::new();
         for peer in self.lock().open.values() {
@@ -146,8 +146,9 @@ impl Connections {
             else {
                 continue;
             };
-            let end = ends.entry(identity.name.clone()).or_insert_with(|| (identity.clone(), peer.not_after));
-            end.1 = end.1.max(peer.not_after);
+            let end =
+                ends.entry(identity.name.clone()).or_insert_with(|| (identity.clone(), peer.not_after()));
+            end.1 = end.1.max(peer.not_after());
         }
         ends.into_values().collect()
     }

@@ -19,10 +19,9 @@ pub struct Peer {
     pub identity: Option<Identity>,
     /// Number of its certificate.
     pub serial: Serial,
-    /// End of its certificate.
-    pub not_after: SystemTime,
     /// Where it comes from.
     pub address: String,
+    not_after: Mutex<SystemTime>,
     calls: Mutex<Calls>,
     denial: OnceLock<(String, Instant)>,
     /// Its streams are to end.
@@ -43,7 +42,7 @@ impl Peer {
         Self {
             identity,
             serial: facts.serial,
-            not_after: facts.not_after,
+            not_after: Mutex::new(facts.not_after),
             address: address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string()),
             calls: Mutex::new(Calls { open: 0, idle_since: Instant::now() }),
             denial: OnceLock::new(),
@@ -55,6 +54,17 @@ impl Peer {
     /// Its identity as text, or that it has none.
     pub fn name(&self) -> String {
         self.identity.as_ref().map_or_else(|| "no identity".to_owned(), Identity::to_string)
+    }
+
+    /// When the certificate ends that it connected with, or the one it says it has in its place by now. Nothing but
+    /// warnings may hang on it.
+    pub fn not_after(&self) -> SystemTime {
+        *lock(&self.not_after)
+    }
+
+    /// It says that it has another certificate by now, which ends at `not_after`.
+    pub fn renewed(&self, not_after: SystemTime) {
+        *lock(&self.not_after) = not_after;
     }
 
     /// What it is found by on a deny list.
@@ -112,8 +122,12 @@ impl Peer {
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.calls)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A call that has not ended.

@@ -6,7 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::session::Ends;
 use super::{Context, Responses, publish, session};
-use crate::access::caller;
+use crate::access::{Caller, caller};
 use crate::error::Error;
 use crate::limits;
 use crate::quota::{Place, Quota};
@@ -23,13 +23,12 @@ impl AgentService for AgentApi {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let node = caller(&request)?.identity.name;
+        let Caller { identity, peer } = caller(&request)?;
+        let node = identity.name;
         // What agents must not capture is the address they reach the coordinator at.
         let ends = Ends {
             coordinator: request.local_addr().map(|address| address.to_string()).into_iter().collect(),
-            peer: request
-                .remote_addr()
-                .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string()),
+            peer,
         };
         let most = limits::CONTROL_STREAMS_PER_NODE;
         let place = place(&self.0.control_streams, &node, most, "control streams")?;

@@ -33,7 +33,7 @@ impl AnalysisService for AnalysisApi {
         let caller = caller(&call)?;
         let request = call.into_inner();
         check_ratio(&request)?;
-        let capture = self.choose(&request.capture_id).await?;
+        let (capture, passed_over) = self.choose(&request.capture_id).await?;
         self.0.guard.audit.download(&caller, "diff-nodes", &capture.id).await?;
         let options = ViewOptions {
             from: end("from", &request.from, &capture)?,
@@ -44,7 +44,8 @@ impl AnalysisService for AnalysisApi {
             Some(report) => report,
             None => self.partial(&capture).await?,
         };
-        let report = if options == ViewOptions::default() { report } else { filtered(report, &options)? };
+        let mut report = if options == ViewOptions::default() { report } else { filtered(report, &options)? };
+        report.notes.extend(passed_over);
         Ok(Response::new(report))
     }
 
@@ -83,7 +84,7 @@ impl AnalysisService for AnalysisApi {
         call: Request<v1::GetTopologyRequest>,
     ) -> Result<Response<v1::FabricTopology>, Status> {
         let caller = caller(&call)?;
-        let capture_id = self.choose(&call.into_inner().capture_id).await?.id;
+        let capture_id = self.choose(&call.into_inner().capture_id).await?.0.id;
         self.0.guard.audit.download(&caller, "export-topology", &capture_id).await?;
         let stored = self.0.store.topologies(&capture_id).await.map_err(Error::from)?;
         let topology = topology(capture_id, stored)?;
@@ -143,15 +144,25 @@ impl Page {
 }
 
 impl AnalysisApi {
-    /// The capture named, or the newest that can have a report: a refused one must not hide the last good one.
-    async fn choose(&self, id: &str) -> Result<Capture, Error> {
+    /// The capture named, or the newest that can have a report: a refused one must not hide the last good one. With a
+    /// line on the newer one that was passed over.
+    async fn choose(&self, id: &str) -> Result<(Capture, Option<String>), Error> {
         if !id.is_empty() {
-            return Ok((*self.0.jobs.get(id).await?).clone());
+            return Ok(((*self.0.jobs.get(id).await?).clone(), None));
         }
         let recent = self.0.store.captures(None, limits::DEFAULT_CAPTURES_PAGE).await?;
         let can_report = |capture: &&Capture| !matches!(capture.state, State::Failed | State::Cancelled);
-        let newest = recent.iter().find(can_report).or(recent.first()).ok_or(Error::NoCaptures)?;
-        Ok((*self.0.jobs.get(&newest.id).await?).clone())
+        let newest = recent.first().ok_or(Error::NoCaptures)?;
+        let chosen = recent.iter().find(can_report).unwrap_or(newest);
+        let passed_over = (chosen.id != newest.id).then(|| {
+            format!(
+                "this is not the newest capture: {} has no report, {} ({})",
+                newest.id,
+                if newest.state == State::Failed { "it failed" } else { "it was cancelled" },
+                newest.reason
+            )
+        });
+        Ok(((*self.0.jobs.get(&chosen.id).await?).clone(), passed_over))
     }
 
     async fn stored(&self, capture: &Capture) -> Result<Option<v1::DiffReport>, Error> {
@@ -181,7 +192,7 @@ impl AnalysisApi {
     async fn page(&self, id: &str, page_size: u32, page_token: &str) -> Result<(String, Page), Error> {
         let size = page::size(page_size, limits::DEFAULT_RECORDS_PAGE, limits::RECORDS_PAGE)?;
         let from = page::ordinal(page_token)?;
-        let capture = self.choose(id).await?;
+        let (capture, _) = self.choose(id).await?;
         if self.0.store.report(&capture.id).await?.is_none() {
             return Err(no_report(&capture));
         }

@@ -1,6 +1,7 @@
 //! The control stream of one agent.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_message::Kind;
@@ -10,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Context, Responses};
+use crate::connections::Peer;
 use crate::error::Error;
 use crate::fleet::{self, CutOff};
 use crate::limits;
@@ -21,12 +23,12 @@ const PINGS: usize = 16;
 
 type Outbox = mpsc::Sender<Result<v1::CoordinatorMessage, Status>>;
 
-/// Addresses of a control stream, as text for messages.
+/// The two ends of a control stream.
 pub(super) struct Ends {
-    /// Those of the coordinator, which agents must not capture.
+    /// Addresses of the coordinator, which agents must not capture.
     pub(super) coordinator: Vec<String>,
     /// The agent's.
-    pub(super) peer: String,
+    pub(super) peer: Arc<Peer>,
 }
 
 /// Starts a session; its end closes the stream.
@@ -75,7 +77,7 @@ async fn serve(
     for (capture, left) in left {
         context.jobs.left(node, &capture, left).await;
     }
-    let session = context.fleet.connect(record, works_on, &ends.peer);
+    let session = context.fleet.connect(record, works_on, &ends.peer.address);
     context.keeper.changed(node);
     let id = session.id;
     context.metrics.agents.inc();
@@ -84,6 +86,7 @@ async fn serve(
         node,
         incarnation,
         endpoints: ends.coordinator,
+        peer: ends.peer,
         id,
         pings: VecDeque::new(),
         pinged: 0,
@@ -120,6 +123,7 @@ struct Session<'a> {
     node: &'a str,
     incarnation: u64,
     endpoints: Vec<String>,
+    peer: Arc<Peer>,
     id: u64,
     /// Number and time of the last pings; an agent's echo alone is not trusted.
     pings: VecDeque<(u64, i64)>,
@@ -197,6 +201,9 @@ impl Session<'_> {
             Some(Kind::ClockReply(reply)) => self.clock(reply, now),
             Some(Kind::Heartbeat(beat)) => {
                 self.context.fleet.heartbeat(self.node, self.id, beat.resident_bytes);
+                if let Some(end) = wire::certificate_end(&beat) {
+                    self.peer.renewed(end);
+                }
             }
             Some(Kind::CaptureStatus(status)) => self.status(status, outbox).await?,
             Some(Kind::Topology(topology)) => {

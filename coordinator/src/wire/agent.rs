@@ -1,6 +1,7 @@
 //! The control stream of an agent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
@@ -45,6 +46,11 @@ pub fn register(message: v1::Register, node: &str, now_nanos: i64) -> Result<Int
         topology: message.topology.unwrap_or_default().encode_to_vec().into(),
     };
     Ok(Introduction { record, works_on, left: left(message.spooled) })
+}
+
+/// When the certificate ends that an agent would connect with now. Absent from older agents.
+pub fn certificate_end(beat: &v1::Heartbeat) -> Option<SystemTime> {
+    SystemTime::try_from(beat.certificate_not_after?).ok()
 }
 
 fn left(spooled: Vec<v1::SpooledPoint>) -> BTreeMap<String, Vec<Left>> {

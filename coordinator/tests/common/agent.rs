@@ -187,6 +187,13 @@ impl Agent {
         self.outbox.send(v1::AgentMessage { kind: Some(Kind::CaptureStatus(status)) }).await.unwrap();
     }
 
+    /// Says when the certificate ends that it has now.
+    pub async fn beat(&self, certificate_not_after: SystemTime) {
+        let beat =
+            v1::Heartbeat { resident_bytes: 1, certificate_not_after: Some(certificate_not_after.into()) };
+        self.outbox.send(v1::AgentMessage { kind: Some(Kind::Heartbeat(beat)) }).await.unwrap();
+    }
+
     /// Tells of a network, recognisable by the name of its only interface.
     pub async fn network(&self, interface: &str) {
         let interfaces = vec![v1::Interface { name: interface.into(), ..Default::default() }];

@@ -2,8 +2,11 @@
 
 use std::io::Write;
 
+use anyhow::Context as _;
 use clap::Args;
-use lastseen_proto::v1::{Capture, CaptureNode, CaptureSpec, GetCaptureRequest, GetCaptureResponse};
+use lastseen_proto::v1::{
+    Capture, CaptureNode, CaptureSpec, GetCaptureRequest, GetCaptureResponse, ListCapturesRequest,
+};
 
 use crate::Outcome;
 use crate::context::Context;
@@ -16,20 +19,31 @@ use crate::rpc::{self, Fabric};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  ctl show-capture $(ctl list-captures --limit 1 -o name)     # the newest
+  ctl show-capture                                            # the newest
   ctl show-capture c-7f3k -o wide                             # with interfaces, and what was left out
   ctl show-capture c-7f3k -o json | jq .capture.state")]
 pub struct Arguments {
-    /// Capture id, as start-capture and list-captures print it.
-    id: String,
+    /// Capture id, as start-capture and list-captures print it; the newest capture without it.
+    id: Option<String>,
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let fabric = Fabric::connect(&context.global).await?;
-    let request = rpc::request(GetCaptureRequest { capture_id: arguments.id });
+    let id = match arguments.id {
+        Some(id) => id,
+        None => newest(&fabric).await?,
+    };
+    let request = rpc::request(GetCaptureRequest { capture_id: id });
     let answer = fabric.captures().get_capture(request).await;
     output::print(answer.map_err(|status| fabric.failed(&status))?.get_ref(), context, out)?;
     Ok(Exit::Done)
+}
+
+async fn newest(fabric: &Fabric) -> anyhow::Result<String> {
+    let request = rpc::request(ListCapturesRequest { page_size: 1, ..Default::default() });
+    let listed = fabric.captures().list_captures(request).await.map_err(|status| fabric.failed(&status))?;
+    let newest = listed.into_inner().captures.into_iter().next();
+    Ok(newest.context("there are no captures; begin one with `ctl start-capture`")?.id)
 }
 
 impl View for GetCaptureResponse {

@@ -22,7 +22,7 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
     let channel = match client::connect(&global.server, pki).await {
         Ok(channel) => channel,
         Err(error) => {
-            return vec![Check::fail("coordinator", error.to_string(), next_step(&error))];
+            return vec![unreachable(&error)];
         }
     };
     let mut checks = vec![Check::pass("coordinator", format!("{} answers over TLS 1.3", global.server))];
@@ -43,18 +43,14 @@ pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
     checks
 }
 
-/// What helps depends on whether the other side was reached.
-fn next_step(error: &ConnectError) -> &'static str {
-    match error {
-        ConnectError::Address(_) => "give --server HOST:PORT",
-        ConnectError::Expired(_) => "issue a new certificate with `ctl pki issue`",
-        ConnectError::Refused { reason, .. } if reason.contains("certificate") => {
-            "give both sides certificates of one authority, made with `ctl pki issue`"
-        }
-        ConnectError::Refused { .. } => {
-            "check --server, that the coordinator runs, and the firewall between here and there"
-        }
-    }
+/// Errors end with what to do where it is known.
+fn unreachable(error: &ConnectError) -> Check {
+    let text = error.to_string();
+    let (found, next) = text.rsplit_once("; ").unwrap_or((
+        &text,
+        "check --server, that the coordinator runs, and the firewall between here and there",
+    ));
+    Check::fail("coordinator", found, next)
 }
 
 fn nodes(nodes: &[Node], now: Timestamp) -> Vec<Check> {
@@ -71,6 +67,10 @@ fn node(node: &Node, now: Timestamp) -> Vec<Check> {
     if node.state != NodeState::Ready as i32 {
         let seen = units::second(node.last_seen_at.as_ref());
         let offline = format!("offline, last seen {seen}");
+        if let [text, ..] = node.notes.as_slice() {
+            let (found, next) = split(text);
+            return vec![Check::warn(name, format!("{offline}: {found}"), next)];
+        }
         return vec![if is_gone(node, now) {
             Check::warn(name, offline, "start its agent, unless it has left the fabric")
         } else {
@@ -124,10 +124,14 @@ fn clock(name: &str, node: &Node) -> Option<Check> {
     }
 }
 
-/// The coordinator ends a note with what to do.
 fn note(name: &str, text: &str) -> Check {
-    let (found, next) = text.rsplit_once("; ").unwrap_or((text, "see the coordinator's log"));
+    let (found, next) = split(text);
     Check::warn(name, found, next)
+}
+
+/// The coordinator ends a note with what to do.
+fn split(text: &str) -> (&str, &str) {
+    text.rsplit_once("; ").unwrap_or((text, "see the coordinator's log"))
 }
 
 fn version(name: &str, node: &Node) -> Option<Check> {

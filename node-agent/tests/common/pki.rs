@@ -27,8 +27,14 @@ impl Authority {
 
     /// A directory with a certificate for `spiffe://test/PATH` and 127.0.0.1.
     pub fn issue(&self, path: &str) -> PathBuf {
+        self.issue_until(path, 4096)
+    }
+
+    /// As [`Authority::issue`], in the same directory, with the year it ends in.
+    pub fn issue_until(&self, path: &str, year: i32) -> PathBuf {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.subject_alt_names = vec![
             SanType::URI(format!("spiffe://test/{path}").try_into().unwrap()),
             SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
