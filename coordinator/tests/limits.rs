@@ -2,15 +2,19 @@
 
 mod common;
 
-use common::agent::{Agent, Publisher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
 use common::data::Sql;
-use common::{Fabric, job, running, until};
+use common::{Fabric, PATIENCE, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use lastseen_runtime::client::connect;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
@@ -308,5 +312,65 @@ async fn an_agent_that_takes_no_answers_holds_up_itself_alone() {
     for sequence in 0..20 {
         assert_eq!(stream.send(vec![good.batch(&id, sequence)]).await.0, [sequence]);
     }
+    fabric.stop().await;
+}
+
+/// A stream that has another batch under way for each one that was answered; counts the answers.
+fn flood(
+    mut stream: Publisher,
+    batch: v1::ObservationBatch,
+    first: u64,
+    answered: Arc<AtomicU64>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let sender = stream.batches.clone();
+        let sending = async {
+            for sequence in first.. {
+                let mut batch = batch.clone();
+                batch.key.as_mut().unwrap().sequence = sequence;
+                if sender.send(batch).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let counting = async {
+            while let Ok(Some(acks)) = stream.acks.message().await {
+                assert!(acks.refused.is_empty() && acks.failed.is_empty(), "{acks:?}");
+                answered.fetch_add(acks.committed.len() as u64, Ordering::Relaxed);
+            }
+        };
+        tokio::join!(sending, counting);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_floods_holds_up_no_other() {
+    const UNDER_WAY: u64 = (limits::BATCH_STREAMS_PER_NODE * limits::BATCHES_PER_STREAM) as u64;
+    let (fabric, [mut greedy, mut modest]) = Fabric::with_two().await;
+    let floods_for = running(&fabric, &mut greedy, 600_000).await;
+    let id = running(&fabric, &mut modest, 600_000).await;
+    let now = realtime_nanos();
+    let large = batch(&floods_for, greedy.incarnation, 0, now, &columns(1_024, now, 0));
+    let answered = Arc::new(AtomicU64::new(0));
+    let mut floods = Vec::new();
+    for stream in 0..limits::BATCH_STREAMS_PER_NODE as u64 {
+        let publisher = greedy.publish().await;
+        floods.push(flood(publisher, large.clone(), stream << 24, answered.clone()));
+    }
+    let so_far = || answered.load(Ordering::Relaxed);
+    let mut stream = modest.publish().await;
+    let mut overtaken = Vec::new();
+    for sequence in 0..11 {
+        let before = so_far();
+        until("more of the flood", async || so_far() > before).await;
+        let before = so_far();
+        let turn = tokio::time::timeout(PATIENCE, stream.send(vec![modest.batch(&id, sequence)]));
+        assert_eq!(turn.await.expect("its turn").0, [sequence]);
+        overtaken.push(so_far() - before);
+    }
+    // It has its turn behind what the flood has under way; the rest is what the machine does meanwhile.
+    overtaken.sort_unstable();
+    assert!(overtaken[5] <= 4 * UNDER_WAY, "{overtaken:?}");
+    floods.iter().for_each(JoinHandle::abort);
     fabric.stop().await;
 }

@@ -265,7 +265,7 @@ pub fn is_final(capture: &v1::Capture) -> bool {
 }
 
 /// A test that waits for something that does not come fails by itself instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until `holds`.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
