@@ -3,8 +3,10 @@
 //! What the former leader still writes is refused by the database, see [`crate::store::Fence`].
 
 mod clock;
+mod ear;
 pub mod lease;
 pub(crate) mod letters;
+mod mailbox;
 mod worker;
 
 use std::sync::Arc;

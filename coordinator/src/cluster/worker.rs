@@ -1,24 +1,24 @@
 //! Looks at what the others did, once an interval and whenever they say that they did something.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::ear::{self, Heard};
 use super::letters::{self, Ordered};
-use super::{Cluster, Lease};
+use super::{Cluster, Lease, mailbox};
 use crate::error::Error;
 use crate::fleet::{Command, Detail, Remote};
-use crate::jobs::{Asked, Board, Event, Followed, Jobs};
+use crate::jobs::{Asked, Followed, Jobs};
 use crate::limits;
 use crate::model::{Capture, MILLISECOND};
-use crate::store::cluster::{CommandRow, LinkRow, MailRow, Word};
+use crate::store::cluster::{CommandRow, LinkRow, Word};
 use crate::store::{Shared, StoreError};
 
 /// Who asks for a look at the captures of others may wait in such a queue.
@@ -46,13 +46,6 @@ pub(super) struct Worker {
     rounds: u64,
 }
 
-/// Words of the others that were not acted upon yet.
-#[derive(Debug, Default)]
-struct Heard {
-    words: Mutex<BTreeSet<Word>>,
-    told: Notify,
-}
-
 impl Worker {
     /// Looks once, and goes on until `stopping`.
     pub(super) async fn start(
@@ -63,7 +56,7 @@ impl Worker {
         let (lookout, asking) = mpsc::channel(ASKING);
         jobs.board().look_out(lookout);
         let heard = Arc::new(Heard::default());
-        tokio::spawn(listen(cluster.shared.clone(), heard.clone(), stopping.clone()));
+        tokio::spawn(ear::listen(cluster.shared.clone(), heard.clone(), stopping.clone()));
         let mut worker = Self {
             cluster,
             jobs,
@@ -334,7 +327,7 @@ impl Worker {
         let numbers: HashSet<i64> = self.shared().mail_numbers(&led).await?.into_iter().collect();
         let fresh: Vec<i64> = numbers.difference(&self.read).copied().collect();
         let rows = if fresh.is_empty() { Vec::new() } else { self.shared().mail(&led, &fresh).await? };
-        let left = hand_over(self.jobs.board(), rows, |row| letters::event(row, self.jobs.fleet()));
+        let left = mailbox::hand_over(self.jobs.board(), rows, |row| letters::event(row, self.jobs.fleet()));
         self.read = numbers.difference(&left).copied().collect();
         Ok(())
     }
@@ -342,34 +335,6 @@ impl Worker {
     fn shared(&self) -> &Shared {
         &self.cluster.shared
     }
-}
-
-/// Puts mail into the queues of who leads its captures. Returns the numbers of what has no room there, to be read again:
-/// who empties a queue may wait for ingest, and ingest for whoever calls this.
-fn hand_over(
-    board: &Board,
-    rows: Vec<(i64, MailRow)>,
-    event: impl Fn(MailRow) -> Option<Event>,
-) -> HashSet<i64> {
-    let (mut left, mut full) = (HashSet::new(), HashSet::new());
-    for (number, row) in rows {
-        let Some(handle) = board.get(&row.capture).filter(|handle| handle.is_led) else { continue };
-        match handle.events.try_reserve() {
-            Ok(place) if !full.contains(&row.capture) => {
-                if let Some(event) = event(row) {
-                    place.send(event);
-                }
-            }
-            // What comes behind one that has no room waits with it.
-            Ok(_) | Err(TrySendError::Full(())) => {
-                left.insert(number);
-                full.insert(row.capture);
-            }
-            // One that has ended in the meantime needs nothing.
-            Err(TrySendError::Closed(())) => {}
-        }
-    }
-    left
 }
 
 /// Whether what is known of an agent's clock is of no use any more.
@@ -386,83 +351,5 @@ fn row(name: &str, link: &Remote, coordinator: i64) -> LinkRow {
         session: link.session,
         connected_at_nanos: link.connected_at_nanos,
         detail: serde_json::to_string(&link.detail).expect("numbers and strings always serialise"),
-    }
-}
-
-impl Heard {
-    fn add(&self, words: impl IntoIterator<Item = Word>) {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).extend(words);
-        self.told.notify_one();
-    }
-
-    fn take(&self) -> BTreeSet<Word> {
-        std::mem::take(&mut *self.words.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Hears the others. Without it the worker finds out a moment later.
-async fn listen(shared: Shared, heard: Arc<Heard>, stopping: CancellationToken) {
-    let listening = async {
-        loop {
-            if let Err(error) = hear(&shared, &heard).await {
-                tracing::debug!(%error, "other coordinators are not heard; listening again in a moment");
-            }
-            sleep(limits::LEASE_INTERVAL).await;
-        }
-    };
-    stopping.run_until_cancelled(listening).await;
-}
-
-async fn hear(shared: &Shared, heard: &Heard) -> Result<(), StoreError> {
-    let mut ear = shared.listen().await?;
-    heard.add(Word::all());
-    loop {
-        match ear.next().await? {
-            Some(word) => heard.add([word]),
-            None => heard.add(Word::all()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::sync::watch;
-
-    use super::*;
-    use crate::jobs::Handle;
-
-    #[test]
-    fn mail_for_a_full_queue_is_left_in_order_and_holds_up_no_other() {
-        let board = Board::default();
-        let mut queues = Vec::new();
-        for id in ["c-1", "c-2"] {
-            let (events, queue) = mpsc::channel(2);
-            let view = watch::channel(Arc::new(Capture::sample(&["node-a"]))).1;
-            board.insert(id, Handle { events, committed: Arc::default(), view, is_led: true });
-            queues.push(queue);
-        }
-        let queues = std::cell::RefCell::new(queues);
-        board.get("c-1").unwrap().events.try_send(Event::Fleet).unwrap();
-        let row = |capture: &str| MailRow {
-            capture: capture.into(),
-            node: String::new(),
-            kind: "unstored".into(),
-            subject: String::new(),
-            connected_at_nanos: 0,
-            content: String::new(),
-            attachment: None,
-        };
-        let rows = vec![(1, row("c-1")), (2, row("c-1")), (3, row("c-3")), (4, row("c-2")), (5, row("c-1"))];
-        let event = |row: MailRow| {
-            // A queue that somebody empties meanwhile has room again, and keeps its order.
-            if row.capture == "c-2" {
-                queues.borrow_mut()[0].try_recv().unwrap();
-            }
-            Some(Event::Unstored(row.capture))
-        };
-        let left = hand_over(&board, rows, event);
-        assert_eq!(left, HashSet::from([2, 5]));
-        let told = queues.borrow_mut()[1].try_recv().unwrap();
-        assert!(matches!(told, Event::Unstored(capture) if capture == "c-2"));
     }
 }
