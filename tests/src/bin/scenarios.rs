@@ -53,6 +53,9 @@ struct Arguments {
     verbose: bool,
 }
 
+/// How often the machine may have been too busy for one scenario.
+const UNFIT: u32 = 3;
+
 /// Scenarios that wait, with their numbers.
 type Queue<'set> = Mutex<std::vec::IntoIter<(usize, &'set Scenario)>>;
 
@@ -141,12 +144,21 @@ fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Vec<(usiz
     let without = arguments.ablate.map_or(&[][..], Ablate::ideas);
     let options = Options { kill_coordinator: arguments.kill_coordinator, without };
     let mut results = Vec::new();
-    let mut waiting = take(queue);
+    let (mut waiting, mut unfit) = (take(queue), 0);
     while waiting.is_some() {
         let lab = Lab::build(seed).context("build the lab")?;
         let mut fleet = Fleet::start(&lab).context("start the programs")?;
         while let Some((number, scenario)) = waiting {
             let outcome = run::run(&mut fleet, scenario, seed, options);
+            if let Outcome::Failed(error) = &outcome
+                && outcome.is_unfit()
+                && unfit < UNFIT
+            {
+                println!("again {}: {error}", scenario.name);
+                unfit += 1;
+                break;
+            }
+            unfit = 0;
             results.push((number, conclude(&fleet, (number, scenario), seed, &outcome, arguments)?));
             waiting = take(queue);
             if !matches!(outcome, Outcome::Judged(..)) {

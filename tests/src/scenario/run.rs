@@ -54,6 +54,11 @@ pub struct Options {
     pub without: &'static [Ablation],
 }
 
+/// The traffic was not what the scenario is about, so there is nothing to hold the report against.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}: this machine is too busy to judge")]
+pub struct Unfit(String);
+
 /// How a scenario ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -63,6 +68,13 @@ pub enum Outcome {
     Failed(anyhow::Error),
     /// The fault could not be set up here.
     Skipped(anyhow::Error),
+}
+
+impl Outcome {
+    /// It says nothing of the product and may be tried again, in another lab.
+    pub fn is_unfit(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is::<Unfit>())
+    }
 }
 
 /// Runs `scenario` in the fleet's lab and puts the lab back as it was.
@@ -205,13 +217,13 @@ pub fn observe(
     disturbed?;
     let logs = logs.map_err(|_| anyhow!("the traffic panicked"))??;
     if left(end).is_zero() && last < end {
-        bail!("the traffic outlasted the window: this machine is too busy to judge");
+        bail!(Unfit("the traffic outlasted the window".to_owned()));
     }
     sleep_until(end);
     let struck: Vec<_> = injected.iter().map(Injected::struck).collect::<Result<_>>()?;
     let mut truth = Truth::new(scenario, staging, &struck, &logs)?;
     if scenario.traffic.udp_count.is_some_and(|count| truth.faulty.sent < count) {
-        bail!("only {} datagrams were sent in time: this machine is too busy to judge", truth.faulty.sent);
+        bail!(Unfit(format!("only {} datagrams were sent in time", truth.faulty.sent)));
     }
     if let (Some(interval), Some(ledger)) = (scenario.sample, ledger) {
         sample::narrow(&mut truth, fleet, capture, interval, &ledger.finish()?, &logs)?;
