@@ -55,9 +55,13 @@ pub struct ClockFilter {
 }
 
 impl ClockFilter {
-    /// Takes an exchange in. False when its times contradict each other.
+    /// Takes an exchange in. False when its times contradict each other. What came before is forgotten if one of the two
+    /// clocks was set since: the bounds of the offsets then have nothing in common.
     pub fn add(&mut self, exchange: &Exchange) -> bool {
         let Some(fix) = exchange.fix() else { return false };
+        if self.fixes.back().is_some_and(|last| is_apart(last, &fix)) {
+            self.fixes.clear();
+        }
         if self.fixes.len() == WINDOW {
             self.fixes.pop_front();
         }
@@ -87,6 +91,11 @@ impl ClockFilter {
 /// A fix with the bound that it has at `now_nanos`.
 pub fn aged(fix: ClockFix, now_nanos: i64) -> ClockFix {
     ClockFix { error_nanos: bound(&fix, now_nanos), ..fix }
+}
+
+fn is_apart(old: &ClockFix, new: &ClockFix) -> bool {
+    let apart = old.coordinator_minus_monotonic_nanos.abs_diff(new.coordinator_minus_monotonic_nanos);
+    apart > (bound(old, new.at_nanos).saturating_add(new.error_nanos)).unsigned_abs()
 }
 
 fn bound(fix: &ClockFix, now_nanos: i64) -> i64 {
@@ -136,6 +145,26 @@ mod tests {
             let truth = OFFSET + now - (now + now / 1_000_000 * 50);
             let error = (fix.coordinator_minus_monotonic_nanos - truth).abs();
             assert!(error <= fix.error_nanos, "{error} > {} at {second} s", fix.error_nanos);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed_at_once() {
+        for step in [3_600 * SECOND, -3_600 * SECOND] {
+            let mut filter = ClockFilter::default();
+            for second in 0..10 {
+                filter.add(&exchange(second * SECOND, 1_000, 1_000, 0));
+            }
+            // A worse measurement than those before.
+            let after = exchange(10 * SECOND, MILLISECOND, MILLISECOND, 0);
+            let set = |nanos| nanos + step;
+            filter.add(&Exchange {
+                sent_nanos: set(after.sent_nanos),
+                received_nanos: set(after.received_nanos),
+                ..after
+            });
+            let fix = filter.best(set(OFFSET + 11 * SECOND)).unwrap();
+            assert_eq!(fix.coordinator_minus_monotonic_nanos, set(OFFSET));
         }
     }
 

@@ -93,6 +93,15 @@ impl Error {
         Self::Invalid { field, reason: reason.into() }
     }
 
+    /// Nothing is wrong with what was asked for: what it needs cannot be reached or has no room, for now.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Store(error) => error.passes(),
+            Self::File(error) => error.is_away(),
+            _ => false,
+        }
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } | Self::Refused(_) => Code::InvalidArgument,

@@ -6,9 +6,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::fmt::friendly::{Direction, SpanPrinter};
 
+/// So far no measurement is wrong.
+const STEP_NANOS: i64 = 1_000_000_000;
+
 /// Unix time at one instant, carried on by the monotonic clock. A step of `CLOCK_REALTIME` (an operator, a first NTP
 /// fix) therefore moves no window; slewing is followed because it acts on both clocks. Where several coordinators share
-/// a database they all follow its clock, see [`Clock::follow`]. Clones are one clock, and it never goes back.
+/// a database they all follow its clock, see [`Clock::follow`]. Clones are one clock, and it goes back only where the
+/// clock that is followed was set back.
 #[derive(Clone, Debug)]
 pub struct Clock {
     unix_nanos: i64,
@@ -42,10 +46,19 @@ impl Clock {
         self.unix_nanos + self.anchor.elapsed().as_nanos() as i64
     }
 
-    /// From now on it is `ahead_nanos` more than by this machine, with this bound of the error.
+    /// From now on it is `ahead_nanos` more than by this machine, with this bound of the error. What was measured too high
+    /// it waits for; a clock that was set back it follows, or it would stand still as long as the step.
     pub fn follow(&self, ahead_nanos: i64, error_nanos: i64) {
         self.followed.ahead.store(ahead_nanos, Ordering::Relaxed);
         self.followed.error.store(error_nanos, Ordering::Relaxed);
+        let behind = self.now() - (self.own_now() + ahead_nanos);
+        if behind > STEP_NANOS {
+            tracing::warn!(
+                by = display_span(behind),
+                "the database's clock was set back; windows may be wrong"
+            );
+            self.followed.last.fetch_sub(behind, Ordering::Relaxed);
+        }
     }
 
     /// Bound of the error against the clock that is followed; 0 without one.
@@ -71,14 +84,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_followed_clock_is_right_at_once_and_never_goes_back() {
+    fn a_followed_clock_is_right_at_once_and_goes_back_only_when_it_was_set_back() {
+        const HOUR: i64 = 3_600_000_000_000;
         let clock = Clock::start();
-        clock.follow(3_600_000_000_000, 5);
+        clock.follow(HOUR, 5);
         let ahead = clock.now();
-        assert!(ahead >= clock.unix_nanos + 3_600_000_000_000);
-        clock.clone().follow(0, 7);
+        assert!(ahead >= clock.unix_nanos + HOUR);
+        clock.clone().follow(HOUR - STEP_NANOS / 2, 7);
         assert!(clock.now() >= ahead);
         assert_eq!(clock.error_nanos(), 7);
+        clock.follow(0, 7);
+        assert!(clock.now() < ahead - HOUR / 2);
+        let before = clock.now();
+        assert!(clock.now() >= before);
     }
 
     #[test]

@@ -407,6 +407,30 @@ async fn a_client_of_several_goes_on_at_the_next_when_one_is_frozen_or_gone() {
     until("the first answers", &mut lists).await;
 }
 
+/// Agents begin to send a moment after they hear of the window, whoever else is still to be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_come_while_others_are_told_of_the_window_are_taken() {
+    let cluster = Cluster::start(2).await;
+    let mut here = cluster.agent(0, 0, "node-a", &[]).await;
+    let mut there = cluster.agent(1, 0, "node-b", &[]).await;
+    let mut client = cluster.captures(0).await;
+    let starting =
+        tokio::spawn(async move { client.start_capture(job(&["node-a", "node-b"], 60_000)).await });
+    let id = here.arm().await.capture_id;
+    assert_eq!(there.arm().await.capture_id, id);
+    let mut sql = cluster.sql().await;
+    sql.run("BEGIN; LOCK TABLE commands").await;
+    here.status(&id, Armed, "", 0).await;
+    there.status(&id, Armed, "", 0).await;
+    here.commit().await;
+    let mut stream = here.publish().await;
+    assert_eq!(stream.send(vec![here.batch(&id, 0)]).await, (vec![0], vec![]));
+    assert!(!starting.is_finished(), "the other node is not told yet");
+    sql.run("COMMIT").await;
+    there.commit().await;
+    starting.await.unwrap().unwrap();
+}
+
 /// Its agent stays where it is and does not say again what it said.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_leader_heard_that_is_replaced_alive_reaches_the_next() {

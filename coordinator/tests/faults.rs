@@ -68,6 +68,26 @@ async fn a_correlation_run_that_a_stop_calls_off_is_made_again_and_does_not_coun
 }
 
 #[tokio::test]
+async fn a_report_that_cannot_be_stored_waits_says_why_and_comes() {
+    let (fabric, mut agent) = Fabric::with_one().await;
+    let id = running(&fabric, &mut agent, 200).await;
+    let mut publisher = agent.publish().await;
+    assert_eq!(publisher.send(vec![agent.batch(&id, 0)]).await.0, [0]);
+    let mut sql = fabric.sql().await;
+    sql.break_on("INSERT", "reports").await;
+    agent.status(&id, Completed, "", 1).await;
+    let waits = fabric.follow(&id, |capture| capture.reason.starts_with("the report waits: database")).await;
+    assert_eq!(waits.state(), v1::CaptureState::Correlating);
+    sql.mend("reports").await;
+    let done = fabric.follow(&id, is_final).await;
+    assert_eq!((done.state(), done.reason.as_str()), (Completed, ""));
+    let report = fabric.analysis().await.diff_nodes(v1::DiffNodesRequest::default()).await.unwrap();
+    assert_eq!(report.into_inner().capture_id, id);
+    assert_eq!(sql.number("SELECT runs FROM captures").await, 1, "it was one run");
+    fabric.stop().await;
+}
+
+#[tokio::test]
 async fn batches_that_cannot_be_stored_are_not_acknowledged_and_come_again() {
     let (fabric, mut agent) = Fabric::with_one().await;
     let id = running(&fabric, &mut agent, 300).await;

@@ -24,7 +24,7 @@ use crate::files::Files;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::model::Capture;
-use crate::store::{Results, Store};
+use crate::store::{Results, Store, StoreError};
 use crate::time::Clock;
 
 #[doc(hidden)]
@@ -98,18 +98,34 @@ impl Analysis {
     }
 
     /// The run that ends a capture. It counts as started until its result is there, so that one that kills the process,
-    /// say for want of memory, is not repeated forever; one that `stopping` calls off does not count.
-    pub async fn conclude(&self, capture: &Capture, stopping: &CancellationToken) -> Result<Found, Error> {
+    /// say for want of memory, is not repeated forever; what `is_counted` already is made again.
+    pub async fn conclude(
+        &self,
+        capture: &Capture,
+        is_counted: &mut bool,
+        stopping: &CancellationToken,
+    ) -> Result<Found, Error> {
         let turn = stopping.run_until_cancelled(self.runs.clone().acquire_owned()).await;
         let turn = turn.ok_or(Error::Stopping)?.map_err(|_| Error::Stopping)?;
-        if self.store.add_runs(&capture.id, 1).await? > limits::BROKEN_RUNS {
-            return Err(Error::Exhausted(BROKEN.to_owned()));
+        if !*is_counted {
+            *is_counted = true;
+            match self.store.add_runs(&capture.id, 1).await {
+                Ok(runs) if runs > limits::BROKEN_RUNS => return Err(Error::Exhausted(BROKEN.to_owned())),
+                Ok(_) | Err(StoreError::Uncertain(_)) => {}
+                Err(error) => {
+                    *is_counted = false;
+                    return Err(error.into());
+                }
+            }
         }
-        if let Some(found) = stopping.run_until_cancelled(self.matched(capture, None, turn)).await {
-            return found;
-        }
+        let matching = stopping.run_until_cancelled(self.matched(capture, None, turn));
+        matching.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    /// A run that was called off does not count.
+    pub async fn call_off(&self, capture: &Capture) -> Result<(), Error> {
         self.store.add_runs(&capture.id, -1).await?;
-        Err(Error::Stopping)
+        Ok(())
     }
 
     /// The turn goes with the work: a caller who leaves does not end what a thread has begun.
@@ -201,11 +217,11 @@ mod tests {
     async fn onlookers_do_not_hold_up_the_run_that_ends_a_capture() {
         let home = tempfile::tempdir().unwrap();
         let analysis = analysis(home.path()).await;
-        let (capture, stopping) = (capture(), CancellationToken::new());
+        let (capture, mut is_counted, stopping) = (capture(), false, CancellationToken::new());
         let under_way = analysis.runs.acquire().await.unwrap();
         let refused = analysis.partial(&capture, SECOND).await.unwrap_err();
         assert!(matches!(refused, Error::Exhausted(_)), "{refused}");
-        let mut ending = std::pin::pin!(analysis.conclude(&capture, &stopping));
+        let mut ending = std::pin::pin!(analysis.conclude(&capture, &mut is_counted, &stopping));
         assert!(ending.as_mut().now_or_never().is_none(), "it waits for its turn");
         drop(under_way);
         let refused = analysis.partial(&capture, SECOND).await.unwrap_err();

@@ -30,7 +30,7 @@ pub(crate) fn mail(capture: &str, event: &Event, fleet: &Fleet) -> Option<MailRo
         Event::Unstored(reason) => ("", "unstored", String::new(), Letter::Unstored(reason.clone())),
         Event::Refused(key) => (key.node.as_str(), "refused", subject(key), Letter::Refused(key.clone())),
         Event::Stop(who, _) => ("", "stop", String::new(), Letter::Stop(who.clone())),
-        Event::Fleet | Event::Correlated(_) => return None,
+        Event::Fleet | Event::Postponed(_) | Event::Correlated(_) => return None,
     };
     Some(MailRow {
         capture: capture.to_owned(),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lastseen_runtime::telemetry::TRACE;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tracing::{Instrument as _, info_span};
+use tracing::Instrument as _;
 
 use super::Services;
+use super::conclusion::Conclusion;
 use super::machine::{Effect, Left, Links, Machine, Status};
 use super::trace::Trace;
 use crate::cluster::{Cluster, Lease, letters};
@@ -40,6 +40,8 @@ pub enum Event {
     Refused(BatchKey),
     /// Somebody wants it to end; answered once that is stored, or could not be.
     Stop(String, oneshot::Sender<Result<(), Error>>),
+    /// The report cannot be made or stored for now, for this reason.
+    Postponed(String),
     /// The correlation run ended.
     Correlated(Result<(), String>),
 }
@@ -140,8 +142,9 @@ impl Actor {
                 }
             }
         }
-        self.send(topologies, sends).await?;
+        // Batches come a moment after an agent hears of the window: who judges them must know it by then.
         self.publish();
+        self.send(topologies, sends).await?;
         if self.machine.capture().window.is_some() {
             self.answer_start();
         }
@@ -209,6 +212,7 @@ impl Actor {
                 let stored = stored.and_then(|_| self.led());
                 let _ = done.send(stored.map_err(|reason| self.not_stopped(reason)));
             }
+            Event::Postponed(reason) => self.machine.postponed(&reason),
             Event::Correlated(result) => self.machine.correlated(result),
         }
     }
@@ -344,30 +348,13 @@ impl Actor {
 
     fn correlate(&mut self) {
         self.publish();
-        let (services, itself) = (self.services.clone(), self.itself.clone());
-        let stopping = self.lease.over().clone();
-        let capture = self.machine.capture().clone();
-        let running = async move {
-            let result = async {
-                services.ingest.close_capture(&capture.id).await;
-                let results = services.analysis.conclude(&capture, &stopping).await?.into_results();
-                let storing = services.store.save_results(&capture.id, &results);
-                storing.instrument(info_span!(target: TRACE, "store")).await?;
-                Ok::<_, Error>(())
-            };
-            let result = match result.await {
-                // The next process makes it again.
-                Err(Error::Stopping | Error::Store(StoreError::Fenced { .. })) => return,
-                Err(Error::Exhausted(reason)) => Err(reason),
-                other => other.map_err(|error| format!("correlation failed: {error}")),
-            };
-            services.metrics.failed_correlations.inc_by(u64::from(result.is_err()));
-            if let Some(itself) = itself.upgrade() {
-                // The actor waits for this and nothing else.
-                let _ = itself.send(Event::Correlated(result)).await;
-            }
+        let conclusion = Conclusion {
+            services: self.services.clone(),
+            capture: self.machine.capture().clone(),
+            stopping: self.lease.over().clone(),
+            itself: self.itself.clone(),
         };
-        self.run = Some(tokio::spawn(running.instrument(self.trace.phase())));
+        self.run = Some(tokio::spawn(conclusion.run().instrument(self.trace.phase())));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod actor;
 mod board;
+mod conclusion;
 pub mod drain;
 mod follower;
 pub mod machine;
@@ -67,6 +68,9 @@ impl Services {
     }
 }
 
+/// What a capture that is led here comes to: the answer to its start, and its view.
+type Begun = (oneshot::Receiver<Result<(), Error>>, watch::Receiver<Arc<Capture>>);
+
 /// Every job.
 #[derive(Clone)]
 pub struct Jobs {
@@ -109,25 +113,41 @@ impl Jobs {
     /// Stores a job, arms it and fixes its window; returns the capture then. `spec` was resolved. A `request` that the
     /// same person made before, here or at another coordinator, comes to the capture that it began.
     pub async fn start(&self, spec: Spec, who: &str, request: Option<&str>) -> Result<Arc<Capture>, Error> {
-        let (answer, view, id) = {
-            let _one_at_a_time = self.admission.lock().await;
-            let mut capture = self.draft(spec, who).await?;
-            let trace = Trace::begin(&capture.id, &mut capture.spec);
-            let id = capture.id.clone();
-            let asked = Instant::now();
-            let lease = match self.create(&capture, request).await? {
-                Created::Known(id) => return self.started(&id).await,
-                Created::New(None) => Lease::unshared(&self.stopping),
-                Created::New(Some(fence)) => Lease::shared(fence, asked, &self.stopping),
-            };
-            let (started, answer) = oneshot::channel();
-            (answer, self.spawn((Machine::new(capture), trace), Some(started), lease), id)
-        };
-        match answer.await {
-            Ok(answer) => answer.map(|()| view.borrow().clone()),
-            // Led by another one by now.
-            Err(_) => self.started(&id).await,
+        // Who asks may be gone at any moment, and what was stored by then needs somebody who leads it.
+        let (jobs, who, request) = (self.clone(), who.to_owned(), request.map(str::to_owned));
+        let beginning = async move { jobs.begin(spec, &who, request.as_deref()).await };
+        let begun = self.actors.spawn(beginning.in_current_span()).await;
+        let (id, answer) =
+            begun.map_err(|error| Error::Internal(format!("the start broke off: {error}")))??;
+        match answer {
+            Some((answer, view)) => match answer.await {
+                Ok(answer) => answer.map(|()| view.borrow().clone()),
+                // Led by another one by now.
+                Err(_) => self.started(&id).await,
+            },
+            None => self.started(&id).await,
         }
+    }
+
+    /// The id of the capture, and where to hear of its start if that is here.
+    async fn begin(
+        &self,
+        spec: Spec,
+        who: &str,
+        request: Option<&str>,
+    ) -> Result<(String, Option<Begun>), Error> {
+        let _one_at_a_time = self.admission.lock().await;
+        let mut capture = self.draft(spec, who).await?;
+        let trace = Trace::begin(&capture.id, &mut capture.spec);
+        let (id, asked) = (capture.id.clone(), Instant::now());
+        let lease = match self.create(&capture, request).await? {
+            Created::Known(id) => return Ok((id, None)),
+            Created::New(None) => Lease::unshared(&self.stopping),
+            Created::New(Some(fence)) => Lease::shared(fence, asked, &self.stopping),
+        };
+        let (started, answer) = oneshot::channel();
+        let view = self.spawn((Machine::new(capture), trace), Some(started), lease);
+        Ok((id, Some((answer, view))))
     }
 
     /// Waits until a capture that was begun has its window.

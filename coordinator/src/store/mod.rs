@@ -90,6 +90,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The database cannot be reached or has no room, for now.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Sql(_) | Self::Uncertain(_) | Self::Lost { .. })
+    }
+}
+
 /// Statements that failed in this process, on whichever store: a database that ails is the process's trouble.
 static ERRORS: AtomicU64 = AtomicU64::new(0);
 

@@ -212,6 +212,20 @@ async fn a_connection_that_does_not_answer_costs_no_lease() {
     drop(backend);
 }
 
+#[tokio::test]
+async fn a_question_that_is_not_answered_is_given_up_and_asked_again() {
+    let database = Database::new().await;
+    let (_store, shared) = open(&database).await;
+    let mut sql = database.sql().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE captures").execute(&mut sql).await.unwrap();
+    // The server itself lets it wait for a minute.
+    let asked = tokio::time::timeout(Duration::from_secs(40), shared.revisions()).await;
+    let error = asked.expect("it is not waited for any longer").unwrap_err().to_string();
+    assert!(error.contains("no answer within 10 s; check that it runs"), "{error}");
+    sqlx::raw_sql("COMMIT").execute(&mut sql).await.unwrap();
+    assert!(shared.revisions().await.unwrap().is_empty());
+}
+
 /// A process that stands still until this is dropped.
 struct Frozen(Pid);
 

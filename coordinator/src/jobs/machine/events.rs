@@ -91,8 +91,18 @@ impl Machine {
         }
     }
 
+    /// The report has to wait.
+    pub fn postponed(&mut self, why: &str) {
+        let before = self.capture.reason.clone();
+        self.reason_before.get_or_insert(before);
+        self.capture.reason = format!("the report waits: {why}");
+    }
+
     /// The correlation run came to its end.
     pub fn correlated(&mut self, result: Result<(), String>) {
+        if let Some(reason) = self.reason_before.take() {
+            self.capture.reason = reason;
+        }
         match result {
             Ok(()) => self.capture.state = State::Completed,
             Err(reason) => self.end(State::Failed, &reason),

@@ -81,6 +81,8 @@ pub struct Machine {
     recovered_nanos: Option<i64>,
     /// Why batches could not be stored when that was last tried in vain.
     storage_trouble: Option<String>,
+    /// What was said of the capture before its report had to wait.
+    reason_before: Option<String>,
     /// What nodes translated and is not stored yet.
     translations: Vec<(String, Bytes)>,
     saved: Option<Snapshot>,
@@ -108,6 +110,7 @@ impl Machine {
             progress_nanos: 0,
             recovered_nanos: None,
             storage_trouble: None,
+            reason_before: None,
             translations: Vec::new(),
             saved,
             has_told_end: false,

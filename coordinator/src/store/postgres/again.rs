@@ -13,6 +13,9 @@ pub(super) const ASKED: Duration = Duration::from_secs(10);
 /// How long a call tries again for which nobody can: a capture would fail for it. A server that restarts or fails over
 /// is back by then.
 pub(super) const WORK: Duration = Duration::from_mins(1);
+/// An answer to what is asked again in a moment anyhow. A connection that swallows everything must not hold up who looks
+/// after all the others.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 /// One attempt. A network that swallows everything ends a call this way.
@@ -47,6 +50,16 @@ impl PostgresStore {
             tracing::warn!(database = self.place, reason = open::reason(&error), "trying again");
             sleep(PAUSE).await;
         }
+    }
+
+    /// Runs what is asked again in a moment anyhow: its answer comes soon, or not at all.
+    pub(super) async fn once<T>(
+        &self,
+        asking: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        timeout(ANSWER, asking)
+            .await
+            .unwrap_or_else(|_| Err(self.lost(format!("no answer within {} s", ANSWER.as_secs()))))
     }
 
     fn lost(&self, reason: String) -> StoreError {

@@ -189,6 +189,10 @@ impl Shared {
     /// Forgets coordinators that have not said for two terms that they live, and ends their transactions: one that is
     /// frozen in the middle of one holds up everybody who wants the same rows.
     pub async fn reap(&self) -> Result<u64, StoreError> {
+        self.0.once(self.reap_all()).await
+    }
+
+    async fn reap_all(&self) -> Result<u64, StoreError> {
         let store = &self.0;
         let gone: Vec<i64> = sqlx::query_scalar(
             "DELETE FROM coordinators WHERE alive_until + $1 < lastseen_now() AND id <> $2 RETURNING id",
@@ -211,7 +215,8 @@ impl Shared {
 
     /// This process has ended in order: nobody need wait until it has not been heard of for a while.
     pub async fn leave(&self) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM coordinators WHERE id = $1").bind(self.0.id).execute(&self.0.pool).await?;
-        Ok(())
+        let leaving =
+            sqlx::query("DELETE FROM coordinators WHERE id = $1").bind(self.0.id).execute(&self.0.pool);
+        self.0.once(async { Ok(leaving.await.map(|_| ())?) }).await
     }
 }

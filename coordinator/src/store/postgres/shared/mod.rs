@@ -30,7 +30,8 @@ impl Shared {
 
     /// The server's clock, nanoseconds since 1970. Asked once: an answer that took two attempts says little.
     pub async fn now(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("SELECT lastseen_now()").fetch_one(&self.0.pool).await?)
+        let asking = sqlx::query_scalar("SELECT lastseen_now()").fetch_one(&self.0.pool);
+        self.0.once(async { Ok(asking.await?) }).await
     }
 
     /// Name of the place of all observation files: `ours`, unless another coordinator was first.
@@ -46,10 +47,10 @@ impl Shared {
 
     /// Captures that have not ended, with the number of their last write.
     pub async fn revisions(&self) -> Result<Vec<(String, i64)>, StoreError> {
-        Ok(sqlx::query_as("SELECT id, revision FROM captures WHERE state < $1")
+        let asking = sqlx::query_as("SELECT id, revision FROM captures WHERE state < $1")
             .bind(State::Completed as i64)
-            .fetch_all(&self.0.pool)
-            .await?)
+            .fetch_all(&self.0.pool);
+        self.0.once(async { Ok(asking.await?) }).await
     }
 
     /// Hears what changes elsewhere. Makes its connection anew when that breaks.

@@ -15,19 +15,22 @@ const STALE_NANOS: i64 = 3600 * crate::model::SECOND;
 impl Shared {
     /// Agents of the other coordinators that live.
     pub async fn links(&self) -> Result<Vec<LinkRow>, StoreError> {
-        let rows = sqlx::query(
+        let asking = sqlx::query(
             "SELECT l.node, l.coordinator, l.session, l.connected_at, l.detail
              FROM links l JOIN coordinators c ON c.id = l.coordinator
              WHERE c.id <> $1 AND c.alive_until > lastseen_now()",
         )
         .bind(self.0.id)
-        .fetch_all(&self.0.pool)
-        .await?;
-        rows.iter().map(read_link).collect()
+        .fetch_all(&self.0.pool);
+        self.0.once(async { asking.await?.iter().map(read_link).collect() }).await
     }
 
     /// Writes those of this process's agents that changed, and removes those whose streams are not among `sessions`.
     pub async fn publish_links(&self, changed: &[LinkRow], sessions: &[u64]) -> Result<(), StoreError> {
+        self.0.once(self.write_links(changed, sessions)).await
+    }
+
+    async fn write_links(&self, changed: &[LinkRow], sessions: &[u64]) -> Result<(), StoreError> {
         let mut transaction = self.0.pool.begin().await?;
         let removed = sqlx::query("DELETE FROM links WHERE coordinator = $1 AND session <> ALL($2)")
             .bind(self.0.id)
@@ -80,18 +83,17 @@ impl Shared {
 
     /// Takes what is there for these streams, in the order in which it was sent.
     pub async fn take_commands(&self, sessions: &[u64]) -> Result<Vec<CommandRow>, StoreError> {
-        let rows = sqlx::query(
+        let asking = sqlx::query(
             "WITH taken AS (DELETE FROM commands WHERE session = ANY($1) RETURNING id, session, node, command)
              SELECT session, node, command FROM taken ORDER BY id",
         )
         .bind(sessions.iter().map(|session| *session as i64).collect::<Vec<_>>())
-        .fetch_all(&self.0.pool)
-        .await?;
+        .fetch_all(&self.0.pool);
         let read = |row: &Row| -> Result<CommandRow, StoreError> {
             let session = row.try_get::<i64, _>("session")? as u64;
             Ok(CommandRow { session, node: row.try_get("node")?, command: row.try_get("command")? })
         };
-        rows.iter().map(read).collect()
+        self.0.once(async { asking.await?.iter().map(read).collect() }).await
     }
 
     /// Leaves word for whoever leads these captures. A row that the database cannot hold is left out, and holds up no other.
@@ -154,10 +156,10 @@ impl Shared {
 
     /// Numbers of the mail of these captures, which change with what is in it.
     pub async fn mail_numbers(&self, captures: &[String]) -> Result<Vec<i64>, StoreError> {
-        Ok(sqlx::query_scalar("SELECT number FROM mail WHERE capture_id = ANY($1)")
+        let asking = sqlx::query_scalar("SELECT number FROM mail WHERE capture_id = ANY($1)")
             .bind(captures)
-            .fetch_all(&self.0.pool)
-            .await?)
+            .fetch_all(&self.0.pool);
+        self.0.once(async { Ok(asking.await?) }).await
     }
 
     /// The mail with these numbers, oldest first.
@@ -166,28 +168,30 @@ impl Shared {
         captures: &[String],
         numbers: &[i64],
     ) -> Result<Vec<(i64, MailRow)>, StoreError> {
-        let rows = sqlx::query(
+        let asking = sqlx::query(
             "SELECT number, capture_id, node, kind, subject, connected_at, content, attachment
              FROM mail WHERE capture_id = ANY($1) AND number = ANY($2) ORDER BY number",
         )
         .bind(captures)
         .bind(numbers)
-        .fetch_all(&self.0.pool)
-        .await?;
-        rows.iter().map(|row| Ok((row.try_get("number")?, read_mail(row)?))).collect()
+        .fetch_all(&self.0.pool);
+        let read = |row: &Row| Ok((row.try_get("number")?, read_mail(row)?));
+        self.0.once(async { asking.await?.iter().map(read).collect() }).await
     }
 
     /// Nobody will ask for the mail of this capture any more.
     pub async fn forget(&self, capture: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM mail WHERE capture_id = $1")
-            .bind(text(capture))
-            .execute(&self.0.pool)
-            .await?;
-        Ok(())
+        let asking =
+            sqlx::query("DELETE FROM mail WHERE capture_id = $1").bind(text(capture)).execute(&self.0.pool);
+        self.0.once(async { Ok(asking.await.map(|_| ())?) }).await
     }
 
     /// Removes what was left for streams and captures that are no more.
     pub async fn sweep(&self) -> Result<(), StoreError> {
+        self.0.once(self.sweep_all()).await
+    }
+
+    async fn sweep_all(&self) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM commands WHERE sent_at < lastseen_now() - $1")
             .bind(STALE_NANOS)
             .execute(&self.0.pool)
