@@ -122,9 +122,13 @@ impl Guard {
 
 fn ending(not_after: SystemTime, whose: &str, role: &str, name: &str) -> Option<String> {
     let days = days_left_if_soon(not_after, SystemTime::now())?;
-    let when = if days == 0 { "within a day".to_owned() } else { format!("in {days} days") };
+    let when = match days {
+        _ if not_after <= SystemTime::now() => "has expired".to_owned(),
+        0 => "expires within a day".to_owned(),
+        days => format!("expires in {days} days"),
+    };
     Some(format!(
-        "{whose} expires {when}; issue a new one into the same directory with `ctl pki issue CA {role} {name}`"
+        "{whose} {when}; issue a new one into its --pki-dir with `ctl pki issue CA {role} {name} --out DIR`"
     ))
 }
 

@@ -70,8 +70,8 @@ async fn the_end_of_a_certificate_is_told_two_weeks_ahead() {
     assert!(far.notes.is_empty() && far.certificate_not_after.is_some(), "{far:?}");
     let end = near.certificate_not_after.unwrap().seconds;
     assert_eq!(end, in_days(10).unix_timestamp().min(end), "{near:?}");
-    let expected = "its certificate expires in 9 days; issue a new one into the same directory with `ctl pki issue CA \
-                    agent node-soon`";
+    let expected = "its certificate expires in 9 days; issue a new one into its --pki-dir with `ctl pki issue CA agent \
+                    node-soon --out DIR`";
     assert_eq!(near.notes, [expected]);
     let figure = |role: &str, name: &str| {
         fabric.shown(&format!("lastseen_certificate_not_after_seconds{{role=\"{role}\",name=\"{name}\"}}"))

@@ -384,6 +384,14 @@ async fn without_a_coordinator_the_address_and_the_next_step_are_named() {
     let mut command = ctl("list-nodes");
     command.args(["--server", "nonsense", "--pki-dir"]).arg(fabric.operator());
     Run::of(command.output().await.unwrap()).failed_with(&["\"nonsense\" is not HOST:PORT"]);
+    // Of several each is looked at.
+    let both = format!("{},{unused}", fabric.address);
+    let mut command = ctl("doctor");
+    command.args(["--server", &both, "--pki-dir"]).arg(fabric.operator());
+    let run = Run::of(command.output().await.unwrap());
+    let answers = format!("{} answers over TLS 1.3", fabric.address);
+    let refused = format!("coordinator {unused}: connection refused");
+    assert!(run.out.contains(&answers) && run.out.contains(&refused), "{run:?}");
 }
 
 #[tokio::test]
@@ -448,13 +456,17 @@ async fn the_doctor_tells_what_is_wrong_with_the_coordinator_and_when_certificat
     let notes =
         vec!["policy file /p: line 1: bad; the policy before it stays in force; mend the file".to_owned()];
     let not_after = Some(prost_types::Timestamp { seconds: 1_772_373_800, nanos: 0 });
-    let nodes = vec![Node { certificate_not_after: not_after, ..ready("a") }];
+    let ending = vec!["its certificate expires in 4 days; issue a new one".to_owned()];
+    let nodes = vec![Node { certificate_not_after: not_after, notes: ending, ..ready("a") }];
     let fabric = Fabric::serve(Script { nodes, notes, ..Default::default() }).await;
     let run = fabric.ctl("doctor").await;
     assert_eq!(run.code, Some(0), "a warning is no failure: {run:?}");
     let line = run.out.lines().find(|line| line.starts_with("warn")).unwrap();
     assert!(line.contains("coordinator") && line.contains("the policy before it stays in force"), "{run:?}");
     assert!(run.out.contains("\n  coordinator: mend the file\n"), "{run:?}");
+    let listed = fabric.ctl("list-nodes").await.out;
+    assert!(listed.contains("\na: its certificate expires in 4 days; issue a new one\n"), "{listed}");
+    assert!(listed.contains("\ncoordinator: policy file /p: line 1: bad;"), "{listed}");
     let wide = fabric.ctl("list-nodes -o wide").await.out;
     assert!(wide.contains("CERTIFICATE ENDS") && wide.contains("2026-03-01T14:03:20Z"), "{wide}");
 }

@@ -90,7 +90,7 @@ fn of_certificate(reason: &CertificateError) -> Refusal {
             "its certificate is signed by another authority; issue one with the fabric's CA by `ctl pki issue`",
         ),
         CertificateError::Revoked => {
-            refusal("denied", "its certificate is on the deny list; issue one with another serial or name")
+            refusal("denied", "its certificate is on the deny list of the policy file")
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => refusal(
             "not_a_client",

@@ -235,9 +235,10 @@ impl Worker {
                 remotes.insert(row.node, remote);
             }
         }
-        if self.jobs.fleet().merge(remotes.clone()) {
+        let now = self.jobs.clock().now();
+        if self.jobs.fleet().merge(remotes.clone(), now) {
             self.jobs.fleet().learn(self.jobs.store().nodes().await?);
-            self.jobs.fleet().merge(remotes);
+            self.jobs.fleet().merge(remotes, now);
         }
         Ok(())
     }

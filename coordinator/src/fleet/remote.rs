@@ -82,7 +82,7 @@ impl Fleet {
 
     /// These agents are at other coordinators, and no more. Returns whether some are of processes that nothing is known
     /// of: then [`Fleet::learn`] is due.
-    pub fn merge(&self, mut remotes: BTreeMap<String, Remote>) -> bool {
+    pub fn merge(&self, mut remotes: BTreeMap<String, Remote>, now_nanos: i64) -> bool {
         let mut moved = Vec::new();
         let mut is_unknown = false;
         {
@@ -95,6 +95,9 @@ impl Fleet {
                 }
                 let is_known = |remote: &Remote| remote.detail.incarnation == entry.record.incarnation;
                 is_unknown |= remote.as_ref().is_some_and(|remote| !is_known(remote)) && entry.live.is_none();
+                if entry.remote.is_some() && remote.is_none() {
+                    entry.record.last_seen_nanos = entry.record.last_seen_nanos.max(now_nanos);
+                }
                 entry.remote = remote;
             }
         }

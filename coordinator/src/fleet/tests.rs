@@ -124,7 +124,7 @@ fn a_census_counts_each_node_once_and_tells_the_worst_clock_of_those_that_are_he
         works_on: BTreeSet::new(),
     };
     let remote = Remote { session: 1, connected_at_nanos: SECOND, detail };
-    fleet.merge(BTreeMap::from([("moved".to_owned(), remote)]));
+    fleet.merge(BTreeMap::from([("moved".to_owned(), remote)]), 0);
     let census = fleet.census(10 * SECOND);
     let clock_error_nanos = census.clock_error_nanos;
     let expected = Census { ready: 2, connecting: 1, elsewhere: 1, offline: 2, gone: 0, clock_error_nanos };
@@ -132,4 +132,8 @@ fn a_census_counts_each_node_once_and_tells_the_worst_clock_of_those_that_are_he
     let later = fleet.census(10 * SECOND + limits::MISSED_NANOS);
     assert_eq!((later.offline, later.gone), (0, 2));
     assert!((4_500..5_000).contains(&census.clock_error_nanos), "{census:?}");
+    // It was there until its coordinator said no more of it.
+    fleet.merge(BTreeMap::new(), 20 * SECOND);
+    let moved = fleet.node("moved", 30 * SECOND).unwrap();
+    assert_eq!((moved.is_ready, moved.record.last_seen_nanos), (false, 20 * SECOND));
 }

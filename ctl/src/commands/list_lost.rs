@@ -49,7 +49,8 @@ pub(super) async fn run(arguments: &Arguments, context: &Context, out: &mut dyn 
 impl View for ListLostPacketsResponse {
     fn text(&self, context: &Context) -> String {
         if self.packets.is_empty() {
-            return "nothing lost\n".to_owned();
+            return "no packet is known to be lost; `ctl diff-nodes` says what could not be observed\n"
+                .to_owned();
         }
         let wide = context.global.output == Format::Wide;
         let mut headers = vec!["FIRST SEEN", "SOURCE", "DESTINATION", "PROTO", ">LENGTH", "FLAGS"];

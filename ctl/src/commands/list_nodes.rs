@@ -10,7 +10,7 @@ use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::table::Table;
-use crate::output::{self, Format, View, names, units};
+use crate::output::{self, Format, View, escape, names, units};
 use crate::rpc::{self, Fabric};
 
 /// List the nodes whose agents the coordinator knows.
@@ -59,7 +59,13 @@ impl View for ListNodesResponse {
             }
             table.row(cells);
         }
-        table.text()
+        let mut text = table.text();
+        let notes =
+            self.nodes.iter().flat_map(|node| node.notes.iter().map(|note| (node.name.as_str(), note)));
+        for (whose, note) in self.notes.iter().map(|note| ("coordinator", note)).chain(notes) {
+            text += &format!("{}: {}\n", escape::line(whose), escape::line(note));
+        }
+        text
     }
 
     fn names(&self) -> Vec<String> {

@@ -51,7 +51,10 @@ fn key_permissions(dir: &Path) -> Check {
 }
 
 fn expiry(not_after: SystemTime, now: SystemTime) -> Check {
-    let (name, next) = ("certificate expiry", "issue a new one into the same directory with `ctl pki issue`");
+    let (name, next) = (
+        "certificate expiry",
+        "issue a new one into the same directory with `ctl pki issue CA ROLE NAME --out DIR`",
+    );
     match not_after.duration_since(now) {
         Err(_) => Check::fail(name, "expired", next),
         Ok(left) => match days_left_if_soon(not_after, now) {

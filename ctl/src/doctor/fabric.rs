@@ -19,13 +19,17 @@ const LARGE_CLOCK_ERROR_NANOS: i64 = 5_000_000;
 const GONE: SignedDuration = SignedDuration::from_nanos(MISSED_NANOS);
 
 pub(super) async fn examine(global: &Global, pki: &Pki) -> Vec<Check> {
-    let channel = match client::connect(&global.server, pki).await {
-        Ok(channel) => channel,
-        Err(error) => {
-            return vec![unreachable(&error)];
+    let (mut checks, mut answering) = (Vec::new(), None);
+    for server in global.server.split(',') {
+        match client::connect(server, pki).await {
+            Ok(channel) => {
+                checks.push(Check::pass("coordinator", format!("{server} answers over TLS 1.3")));
+                answering.get_or_insert(channel);
+            }
+            Err(error) => checks.push(unreachable(&error)),
         }
-    };
-    let mut checks = vec![Check::pass("coordinator", format!("{} answers over TLS 1.3", global.server))];
+    }
+    let Some(channel) = answering else { return checks };
     match FleetServiceClient::new(channel.clone()).list_nodes(rpc::request(ListNodesRequest {})).await {
         Err(status) => checks.push(Check::fail(
             "access",
