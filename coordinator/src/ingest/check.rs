@@ -169,7 +169,7 @@ pub(crate) fn check_names(key: &BatchKey) -> Result<(), CheckError> {
 }
 
 /// Bounds on what names a capture.
-fn check_capture_id(id: &str) -> Result<(), CheckError> {
+pub(crate) fn check_capture_id(id: &str) -> Result<(), CheckError> {
     if id.is_empty() || id.len() > limits::CAPTURE_ID_BYTES {
         return Err(CheckError::Capture("it must have 1 to 63 bytes"));
     }
