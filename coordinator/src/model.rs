@@ -290,6 +290,7 @@ impl CheckedBatch {
             bytes: contents.to_vec().into(),
             checksum: crc32fast::hash(contents),
             rows: 1,
+            slice_nanos: [0; 2],
         }
     }
 }
@@ -365,6 +366,8 @@ pub struct CheckedBatch {
     pub checksum: u32,
     /// Observations in it.
     pub rows: u32,
+    /// Begin and end of its slice on the node's `CLOCK_MONOTONIC`.
+    pub slice_nanos: [i64; 2],
 }
 
 /// What an agent can or cannot do.

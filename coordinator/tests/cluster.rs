@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
 use common::cluster::Cluster;
 use common::{is_final, job, until};
+use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Draining, Running};
 use lastseen_proto::v1::coordinator_message::Kind as Told;
@@ -533,4 +534,31 @@ async fn files_of_a_capture_that_is_gone_when_its_follower_wakes_are_closed() {
     client.delete_capture(v1::DeleteCaptureRequest { capture_id: id }).await.unwrap();
     cluster.signal(1, Signal::SIGCONT);
     until("it is closed", async || cluster.open_files(1) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_leads_a_capture_is_told_of_no_more_refused_batches_than_it_tells_apart() {
+    let cluster = Cluster::start(2).await;
+    let mut agent = cluster.agent(1, 0, "node-a", &[]).await;
+    let mut client = cluster.captures(0).await;
+    let starting = tokio::spawn(async move { client.start_capture(job(&["node-a"], 60_000)).await });
+    let id = agent.arm().await.capture_id;
+    agent.status(&id, Armed, "", 0).await;
+    starting.await.unwrap().unwrap();
+    let mut publisher = agent.publish().await;
+    let lie = agent.batch(&id, 0);
+    let lie = v1::ObservationBatch { slice_end_nanos: lie.slice_start_nanos - 1, ..lie };
+    let lies = (0..=limits::REFUSED_BATCHES as u64).map(|sequence| {
+        let key = v1::BatchKey { sequence, ..lie.key.clone().unwrap() };
+        v1::ObservationBatch { key: Some(key), ..lie.clone() }
+    });
+    let lies: Vec<_> = lies.collect();
+    for some in lies.chunks(limits::BATCHES_PER_STREAM) {
+        assert_eq!(publisher.send(some.to_vec()).await.1.len(), some.len());
+    }
+    // Told after them. Four rows a batch, as the agent's double counts.
+    agent.status(&id, Running, "", 1).await;
+    cluster.wait(0, &id, |capture| capture.nodes[0].packets == 4).await;
+    let refused = cluster.sql().await.number("SELECT COUNT(*) FROM mail WHERE kind = 'refused'").await;
+    assert_eq!(refused, limits::REFUSED_BATCHES as i64);
 }

@@ -189,7 +189,7 @@ async fn write(files: &Files, capture: &str) -> String {
         sequence: 1_000,
     };
     let point = Point { key: point, kind: 5, mtu: 1500, gso_known: true };
-    let batch = CheckedBatch { key, point, bytes: "batch".into(), checksum: 0, rows: 1 };
+    let batch = CheckedBatch { key, point, bytes: "batch".into(), checksum: 0, rows: 1, slice_nanos: [0; 2] };
     let group = BTreeMap::from([(capture.to_owned(), vec![batch])]);
     let written = files.writer().write(group).await.remove(0);
     format!("{capture}/{}", written.placed.unwrap()[0].location.file)

@@ -80,6 +80,7 @@ fn registered(message: v1::Register) {
     assert!(texts.iter().all(|text| text.len() <= limits::AGENT_TEXT_BYTES));
     assert!(came.works_on.len() <= 2 * limits::CAPTURES_PER_FABRIC);
     assert!(came.record.capabilities.len() <= limits::CAPABILITIES);
+    assert!(came.works_on.iter().chain(came.left.keys()).all(|id| id.len() <= limits::CAPTURE_ID_BYTES));
     assert!(came.left.values().map(Vec::len).sum::<usize>() <= limits::SPOOLED_POINTS);
 }
 

@@ -121,6 +121,7 @@ fn batch(sequence: u64, contents: &[u8]) -> CheckedBatch {
         bytes: contents.to_vec().into(),
         checksum: crc32fast::hash(contents),
         rows: 1,
+        slice_nanos: [0; 2],
     }
 }
 

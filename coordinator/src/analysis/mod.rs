@@ -245,6 +245,7 @@ mod tests {
             bytes: "batch".into(),
             checksum: 0,
             rows: 1,
+            slice_nanos: [0; 2],
         };
         let location = Location { file: format!("{sequence}.obs"), position: 8, length: 5, checksum: 0 };
         let directory = analysis.scratch.join(capture().id);

@@ -93,7 +93,8 @@ pub enum CheckError {
 /// it claims to be of, if that is known; whether it takes batches at all is not asked here.
 pub fn check(arrived: Arrived, capture: Option<&Capture>) -> Result<CheckedBatch, CheckError> {
     check_envelope(&arrived)?;
-    check_slice(&arrived, capture)?;
+    let slice_nanos = check_slice(&arrived)?;
+    capture.map_or(Ok(()), |capture| check_window(&arrived.key.node, slice_nanos, capture))?;
     let columns = batch::decode(&arrived.columns, &Limits::default())?;
     if columns.len() != arrived.rows as usize {
         return Err(CheckError::Rows { claimed: arrived.rows, found: columns.len() });
@@ -105,6 +106,7 @@ pub fn check(arrived: Arrived, capture: Option<&Capture>) -> Result<CheckedBatch
         checksum: crc32fast::hash(&arrived.message),
         bytes: arrived.message,
         rows: arrived.rows,
+        slice_nanos,
     })
 }
 
@@ -126,26 +128,26 @@ fn check_envelope(arrived: &Arrived) -> Result<(), CheckError> {
     }
 }
 
-/// The slice goes forward, and lies where its node recorded for the capture, as far as the node's clock is known.
-fn check_slice(arrived: &Arrived, capture: Option<&Capture>) -> Result<(), CheckError> {
+/// The slice goes forward. Returns it on the node's `CLOCK_MONOTONIC`.
+fn check_slice(arrived: &Arrived) -> Result<[i64; 2], CheckError> {
     let (start, end) = (arrived.slice_start_nanos, arrived.slice_end_nanos);
     if end < start {
         return Err(CheckError::Slice { start, end });
     }
-    let Some((capture, window)) = capture.and_then(|capture| Some((capture, capture.window?))) else {
-        return Ok(());
-    };
-    let Some(clock) = capture.part(&arrived.key.node).and_then(|part| part.clock_start) else {
-        return Ok(());
-    };
+    Ok([start, end].map(|time| time.saturating_sub(arrived.realtime_minus_monotonic_nanos)))
+}
+
+/// The slice lies where its node recorded for the capture, as far as the node's clock is known.
+pub(crate) fn check_window(node: &str, slice_nanos: [i64; 2], capture: &Capture) -> Result<(), CheckError> {
+    let clock = capture.part(node).and_then(|part| part.clock_start);
+    let (Some(window), Some(clock)) = (capture.window, clock) else { return Ok(()) };
     // A window that was cut short may be news to the agent: as long as it was asked for.
     let last = window.end_nanos.max(window.start_nanos.saturating_add(capture.spec.duration_nanos));
     let recorded = [
         clock.to_monotonic(window.start_nanos.saturating_sub(limits::LEAD_NANOS)),
         clock.to_monotonic(last.saturating_add(limits::TAIL_NANOS)),
     ];
-    let slice = [start, end].map(|time| time.saturating_sub(arrived.realtime_minus_monotonic_nanos));
-    let away = away(slice, recorded);
+    let away = away(slice_nanos, recorded);
     if away > limits::TIME_SLACK_NANOS { Err(CheckError::Window { away: away / SECOND }) } else { Ok(()) }
 }
 
@@ -169,7 +171,7 @@ pub(crate) fn check_names(key: &BatchKey) -> Result<(), CheckError> {
 }
 
 /// Bounds on what names a capture.
-fn check_capture_id(id: &str) -> Result<(), CheckError> {
+pub(crate) fn check_capture_id(id: &str) -> Result<(), CheckError> {
     if id.is_empty() || id.len() > limits::CAPTURE_ID_BYTES {
         return Err(CheckError::Capture("it must have 1 to 63 bytes"));
     }

@@ -12,7 +12,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 pub use check::{Arrived, CheckError, check};
-pub(crate) use check::{check_names, check_point};
+pub(crate) use check::{check_capture_id, check_names, check_point};
 use memory::Memory;
 pub use memory::Reserved;
 use tokio::sync::{Semaphore, mpsc, oneshot};

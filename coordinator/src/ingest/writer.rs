@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::check::check_window;
 use super::{Delivery, Message, Outcome};
 use crate::files::{FileWriter, Written};
 use crate::jobs::Board;
@@ -159,10 +160,7 @@ impl Writer {
             Entry::Vacant(entry) => {
                 let is_sure =
                     looked || self.board.get(&batch.key.capture).is_some_and(|handle| handle.is_led);
-                let admitted = self.board.admit(&batch.key).map_err(|reason| (Refused::NotWanted, reason));
-                let counted = admitted
-                    .and_then(|()| self.count_point(batch).map_err(|reason| (Refused::Points, reason)));
-                match counted {
+                match self.admit(batch) {
                     Ok(()) => {
                         entry.insert(contents);
                         Verdict::Store
@@ -172,6 +170,14 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn admit(&mut self, batch: &CheckedBatch) -> Result<(), (Refused, String)> {
+        let capture = self.board.admit(&batch.key).map_err(|reason| (Refused::NotWanted, reason))?;
+        // When it arrived, the capture may not have been known here, or without its window.
+        check_window(&batch.key.node, batch.slice_nanos, &capture)
+            .map_err(|error| (Refused::Malformed, error.to_string()))?;
+        self.count_point(batch).map_err(|reason| (Refused::Points, reason))
     }
 
     fn count_point(&mut self, batch: &CheckedBatch) -> Result<(), String> {

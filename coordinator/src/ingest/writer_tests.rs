@@ -5,11 +5,16 @@ use tokio::sync::watch;
 use super::*;
 use crate::files::Files;
 use crate::jobs::Handle;
-use crate::model::{Capture, State};
+use crate::model::{Capture, ClockFix, Part, SECOND, State, Window};
 use crate::store::SqliteStore;
 
 fn batch(capture: &str) -> CheckedBatch {
     CheckedBatch::sample(capture, 0, b"batch")
+}
+
+fn handle(capture: Capture, is_led: bool) -> Handle {
+    let (events, view) = (mpsc::channel(4).0, watch::channel(Arc::new(capture)).1);
+    Handle { events, committed: Arc::default(), view, is_led }
 }
 
 /// A writer that takes batches of the running captures `c-1` and `c-2`.
@@ -19,8 +24,7 @@ async fn writer(home: &std::path::Path) -> Writer {
     for id in ["c-1", "c-2"] {
         let capture = Capture { id: id.into(), state: State::Running, ..Capture::sample(&["node-a"]) };
         store.save_capture(&capture).await.unwrap();
-        let (events, view) = (mpsc::channel(4).0, watch::channel(Arc::new(capture)).1);
-        board.insert(id, Handle { events, committed: Arc::default(), view, is_led: true });
+        board.insert(id, handle(capture, true));
     }
     let files = Files::in_directory(crate::files::prepare(home).unwrap());
     let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
@@ -126,6 +130,38 @@ async fn what_another_coordinator_may_lead_is_not_refused_before_that_is_known()
     let (found, ()) = tokio::join!(outcomes(&mut writer, &batches), answering);
     assert!(found[1..].iter().all(is_refused), "{found:?}");
     assert!(asking.try_recv().is_err(), "one look for each group");
+}
+
+#[tokio::test]
+async fn a_slice_far_from_the_window_is_refused_although_its_capture_was_unknown_when_it_arrived() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = writer(home.path()).await;
+    let (lookout, mut asking) = mpsc::channel::<crate::jobs::Asked>(1);
+    writer.board.look_out(lookout);
+    let clock = ClockFix { coordinator_minus_monotonic_nanos: 1_000 * SECOND, ..ClockFix::sample() };
+    let capture = Capture {
+        id: "c-9".into(),
+        state: State::Running,
+        window: Some(Window { start_nanos: 2_000 * SECOND, end_nanos: 2_010 * SECOND }),
+        parts: vec![Part { clock_start: Some(clock), ..Part::new("node-a") }],
+        ..Capture::sample(&["node-a"])
+    };
+    writer.store.save_capture(&capture).await.unwrap();
+    let board = writer.board.clone();
+    let learning = async {
+        let asked = asking.recv().await.unwrap();
+        board.insert("c-9", handle(capture, false));
+        asked.send(true).unwrap();
+    };
+    let at = |sequence, second| CheckedBatch {
+        slice_nanos: [second * SECOND; 2],
+        ..CheckedBatch::sample("c-9", sequence, b"batch")
+    };
+    let batches = [at(0, 1_005), at(1, 4_605)];
+    let (found, ()) = tokio::join!(outcomes(&mut writer, &batches), learning);
+    assert_eq!(found[0].1, Outcome::Committed);
+    let Outcome::Refused(reason) = &found[1].1 else { panic!("{found:?}") };
+    assert!(reason.contains("s away from the capture's window, above the limit of 60 s"), "{reason}");
 }
 
 #[tokio::test]

@@ -69,17 +69,17 @@ impl Board {
         let _ = self.lookout.set(lookout);
     }
 
-    /// Whether a batch may still come in, and why not.
-    pub fn admit(&self, key: &BatchKey) -> Result<(), String> {
+    /// The capture of a batch that may still come in, or why it may not.
+    pub fn admit(&self, key: &BatchKey) -> Result<Arc<Capture>, String> {
         let Some(handle) = self.get(&key.capture) else {
             return Err(format!("capture {:?} does not run; it has ended or was deleted", key.capture));
         };
-        let capture = handle.view.borrow();
+        let capture = handle.view.borrow().clone();
         if capture.part(&key.node).is_none() {
             return Err(format!("node {} is not part of capture {}", key.node, key.capture));
         }
         match capture.state {
-            State::Running | State::Draining => Ok(()),
+            State::Running | State::Draining => Ok(capture),
             State::Pending | State::Arming => Err(format!("capture {} has no window yet", key.capture)),
             _ => Err(format!("capture {} takes no more batches; this one came too late", key.capture)),
         }

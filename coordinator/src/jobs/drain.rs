@@ -28,13 +28,17 @@ impl Ledger {
         is_news
     }
 
-    /// One will never be. Each node has its own share, so that none uses up that of the others.
-    pub fn refuse(&mut self, key: &BatchKey) {
+    /// One will never be. Each node has its own share, so that none uses up that of the others. True if that is news, and
+    /// within the share.
+    pub fn refuse(&mut self, key: &BatchKey) -> bool {
         let count = self.refused_by.entry(key.node.clone()).or_default();
-        if *count < limits::REFUSED_BATCHES {
-            let refused = self.refused.entry((key.node.clone(), key.point.clone())).or_default();
-            *count += usize::from(refused.insert((key.incarnation, key.sequence)));
+        if *count == limits::REFUSED_BATCHES {
+            return false;
         }
+        let refused = self.refused.entry((key.node.clone(), key.point.clone())).or_default();
+        let is_news = refused.insert((key.incarnation, key.sequence));
+        *count += usize::from(is_news);
+        is_news
     }
 
     /// True when no batch of any part is on its way.
@@ -90,15 +94,15 @@ mod tests {
             incarnation: 1,
             sequence,
         };
-        let mut ledger = Ledger::default();
+        let (mut ledger, mut news) = (Ledger::default(), 0);
         let part = Part::new("node-a");
         for (count, kept) in [
             (limits::REFUSED_BATCHES - 1, limits::REFUSED_BATCHES - 1),
             (limits::REFUSED_BATCHES, limits::REFUSED_BATCHES),
             (limits::REFUSED_BATCHES + 1, limits::REFUSED_BATCHES),
         ] {
-            (0..count as u64).for_each(|sequence| ledger.refuse(&key(sequence)));
-            assert_eq!(ledger.refused_of(&part, &point), kept as u64);
+            news += (0..count as u64).filter(|&sequence| ledger.refuse(&key(sequence))).count();
+            assert_eq!((news, ledger.refused_of(&part, &point)), (kept, kept as u64));
         }
         ledger.refuse(&BatchKey { node: "node-b".into(), ..key(0) });
         assert_eq!(ledger.refused_of(&Part::new("node-b"), &point), 1, "each node has its own");

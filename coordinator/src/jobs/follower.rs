@@ -7,6 +7,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::drain::Ledger;
 use super::{Board, Event, Handle, Jobs};
 use crate::cluster::{Cluster, letters};
 use crate::error::Error;
@@ -37,6 +38,8 @@ struct Follower {
     fleet: Arc<Fleet>,
     ingest: Ingest,
     cluster: Cluster,
+    /// Refused batches that whoever leads it was told of, no more than it would tell apart.
+    told: Ledger,
 }
 
 impl Jobs {
@@ -61,6 +64,7 @@ impl Jobs {
             fleet: self.services.fleet.clone(),
             ingest: self.services.ingest.clone(),
             cluster,
+            told: Ledger::default(),
         };
         self.actors.spawn(follower.run());
         Some(Followed { view: view_sender, over, committed })
@@ -92,8 +96,12 @@ impl Follower {
         }
     }
 
-    async fn post(&self, events: &mut Vec<Event>) {
-        let mail = events.iter().filter_map(|event| letters::mail(&self.capture, event, &self.fleet));
+    async fn post(&mut self, events: &mut Vec<Event>) {
+        let is_news = |event: &&Event| !matches!(event, Event::Refused(key) if !self.told.refuse(key));
+        let mail = events
+            .iter()
+            .filter(is_news)
+            .filter_map(|event| letters::mail(&self.capture, event, &self.fleet));
         let mail = letters::latest(mail);
         let posted = if mail.is_empty() { Ok(()) } else { self.cluster.shared().post(&mail).await };
         if let Err(error) = &posted {

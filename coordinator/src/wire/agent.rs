@@ -11,7 +11,7 @@ use super::{batch, bounded, capture};
 use crate::clock::Exchange;
 use crate::error::Error;
 use crate::fleet::Command;
-use crate::ingest::check_point;
+use crate::ingest::{check_capture_id, check_point};
 use crate::jobs::{Left, Status};
 use crate::limits;
 use crate::model::{Capability, Counters, NodeRecord, PointStatus, State};
@@ -35,7 +35,8 @@ pub fn register(message: v1::Register, node: &str, now_nanos: i64) -> Result<Int
         )));
     }
     check_version(&message)?;
-    let works_on = message.capture_ids.into_iter().take(2 * limits::CAPTURES_PER_FABRIC).collect();
+    let ids = message.capture_ids.into_iter().filter(|id| check_capture_id(id).is_ok());
+    let works_on = ids.take(2 * limits::CAPTURES_PER_FABRIC).collect();
     let record = NodeRecord {
         name: message.node_name,
         agent_version: bounded(message.agent_version),
@@ -56,10 +57,10 @@ pub fn certificate_end(beat: &v1::Heartbeat) -> Option<SystemTime> {
 fn left(spooled: Vec<v1::SpooledPoint>) -> BTreeMap<String, Vec<Left>> {
     let mut left: BTreeMap<String, Vec<Left>> = BTreeMap::new();
     for message in spooled.into_iter().take(limits::SPOOLED_POINTS) {
-        let Some(point) = message.point.map(batch::point).filter(|point| check_point(&point.key).is_ok())
-        else {
+        let Some(point) = message.point.map(batch::point) else { continue };
+        if check_capture_id(&message.capture_id).and_then(|()| check_point(&point.key)).is_err() {
             continue;
-        };
+        }
         let status = PointStatus { point, counters: Counters::default(), batches: message.batches };
         left.entry(message.capture_id).or_default().push(Left { incarnation: message.incarnation, status });
     }
@@ -184,6 +185,10 @@ mod tests {
         }
     }
 
+    fn spooled(capture: &str, index: usize) -> v1::SpooledPoint {
+        v1::SpooledPoint { capture_id: capture.into(), point: Some(point(index)), ..Default::default() }
+    }
+
     /// What is kept of so many of something.
     type Kept = fn(usize) -> usize;
 
@@ -198,14 +203,17 @@ mod tests {
 
     #[test]
     fn what_an_agent_says_is_kept_up_to_the_limit_and_cut_beyond_it() {
-        let limits: [(&str, usize, Kept); 6] = [
+        let limits: [(&str, usize, Kept); 7] = [
+            ("captures", 2 * limits::CAPTURES_PER_FABRIC, |n| {
+                let capture_ids = (0..n).map(|n| format!("c-{n}")).collect();
+                introduced(v1::Register { capture_ids, ..Default::default() }).works_on.len()
+            }),
             ("capabilities", limits::CAPABILITIES, |n| {
                 let capabilities = vec![v1::Capability::default(); n];
                 introduced(v1::Register { capabilities, ..Default::default() }).record.capabilities.len()
             }),
             ("spooled points", limits::SPOOLED_POINTS, |n| {
-                let left = |index| v1::SpooledPoint { point: Some(point(index)), ..Default::default() };
-                let spooled = (0..n).map(left).collect();
+                let spooled = (0..n).map(|index| spooled("c-1", index)).collect();
                 introduced(v1::Register { spooled, ..Default::default() }).left.values().map(Vec::len).sum()
             }),
             ("text", limits::AGENT_TEXT_BYTES, |n| {
@@ -234,5 +242,18 @@ mod tests {
         for (what, limit, kept) in limits {
             assert_eq!([limit - 1, limit, limit + 1].map(kept), [limit - 1, limit, limit], "{what}");
         }
+    }
+
+    #[test]
+    fn an_id_that_no_capture_has_is_not_kept() {
+        let longest = "c".repeat(limits::CAPTURE_ID_BYTES);
+        let ids = [&longest, &format!("{longest}c"), "", "c\0"];
+        let came = introduced(v1::Register {
+            capture_ids: ids.map(str::to_owned).into(),
+            spooled: ids.map(|id| spooled(id, 2)).into(),
+            ..Default::default()
+        });
+        assert_eq!(came.works_on.iter().collect::<Vec<_>>(), [&longest]);
+        assert_eq!(came.left.keys().collect::<Vec<_>>(), [&longest]);
     }
 }

@@ -87,7 +87,14 @@ pub(crate) fn placed(capture: &str, interface: &str, sequence: u64) -> Placed {
         incarnation: u64::MAX,
         sequence,
     };
-    let batch = CheckedBatch { key, point, bytes: Bytes::from_static(b"x"), checksum: u32::MAX, rows: 1 };
+    let batch = CheckedBatch {
+        key,
+        point,
+        bytes: Bytes::from_static(b"x"),
+        checksum: u32::MAX,
+        rows: 1,
+        slice_nanos: [0; 2],
+    };
     let location =
         Location { file: "000000.obs".into(), position: 8 + sequence, length: 1, checksum: u32::MAX };
     Placed { batch, location }
