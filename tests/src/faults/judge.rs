@@ -40,7 +40,7 @@ pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
     if capture.state() == v1::CaptureState::Failed && tally.sent == 0 {
         return Ok(Tally { not_started: 1, ..tally });
     }
-    // No verdict is not a wrong one; what was acknowledged must be there all the same.
+    // What was acknowledged is counted all the same.
     if capture.state() == v1::CaptureState::Failed && !capture.reason.is_empty() {
         return Ok(Tally { no_report: 1, ..tally });
     }

@@ -43,7 +43,7 @@ const LEAD: Duration = Duration::from_millis(300);
 /// Between the last packet and the end of the window: nothing is in flight when it closes.
 const SILENCE: Duration = Duration::from_millis(600);
 /// How long a capture may take to be armed, and to complete after its window, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// What a run does beyond the scenario itself.
 #[derive(Debug, Clone, Copy, Default)]
