@@ -82,15 +82,18 @@ impl Conclusion {
     }
 
     async fn call_off(&self, progress: &Progress) -> Result<(), Error> {
-        if progress.is_counted {
-            self.services.analysis.call_off(&self.capture).await?;
+        if progress.is_counted
+            && let Err(error) = self.services.analysis.call_off(&self.capture).await
+        {
+            tracing::warn!(capture = self.capture.id, %error, "a run that was called off counts as broken off");
         }
         Err(Error::Stopping)
     }
 
+    /// An actor that calls this off waits for its end, and reads no events meanwhile.
     async fn tell(&self, event: Event) {
         if let Some(itself) = self.itself.upgrade() {
-            let _ = itself.send(event).await;
+            let _ = self.stopping.run_until_cancelled(itself.send(event)).await;
         }
     }
 }
