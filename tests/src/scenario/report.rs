@@ -47,6 +47,12 @@ pub struct NodeReport {
     pub state: String,
     /// Why it failed.
     pub reason: String,
+    /// Packets that its rings held.
+    #[serde(deserialize_with = "count")]
+    pub packets: u64,
+    /// Packets that its rings had no room for, as the kernel counts them.
+    #[serde(deserialize_with = "count")]
+    pub kernel_drops: u64,
     /// Its clock less the coordinator's, nanoseconds.
     #[serde(deserialize_with = "signed")]
     pub clock_offset_nanos: Option<i64>,

@@ -54,7 +54,7 @@ pub struct Options {
     pub without: &'static [Ablation],
 }
 
-/// The traffic was not what the scenario is about, so there is nothing to hold the report against.
+/// What happened was not what the scenario is about, so there is nothing to hold the report against.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}: this machine is too busy to judge")]
 pub struct Unfit(String);
@@ -155,6 +155,7 @@ fn judge(
         truth.clock_ahead = Some((node, skew.at(start.midpoint(end))));
     }
     let (report, text, exit_code) = report(fleet, &capture)?;
+    check_drops(scenario, staging.cast, &report)?;
     if scenario.ring_bytes.is_some() {
         fleet.restart_agent(receiver, &[])?;
     }
@@ -167,6 +168,22 @@ fn judge(
     finding.name_packets(&truth, &packets::list(&fleet.ctl, &capture)?);
     finding.without = ablation::findings(fleet, &capture, &truth, options.without)?;
     Ok((truth, finding))
+}
+
+/// Rings drop more than was meant where the machine stands still longer than the scenario has the agent do.
+fn check_drops(scenario: &Scenario, cast: Cast<'_>, report: &Report) -> Result<()> {
+    let (Fault::AgentPaused { at, .. }, Some([_, most])) =
+        (&scenario.fault, scenario.expect.not_observable_percent)
+    else {
+        return Ok(());
+    };
+    let name = &cast.node(*at).plan.name;
+    let node = report.nodes.iter().find(|node| node.node == *name).context("the paused node")?;
+    let percent = 100.0 * node.kernel_drops as f64 / (node.packets + node.kernel_drops).max(1) as f64;
+    if percent > most {
+        bail!(Unfit(format!("the rings dropped {percent:.1} % where {most} % at most was meant")));
+    }
+    Ok(())
 }
 
 /// Restarts every agent with `flags` if the scenario names how they capture.
