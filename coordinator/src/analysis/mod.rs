@@ -108,15 +108,14 @@ impl Analysis {
         let turn = stopping.run_until_cancelled(self.runs.clone().acquire_owned()).await;
         let turn = turn.ok_or(Error::Stopping)?.map_err(|_| Error::Stopping)?;
         if !*is_counted {
-            *is_counted = true;
-            match self.store.add_runs(&capture.id, 1).await {
-                Ok(runs) if runs > limits::BROKEN_RUNS => return Err(Error::Exhausted(BROKEN.to_owned())),
-                Ok(_) | Err(StoreError::Uncertain(_)) => {}
-                Err(error) => {
-                    *is_counted = false;
-                    return Err(error.into());
-                }
+            let runs = match self.store.add_runs(&capture.id, 1).await {
+                Err(StoreError::Uncertain(_)) => 0,
+                runs => runs?,
+            };
+            if runs > limits::BROKEN_RUNS {
+                return Err(Error::Exhausted(BROKEN.to_owned()));
             }
+            *is_counted = true;
         }
         let matching = stopping.run_until_cancelled(self.matched(capture, None, turn));
         matching.await.unwrap_or(Err(Error::Stopping))

@@ -217,26 +217,27 @@ pub(in crate::store) async fn translations(
     connection: &mut Connection,
     capture: &str,
 ) -> Result<Vec<(String, Bytes)>, StoreError> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
-        "SELECT node, translations FROM capture_nodes
-         WHERE capture_id = $1 AND translations IS NOT NULL ORDER BY node",
-    )
-    .bind(text(capture))
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|(node, translations)| (node, translations.into())).collect())
+    let statement = "SELECT node, translations FROM capture_nodes
+                     WHERE capture_id = $1 AND translations IS NOT NULL ORDER BY node";
+    of_nodes(connection, capture, statement).await
 }
 
 pub(in crate::store) async fn topologies(
     connection: &mut Connection,
     capture: &str,
 ) -> Result<Vec<(String, Bytes)>, StoreError> {
-    let rows: Vec<(String, Vec<u8>)> = sqlx::query_as(
-        "SELECT node, topology FROM capture_nodes
-         WHERE capture_id = $1 AND topology IS NOT NULL ORDER BY node",
-    )
-    .bind(text(capture))
-    .fetch_all(connection)
-    .await?;
-    Ok(rows.into_iter().map(|(node, topology)| (node, topology.into())).collect())
+    let statement = "SELECT node, topology FROM capture_nodes
+                     WHERE capture_id = $1 AND topology IS NOT NULL ORDER BY node";
+    of_nodes(connection, capture, statement).await
+}
+
+/// What nodes told, by name.
+async fn of_nodes(
+    connection: &mut Connection,
+    capture: &str,
+    statement: &'static str,
+) -> Result<Vec<(String, Bytes)>, StoreError> {
+    let rows: Vec<(String, Vec<u8>)> =
+        sqlx::query_as(statement).bind(text(capture)).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|(node, told)| (node, told.into())).collect())
 }
