@@ -42,11 +42,11 @@ async fn traced(trace: &Path) -> Vec<(Name, (i64, i64))> {
     setup.wrapper = flags.map(str::to_owned).to_vec();
     setup.wrapper.push(trace.display().to_string());
     let fleet = Fleet::start(setup).await.unwrap();
-    fleet.tap.one_at_a_time();
+    fleet.coordinators[0].tap.one_at_a_time();
     let window = Duration::from_secs(1);
     let capture = fleet.client().start(2, whole_second_ahead(), window).await.unwrap();
     fleet.client().ended(&capture).await.unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.logs()));
-    let seen = fleet.tap.witnessed(&capture);
+    let seen = fleet.seen.witnessed(&capture);
     seen.acked.into_iter().map(|(name, acked)| (name.clone(), (seen.sent[&name], acked))).collect()
 }
 

@@ -72,7 +72,7 @@ async fn take(agents: usize, seed: u64) -> Result<Take> {
         Setup { script, nodes: agents, agents: Agents::Together, witnessed: false, ..Setup::new(seed) };
     let fleet = Fleet::start(setup).await?;
     sleep(SETTLING).await;
-    let coordinator = fleet.coordinator.as_ref().context("the coordinator is down")?;
+    let coordinator = fleet.coordinators[0].process.as_ref().context("the coordinator is down")?;
     let idle_bytes = Resident::of(coordinator.id())?.own as f64;
     let spec = v1::CaptureSpec {
         nodes: (0..agents).map(script::name).collect(),

@@ -53,7 +53,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
     println!("seed {seed}");
     let chosen: Vec<_> =
-        faults().into_iter().filter(|fault| selected(fault.name(), &arguments.only)).collect();
+        faults().into_iter().filter(|fault| selected(&fault.name(), &arguments.only)).collect();
     if chosen.is_empty() {
         bail!("--only {:?} matches no fault", arguments.only);
     }
@@ -82,7 +82,7 @@ async fn run_all(faults: Vec<Box<dyn Fault>>, seed: u64, arguments: &Arguments) 
         running.spawn_local(async move {
             let fault = &*faults[share.fault];
             let _place = places.acquire_many_owned(if fault.is_alone() { all } else { 1 }).await;
-            let tally = fault.run(share.rounds, share.seed, is_full).await;
+            let tally = fault.run(fault.setup(share.seed), share.rounds, is_full).await;
             println!("{}: {} rounds, seed {}", fault.name(), share.rounds, share.seed);
             (share, tally)
         });
@@ -96,7 +96,7 @@ async fn run_all(faults: Vec<Box<dyn Fault>>, seed: u64, arguments: &Arguments) 
         outcomes[share.fault].1.add(tally);
     }
     let named = faults.iter().zip(outcomes);
-    Ok(named.map(|(fault, (rounds, tally))| Outcome::new(fault.name(), rounds, tally)).collect())
+    Ok(named.map(|(fault, (rounds, tally))| Outcome::new(&fault.name(), rounds, tally)).collect())
 }
 
 fn shares(faults: &[Box<dyn Fault>], seed: u64, arguments: &Arguments) -> Vec<Share> {

@@ -1,6 +1,6 @@
 //! What an operator asks of a coordinator that may be gone at any moment.
 
-use std::net::SocketAddr;
+use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +12,7 @@ use lastseen_runtime::client::connect;
 use lastseen_runtime::tls::Pki;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use crate::scripted::script;
 
@@ -27,18 +28,19 @@ const CALL: Duration = Duration::from_secs(10);
 /// An operator's calls, each on a connection of its own.
 #[derive(Clone)]
 pub struct Client {
-    server: SocketAddr,
+    /// As `ctl` takes them.
+    servers: String,
     operator: Pki,
 }
 
 impl Client {
-    /// Calls this server.
-    pub fn new(server: SocketAddr, operator: Pki) -> Self {
-        Self { server, operator }
+    /// Calls the first of these servers that answers.
+    pub fn new(servers: String, operator: Pki) -> Self {
+        Self { servers, operator }
     }
 
     async fn channel(&self) -> Result<Channel> {
-        Ok(connect(&self.server.to_string(), &self.operator).await?)
+        Ok(connect(&self.servers, &self.operator).await?)
     }
 
     /// Waits until so many nodes are ready.
@@ -52,7 +54,8 @@ impl Client {
         .await
     }
 
-    /// Starts a capture on the first `nodes` nodes in this window.
+    /// Starts a capture on the first `nodes` nodes in this window, as `ctl` does: while the coordinator that was asked is
+    /// gone, the same call is made of whichever answers.
     pub async fn start(self, nodes: usize, start: SystemTime, length: Duration) -> Result<String> {
         let spec = v1::CaptureSpec {
             nodes: (0..nodes).map(script::name).collect(),
@@ -60,8 +63,15 @@ impl Client {
             start_at: Some(start.into()),
             ..Default::default()
         };
-        let request = v1::StartCaptureRequest { spec: Some(spec), ..Default::default() };
-        self.start_as(request).await
+        let request_id = rand::random::<u128>().to_string();
+        let request = v1::StartCaptureRequest { spec: Some(spec), request_id, ..Default::default() };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.start_as(request.clone()).await {
+                Err(error) if is_gone(&error) && Instant::now() < deadline => sleep(LONGEST_INTERVAL).await,
+                answer => return answer,
+            }
+        }
     }
 
     /// Starts a capture.
@@ -121,6 +131,14 @@ impl Client {
         client.delete_capture(v1::DeleteCaptureRequest { capture_id: capture.to_owned() }).await?;
         Ok(())
     }
+}
+
+/// Whether the coordinator was not reached, or went away before it answered.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Status>().is_none_or(|status| {
+        let is_broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
+        status.code() == Code::Unavailable || is_broken && status.source().is_some()
+    })
 }
 
 /// Asks again until there is an answer. Errors count as "not yet": programs may be starting.

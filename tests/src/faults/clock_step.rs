@@ -20,8 +20,8 @@ pub struct ClockStep;
 
 #[async_trait(?Send)]
 impl Fault for ClockStep {
-    fn name(&self) -> &'static str {
-        "clock step on a node"
+    fn name(&self) -> String {
+        "clock step on a node".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -36,7 +36,7 @@ impl Fault for ClockStep {
         fleet.signal_agent(0, SIGUSR1)
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         tally.mostly_judged()
     }
 }

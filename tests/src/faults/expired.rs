@@ -25,8 +25,8 @@ pub struct Expired;
 
 #[async_trait(?Send)]
 impl Fault for Expired {
-    fn name(&self) -> &'static str {
-        "certificate expired mid-stream"
+    fn name(&self) -> String {
+        "certificate expired mid-stream".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -37,9 +37,9 @@ impl Fault for Expired {
         let end = SystemTime::now() + LASTS;
         renew(fleet, OffsetDateTime::from(end))?;
         // Every connection from now on is made with it.
-        fleet.gates[0].cut();
+        fleet.cut(0);
         until("the end of the certificate", async || Ok((SystemTime::now() > end).then_some(()))).await?;
-        fleet.gates[0].cut();
+        fleet.cut(0);
         sleep(WITHOUT).await;
         renew(fleet, OffsetDateTime::from(end + Duration::from_hours(24)))
     }

@@ -1,4 +1,4 @@
-//! A coordinator and agents on loopback, with a witness between them: processes that can be killed and frozen, ways that
+//! Coordinators and agents on loopback, with a witness between them: processes that can be killed and frozen, ways that
 //! can be cut, disks that can be filled.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,11 +17,12 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::coordinator::Coordinator;
 use super::disk::SmallDisk;
 use super::gate::Gate;
 use super::pki::Authority;
 use super::postgres::Database;
-use super::tap::{Identities, Tap};
+use super::tap::{Identities, Log};
 use crate::product::binaries::Binaries;
 use crate::product::process::Process;
 use crate::scripted::script::Script;
@@ -50,19 +51,21 @@ pub struct Setup {
     pub nodes: usize,
     /// What runs on them.
     pub agents: Agents,
-    /// Agents reach the coordinator through a witness; without one nothing is known of what they send.
+    /// Agents reach coordinators through a witness; without one nothing is known of what they send.
     pub witnessed: bool,
+    /// Coordinators over one database and one directory; more than one need Postgres.
+    pub coordinators: usize,
     /// Keep rows in a Postgres of the fleet's own.
     pub postgres: bool,
     /// Bytes of the file system under the first node's spool; absent: the machine's.
     pub spool_disk: Option<u64>,
-    /// Bytes of the file system under the coordinator's data; absent: the machine's.
+    /// Bytes of the file system under the coordinators' data; absent: the machine's.
     pub data_disk: Option<u64>,
     /// Further flags of every agent.
     pub agent_flags: Vec<String>,
     /// By how much the first node's clock is set when it is told to.
     pub step: Option<Duration>,
-    /// Put before the coordinator's own command line.
+    /// Put before the coordinators' own command line.
     pub wrapper: Vec<String>,
 }
 
@@ -74,6 +77,7 @@ impl Setup {
             nodes: 2,
             agents: Agents::Scripted,
             witnessed: true,
+            coordinators: 1,
             postgres: false,
             spool_disk: None,
             data_disk: None,
@@ -88,19 +92,17 @@ impl Setup {
 pub struct Fleet {
     /// What it is made of.
     pub setup: Setup,
-    /// Absent while it is down.
-    pub coordinator: Option<Process>,
+    /// As many as the setup says, up or not.
+    pub coordinators: Vec<Coordinator>,
     /// By node, or as many nodes as are [together](Agents::Together); absent while it is down.
     pub agents: Vec<Option<Process>>,
-    /// Sees every batch and every acknowledgement.
-    pub tap: Tap,
-    /// Before the coordinator.
-    pub gate: Gate,
-    /// Before the witness, one for each process of agents.
-    pub gates: Vec<Gate>,
+    /// What the witnesses saw.
+    pub seen: Arc<Log>,
+    /// From each process of agents to the witness of each coordinator.
+    gates: Vec<Vec<Gate>>,
     /// Holds the first node's spool.
     pub spool_disk: Option<SmallDisk>,
-    /// Holds the coordinator's data.
+    /// Holds the coordinators' data.
     pub data_disk: Option<SmallDisk>,
     /// Where rows are, if not in a file.
     pub database: Option<Database>,
@@ -111,8 +113,6 @@ pub struct Fleet {
     operator: Pki,
     coordinator_pki: Pki,
     binaries: Binaries,
-    /// Of the coordinator, behind the gate.
-    address: SocketAddr,
     folder: TempDir,
 }
 
@@ -135,19 +135,23 @@ impl Fleet {
         let data_disk = small(setup.data_disk, "data").transpose()?;
         let database = if setup.postgres { Some(Database::alone().await) } else { None };
         let (authority, identities) = (Authority::new(), Identities::default());
-        let address = SocketAddr::new(own_address().into(), 7443);
-        let gate = Gate::start(address).await?;
+        let seen = Arc::new(Log::default());
+        let mut coordinators = Vec::new();
+        for number in 0..setup.coordinators {
+            let address = SocketAddr::new(own_address().into(), 7443);
+            let log = path.join(format!("coordinator-{number}.log"));
+            let one = Coordinator::at(address, &authority, identities.clone(), seen.clone(), log);
+            coordinators.push(one.await?);
+        }
         let coordinator_pki = authority.coordinator();
-        let tap = Tap::start(authority.coordinator(), identities.clone(), gate.address).await?;
         let operator = authority.identity("operator", "eve");
         let binaries = Binaries::locate()?;
         let mut fleet = Self {
-            coordinator: None,
+            coordinators,
             agents: Vec::new(),
+            seen,
             gates: Vec::new(),
             setup,
-            tap,
-            gate,
             spool_disk,
             data_disk,
             database,
@@ -156,15 +160,20 @@ impl Fleet {
             operator,
             coordinator_pki,
             binaries,
-            address,
             folder,
         };
-        fleet.start_coordinator()?;
+        (0..fleet.setup.coordinators).try_for_each(|number| fleet.start_coordinator(number))?;
         make("pki")?;
         (0..fleet.setup.nodes).try_for_each(|node| fleet.issue(node))?;
-        let entrance = if fleet.setup.witnessed { fleet.tap.address } else { fleet.address };
         for process in 0..fleet.setup.nodes.div_ceil(fleet.in_each()) {
-            fleet.gates.push(Gate::start(entrance).await?);
+            let mut gates = Vec::new();
+            for coordinator in &fleet.coordinators {
+                let witness = coordinator.tap.address;
+                gates.push(
+                    Gate::start(if fleet.setup.witnessed { witness } else { coordinator.address }).await?,
+                );
+            }
+            fleet.gates.push(gates);
             fleet.agents.push(None);
             fleet.start_agent(process)?;
         }
@@ -191,19 +200,17 @@ impl Fleet {
         self.folder.path().join(name)
     }
 
-    /// Starts the coordinator on its data, which outlives it.
-    pub fn start_coordinator(&mut self) -> Result<()> {
+    /// Starts a coordinator on its data, which outlives it.
+    pub fn start_coordinator(&mut self, number: usize) -> Result<()> {
         let mut words = self.setup.wrapper.clone();
         words.push(self.binaries.coordinator.to_string_lossy().into_owned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).args(["--listen", &self.address.to_string()]);
-        command.args(["--admin-listen", &SocketAddr::new(self.address.ip(), 7481).to_string()]);
+        command.args(&words[1..]);
         command.arg("--data-dir").arg(self.path("data")).arg("--pki-dir").arg(self.coordinator_pki.dir());
         if let Some(database) = &self.database {
             command.env("LASTSEEN_DATABASE_URL", database.url());
         }
-        self.coordinator = Some(Process::start_here(command, &self.path("coordinator.log"))?);
-        Ok(())
+        self.coordinators[number].start(command)
     }
 
     /// Starts a process of agents on spools that outlive it: a node's, or those of as many nodes as are together.
@@ -224,7 +231,10 @@ impl Fleet {
             command.env(script::COUNT_VARIABLE, count.to_string());
         }
         command.args(["--node-name", &name, "--admin-listen", "127.0.0.1:0"]);
-        command.args(["--coordinator", &self.gates[process].address.to_string()]);
+        // Those of odd nodes go to the last coordinator first.
+        let mut servers: Vec<_> = self.gates[process].iter().map(|gate| gate.address.to_string()).collect();
+        servers.rotate_left(process % self.setup.coordinators);
+        command.args(["--coordinator", &servers.join(",")]);
         command.arg("--pki-dir").arg(pki).arg("--spool-dir").arg(spools).args(&self.setup.agent_flags);
         self.agents[process] = Some(Process::start_here(command, &self.path(&format!("{name}.log")))?);
         Ok(())
@@ -240,54 +250,51 @@ impl Fleet {
         self.agents[node] = None;
     }
 
-    /// `SIGKILL` for the coordinator.
-    pub fn kill_coordinator(&mut self) {
-        self.coordinator = None;
-    }
-
-    /// Sends a signal to the coordinator.
-    pub fn signal_coordinator(&self, signal: Signal) -> Result<()> {
-        self.coordinator.as_ref().context("the coordinator is down")?.signal(signal)
-    }
-
     /// Sends a signal to a node's agent.
     pub fn signal_agent(&self, node: usize, signal: Signal) -> Result<()> {
         self.agents[node].as_ref().context("the agent is down")?.signal(signal)
     }
 
-    /// Nothing gets through between a node's agent and the coordinator, until [`Fleet::join`].
+    /// Nothing gets through between a node's agent and any coordinator, until [`Fleet::join`].
     pub fn part(&self, node: usize) {
-        self.gates[node].die();
+        self.gates[node].iter().for_each(Gate::die);
     }
 
     /// Takes back [`Fleet::part`].
     pub fn join(&self, node: usize) {
-        self.gates[node].live();
+        self.gates[node].iter().for_each(Gate::live);
+    }
+
+    /// Ends the connections of a node's agent.
+    pub fn cut(&self, node: usize) {
+        self.gates[node].iter().for_each(Gate::cut);
     }
 
     /// What the programs last said, for a failure message.
     pub fn logs(&self) -> String {
-        let processes = self.coordinator.iter().chain(self.agents.iter().flatten());
+        let coordinators = self.coordinators.iter().filter_map(|one| one.process.as_ref());
+        let processes = coordinators.chain(self.agents.iter().flatten());
         processes.map(Process::tail).collect::<Vec<_>>().join("\n\n")
     }
 
-    /// The database and the files of the coordinator, beside it.
+    /// The database and the files of the coordinators, beside them.
     pub async fn store(&self) -> Result<Arc<dyn Store>> {
         let url = self.database.as_ref().map(Database::url);
         Ok(store::open(url.as_deref(), &self.path("data")).await?)
     }
 
-    /// An operator's calls.
+    /// An operator's calls, of any coordinator.
     pub fn client(&self) -> Client {
-        Client::new(self.gate.address, self.operator.clone())
+        let servers: Vec<_> = self.coordinators.iter().map(|one| one.gate.address.to_string()).collect();
+        Client::new(servers.join(","), self.operator.clone())
     }
 
-    /// Waits until the coordinator lists every node as ready.
+    /// Waits until a coordinator lists every node as ready.
     pub async fn ready(&self) -> Result<()> {
         self.client().ready(self.setup.nodes).await.with_context(|| self.logs())
     }
 
-    /// Where the coordinator keeps observation files.
+    /// Where coordinators keep observation files.
     pub fn observations(&self) -> PathBuf {
         self.path("data").join("observations")
     }

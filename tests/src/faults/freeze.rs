@@ -40,8 +40,8 @@ fn time(plan: &Plan) -> Duration {
 
 #[async_trait(?Send)]
 impl Fault for FrozenAgent {
-    fn name(&self) -> &'static str {
-        "frozen agent"
+    fn name(&self) -> String {
+        "frozen agent".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -58,8 +58,8 @@ impl Fault for FrozenAgent {
 
 #[async_trait(?Send)]
 impl Fault for FrozenCoordinator {
-    fn name(&self) -> &'static str {
-        "frozen coordinator"
+    fn name(&self) -> String {
+        "frozen coordinator".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -67,16 +67,20 @@ impl Fault for FrozenCoordinator {
     }
 
     async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, plan: &Plan) -> Result<()> {
-        fleet.signal_coordinator(SIGSTOP)?;
+        fleet.coordinators[0].signal(SIGSTOP)?;
         sleep(time(plan)).await;
-        fleet.signal_coordinator(SIGCONT)
+        fleet.coordinators[0].signal(SIGCONT)
+    }
+
+    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
+        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }
 
 #[async_trait(?Send)]
 impl Fault for SlowCoordinator {
-    fn name(&self) -> &'static str {
-        "slow coordinator"
+    fn name(&self) -> String {
+        "slow coordinator".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -94,15 +98,15 @@ impl Fault for SlowCoordinator {
     async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, plan: &Plan) -> Result<()> {
         let until = Instant::now() + time(plan);
         while Instant::now() < until {
-            fleet.signal_coordinator(SIGSTOP)?;
+            fleet.coordinators[0].signal(SIGSTOP)?;
             sleep(STILL).await;
-            fleet.signal_coordinator(SIGCONT)?;
+            fleet.coordinators[0].signal(SIGCONT)?;
             sleep(RUNNING).await;
         }
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         sampled(tally)
     }
 }

@@ -33,8 +33,8 @@ pub struct FullSpool;
 
 #[async_trait(?Send)]
 impl Fault for FullSpoolDisk {
-    fn name(&self) -> &'static str {
-        "disk of the spool full"
+    fn name(&self) -> String {
+        "disk of the spool full".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -61,15 +61,15 @@ impl Fault for FullSpoolDisk {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         counted(tally)
     }
 }
 
 #[async_trait(?Send)]
 impl Fault for FullSpool {
-    fn name(&self) -> &'static str {
-        "spool at its limit"
+    fn name(&self) -> String {
+        "spool at its limit".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -91,7 +91,7 @@ impl Fault for FullSpool {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         sampled(tally)
     }
 }
@@ -122,8 +122,8 @@ fn counted(tally: &Tally) -> Vec<String> {
 
 #[async_trait(?Send)]
 impl Fault for FullDataDisk {
-    fn name(&self) -> &'static str {
-        "disk of the coordinator full"
+    fn name(&self) -> String {
+        "disk of the coordinator full".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -145,7 +145,7 @@ impl Fault for FullDataDisk {
         disk.empty()
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         if tally.failed == 0 { vec!["every batch could be stored".into()] } else { Vec::new() }
     }
 }

@@ -1,6 +1,7 @@
 //! One capture after the other: what each took it gives back.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,10 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use lastseen_proto::v1;
 use rand::rngs::StdRng;
+use tokio::net::UdpSocket;
 use tokio::task::spawn_local;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::client::{Client, until};
 use super::fleet::{Agents, Fleet, Setup};
@@ -26,6 +30,11 @@ const AT_ONCE: u64 = 4;
 const WARM_UP: u64 = 24;
 /// By how much the memory of a process may differ from one moment to another.
 const SLACK_BYTES: u64 = 6 << 20;
+/// Likewise, by how much it may grow with each capture.
+const MOST_BYTES_A_CAPTURE: f64 = 16_384.0;
+/// Where datagrams go while captures run (discard, RFC 863), and how long after one the next does.
+const PORT: u16 = 9;
+const PAUSE: Duration = Duration::from_millis(2);
 /// Length of a window.
 const WINDOW: Duration = Duration::from_millis(1_500);
 
@@ -71,8 +80,8 @@ impl Held {
 
 #[async_trait(?Send)]
 impl Fault for InARow {
-    fn name(&self) -> &'static str {
-        "captures in a row without growth"
+    fn name(&self) -> String {
+        "captures in a row without growth".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -83,26 +92,35 @@ impl Fault for InARow {
         1
     }
 
+    fn setup(&self, seed: u64) -> Setup {
+        Setup { agents: Agents::Real, ..Setup::new(seed) }
+    }
+
     async fn strike(&self, _fleet: &mut Fleet, _random: &mut StdRng, _plan: &Plan) -> Result<()> {
         Ok(())
     }
 
-    async fn run(&self, rounds: u64, seed: u64, _is_full: bool) -> Result<Tally> {
-        let fleet =
-            Fleet::start(Setup { agents: Agents::Real, ..Setup::new(seed) }).await.context("start")?;
+    async fn run(&self, setup: Setup, rounds: u64, _is_full: bool) -> Result<Tally> {
+        let fleet = Fleet::start(setup).await.context("start")?;
+        let _talk = AbortOnDropHandle::new(spawn_local(talk()));
         let mut all = Tally::default();
         let warm_up = WARM_UP.min(rounds / 2);
         captures(&fleet, warm_up, &mut all).await?;
         let before = held(&fleet)?;
-        captures(&fleet, rounds - warm_up, &mut all).await?;
+        let during = captures(&fleet, rounds - warm_up, &mut all).await?;
         let after = given_back(&fleet, &before).await?;
         let is_judged = warm_up == WARM_UP;
-        for ((name, before), (_, after)) in before.iter().zip(&after) {
+        for (index, ((name, before), (_, after))) in before.iter().zip(&after).enumerate() {
+            let samples: Vec<_> = during.iter().map(|(at, held)| (*at, held[index].1.bytes)).collect();
+            let slope = slope(&samples);
             let remark = if is_judged { "" } else { "; too few to judge growth" };
-            println!("{name}: after {warm_up} captures {before}; after {rounds} {after}{remark}");
-            if is_judged && after.exceeds(before) {
-                all.wrong
-                    .push(format!("{name} grew: {before} after {warm_up} captures, {after} after {rounds}"));
+            println!(
+                "{name}: after {warm_up} captures {before}; after {rounds} {after}; {slope:.0} bytes a capture{remark}"
+            );
+            if is_judged && (after.exceeds(before) || slope > MOST_BYTES_A_CAPTURE) {
+                all.wrong.push(format!(
+                    "{name} grew by {slope:.0} bytes a capture: {before} after {warm_up} captures, {after} after {rounds}"
+                ));
             }
         }
         let left = [fleet.observations(), fleet.path("spools")]
@@ -116,9 +134,33 @@ impl Fault for InARow {
     }
 }
 
+/// Datagrams that the agents see on the loopback device.
+async fn talk() -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    loop {
+        // Nobody listens there, which the kernel says.
+        let _ = socket.send_to(&[0; 64], (Ipv4Addr::LOCALHOST, PORT)).await;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Bytes a capture by which memory grows: the median of the slopes between any two samples, which a single leap does not
+/// move (Sen 1968).
+fn slope(samples: &[(u64, u64)]) -> f64 {
+    let pairs = samples.iter().enumerate().flat_map(|(index, one)| {
+        samples[index + 1..]
+            .iter()
+            .map(move |other| (other.1 as f64 - one.1 as f64) / (other.0 as f64 - one.0 as f64))
+    });
+    let mut slopes: Vec<f64> = pairs.collect();
+    slopes.sort_unstable_by(f64::total_cmp);
+    slopes.get(slopes.len() / 2).copied().unwrap_or_default()
+}
+
 /// Coordinator and agents.
 fn held(fleet: &Fleet) -> Result<Vec<(String, Held)>> {
-    let coordinator = fleet.coordinator.iter().map(|process| ("coordinator".to_owned(), process));
+    let coordinator =
+        fleet.coordinators.iter().filter_map(|one| Some(("coordinator".to_owned(), one.process.as_ref()?)));
     let agents = fleet
         .agents
         .iter()
@@ -138,8 +180,9 @@ async fn given_back(fleet: &Fleet, before: &[(String, Held)]) -> Result<Vec<(Str
     settled.await.or_else(|_| held(fleet))
 }
 
-async fn captures(fleet: &Fleet, count: u64, all: &mut Tally) -> Result<()> {
-    let mut left = count;
+/// Makes captures, and tells what everyone held after how many of them.
+async fn captures(fleet: &Fleet, count: u64, all: &mut Tally) -> Result<Vec<(u64, Vec<(String, Held)>)>> {
+    let (mut left, mut samples) = (count, Vec::new());
     while left > 0 {
         let group = left.min(AT_ONCE);
         let started: Vec<_> =
@@ -151,18 +194,22 @@ async fn captures(fleet: &Fleet, count: u64, all: &mut Tally) -> Result<()> {
             if capture.state() != v1::CaptureState::Completed {
                 all.wrong.push(format!("{} ended as {:?}: {}", capture.id, capture.state(), capture.reason));
             }
+            if stored.rows == 0 {
+                all.wrong.push(format!("{}: nothing was recorded", capture.id));
+            }
             fleet.client().delete(&capture.id).await?;
         }
         left -= group;
+        samples.push((count - left, held(fleet)?));
     }
-    Ok(())
+    Ok(samples)
 }
 
 async fn one(client: Client, nodes: usize) -> Result<v1::Capture> {
     let spec = v1::CaptureSpec {
         nodes: (0..nodes).map(script::name).collect(),
         interfaces: vec!["lo".into()],
-        filter: "udp port 9".into(),
+        filter: format!("udp dst port {PORT}"),
         duration: Some(WINDOW.try_into()?),
         ..Default::default()
     };

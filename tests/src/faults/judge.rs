@@ -55,6 +55,9 @@ pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
     tally.wrong.extend(compare(&report, &truths));
     tally.wrong.extend(falsely_lost(fleet, &lost, start, end));
     tally.wrong.extend(clocks(fleet, &report));
+    tally.wrong.extend(unaccounted(fleet, &stored).take(SHOWN));
+    let refused = fleet.seen.witnessed(&capture.id).refused;
+    tally.wrong.extend(refused.iter().take(SHOWN).map(|(name, why)| format!("refused: {name:?}: {why}")));
     let totals = report.totals.unwrap_or_default();
     tally.judged = totals.delivered + totals.lost;
     tally.in_window = truths.values().map(|truth| truth.delivered + truth.lost).sum();
@@ -64,9 +67,15 @@ pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
     Ok(tally)
 }
 
+/// Points whose batches do not account for every packet.
+fn unaccounted(fleet: &Fleet, stored: &Stored) -> impl Iterator<Item = String> {
+    let ways = (0..fleet.setup.nodes).flat_map(Passage::all);
+    ways.filter_map(|at| stored.points.get(&key(at))?.unaccounted(fleet.setup.script, at))
+}
+
 /// Sent and acknowledged as the witness saw it, beside what is stored.
 pub fn batches(fleet: &Fleet, capture: &str, stored: &Stored) -> Tally {
-    let seen = fleet.tap.witnessed(capture);
+    let seen = fleet.seen.witnessed(capture);
     let missing: Vec<_> = seen.acked.keys().filter(|name| !stored.batches.contains_key(name)).collect();
     let twice = stored.batches.values().map(|count| count - 1).sum::<u64>();
     let repeated =

@@ -14,8 +14,8 @@ pub struct KillAgent;
 
 #[async_trait(?Send)]
 impl Fault for KillAgent {
-    fn name(&self) -> &'static str {
-        "kill -9 of an agent"
+    fn name(&self) -> String {
+        "kill -9 of an agent".to_owned()
     }
 
     fn rounds(&self) -> u64 {

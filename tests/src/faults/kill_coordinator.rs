@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 
 use super::fleet::Fleet;
+use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGKILL` for the coordinator.
@@ -13,8 +14,8 @@ pub struct KillCoordinator;
 
 #[async_trait(?Send)]
 impl Fault for KillCoordinator {
-    fn name(&self) -> &'static str {
-        "kill -9 of the coordinator"
+    fn name(&self) -> String {
+        "kill -9 of the coordinator".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -22,7 +23,11 @@ impl Fault for KillCoordinator {
     }
 
     async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, _plan: &Plan) -> Result<()> {
-        fleet.kill_coordinator();
-        fleet.start_coordinator()
+        fleet.coordinators[0].kill();
+        fleet.start_coordinator(0)
+    }
+
+    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
+        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }

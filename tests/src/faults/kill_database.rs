@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, Setup};
+use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGKILL` for every process of Postgres.
@@ -23,8 +24,8 @@ pub struct KillDatabase {
 
 #[async_trait(?Send)]
 impl Fault for KillDatabase {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> String {
+        self.name.to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -41,5 +42,9 @@ impl Fault for KillDatabase {
         tokio::task::spawn_blocking(move || killed.kill()).await?;
         sleep(self.away).await;
         Ok(tokio::task::spawn_blocking(move || server.start_again()).await?)
+    }
+
+    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
+        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }

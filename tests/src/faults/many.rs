@@ -23,12 +23,9 @@ pub struct Many;
 
 #[async_trait(?Send)]
 impl Fault for Many {
-    fn name(&self) -> &'static str {
-        if cfg!(debug_assertions) {
-            "100 agents on one coordinator"
-        } else {
-            "1,000 agents on one coordinator"
-        }
+    fn name(&self) -> String {
+        let number = if cfg!(debug_assertions) { "100" } else { "1,000" };
+        format!("{number} agents on one coordinator")
     }
 
     fn rounds(&self) -> u64 {
@@ -56,7 +53,7 @@ impl Fault for Many {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         tally.mostly_judged()
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod clock_step;
+pub mod coordinator;
 pub mod disk;
 pub mod expired;
 pub mod fleet;
@@ -20,6 +21,7 @@ pub mod kill_coordinator;
 pub mod kill_database;
 pub mod many;
 pub mod nothing;
+pub mod one_of_two;
 pub mod partition;
 #[path = "../../../coordinator/tests/common/pki.rs"]
 #[allow(missing_docs, clippy::new_without_default, reason = "a test's own, shared with the coordinator's")]
@@ -33,6 +35,7 @@ pub mod stored;
 pub mod strike;
 pub mod table;
 pub mod tap;
+pub mod variant;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;

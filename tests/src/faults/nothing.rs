@@ -14,8 +14,8 @@ pub struct Nothing;
 
 #[async_trait(?Send)]
 impl Fault for Nothing {
-    fn name(&self) -> &'static str {
-        "nothing breaks"
+    fn name(&self) -> String {
+        "nothing breaks".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -26,7 +26,7 @@ impl Fault for Nothing {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally) -> Vec<String> {
+    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
         tally.mostly_judged()
     }
 }

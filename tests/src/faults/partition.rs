@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::Fleet;
+use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// How long nothing gets through.
@@ -22,8 +23,8 @@ pub struct Partition;
 
 #[async_trait(?Send)]
 impl Fault for Partition {
-    fn name(&self) -> &'static str {
-        "partition of an agent"
+    fn name(&self) -> String {
+        "partition of an agent".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -36,5 +37,9 @@ impl Fault for Partition {
         sleep(if plan.is_full { FULL } else { SHORT }).await;
         fleet.join(node);
         Ok(())
+    }
+
+    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
+        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 
 use super::client::until;
 use super::fleet::Fleet;
+use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGTERM` for the coordinator.
@@ -18,8 +19,8 @@ pub struct RestartCoordinator;
 
 #[async_trait(?Send)]
 impl Fault for RestartCoordinator {
-    fn name(&self) -> &'static str {
-        "coordinator restarted mid-window"
+    fn name(&self) -> String {
+        "coordinator restarted mid-window".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -31,9 +32,13 @@ impl Fault for RestartCoordinator {
     }
 
     async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, _plan: &Plan) -> Result<()> {
-        fleet.signal_coordinator(Signal::SIGTERM)?;
-        let process = fleet.coordinator.as_mut().context("the coordinator is down")?;
+        fleet.coordinators[0].signal(Signal::SIGTERM)?;
+        let process = fleet.coordinators[0].process.as_mut().context("the coordinator is down")?;
         until("the end of the coordinator", async || Ok((!process.is_running()).then_some(()))).await?;
-        fleet.start_coordinator()
+        fleet.start_coordinator(0)
+    }
+
+    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
+        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }

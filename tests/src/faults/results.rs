@@ -78,6 +78,8 @@ pub struct Batches {
     stored: u64,
     duplicated: u64,
     lost: u64,
+    /// Of captures that were called off; of any other it is wrong.
+    refused: u64,
 }
 
 /// A fault after all its rounds.
@@ -88,6 +90,10 @@ pub struct Outcome {
     rounds: u64,
     batches: Batches,
     verdicts_wrong: u64,
+    /// Packets that were sent in the windows.
+    in_window: u64,
+    /// Those of them that reports call delivered or lost.
+    judged: u64,
     /// Segments that could not be observed: what the fault cost.
     not_observable: u64,
     /// Observations that agents dropped and counted.
@@ -109,6 +115,9 @@ impl Outcome {
             stored,
             duplicated,
             lost,
+            refused,
+            in_window,
+            judged,
             not_observable,
             agent_drops,
             not_started,
@@ -119,8 +128,10 @@ impl Outcome {
         Self {
             name: name.to_owned(),
             rounds,
-            batches: Batches { sent, acked, stored, duplicated, lost },
+            batches: Batches { sent, acked, stored, duplicated, lost, refused },
             verdicts_wrong: wrong.len() as u64,
+            in_window,
+            judged,
             not_observable,
             agent_drops,
             not_started,
@@ -157,7 +168,10 @@ impl Results {
             totals.batches.stored += fault.batches.stored;
             totals.batches.duplicated += fault.batches.duplicated;
             totals.batches.lost += fault.batches.lost;
+            totals.batches.refused += fault.batches.refused;
             totals.verdicts_wrong += fault.verdicts_wrong;
+            totals.in_window += fault.in_window;
+            totals.judged += fault.judged;
             totals.not_observable += fault.not_observable;
             totals.agent_drops += fault.agent_drops;
             totals.not_started += fault.not_started;
@@ -176,7 +190,7 @@ impl fmt::Display for Results {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<44} {:>6} {:>9} {:>9} {:>9} {:>6} {:>5} {:>6} {:>14} {:>8} {:>11} {:>9}",
+            "{:<54} {:>6} {:>9} {:>9} {:>9} {:>6} {:>5} {:>7} {:>6} {:>8} {:>14} {:>8} {:>11} {:>9}",
             "fault",
             "rounds",
             "sent",
@@ -184,7 +198,9 @@ impl fmt::Display for Results {
             "stored",
             "twice",
             "lost",
+            "refused",
             "wrong",
+            "judged %",
             "not observable",
             "drops",
             "not started",
@@ -193,11 +209,12 @@ impl fmt::Display for Results {
         for outcome in self.faults.iter().chain([&self.totals]) {
             let Outcome { name, rounds, batches, verdicts_wrong, not_observable, agent_drops, .. } = outcome;
             let Outcome { not_started, no_report, .. } = outcome;
-            let Batches { sent, acked, stored, duplicated, lost } = batches;
+            let Batches { sent, acked, stored, duplicated, lost, refused } = batches;
+            let share = 100.0 * outcome.judged as f64 / outcome.in_window.max(1) as f64;
             writeln!(
                 f,
-                "{name:<44} {rounds:>6} {sent:>9} {acked:>9} {stored:>9} {duplicated:>6} {lost:>5} {verdicts_wrong:>6} \
-                 {not_observable:>14} {agent_drops:>8} {not_started:>11} {no_report:>9}"
+                "{name:<54} {rounds:>6} {sent:>9} {acked:>9} {stored:>9} {duplicated:>6} {lost:>5} {refused:>7} {verdicts_wrong:>6} \
+                 {share:>8.2} {not_observable:>14} {agent_drops:>8} {not_started:>11} {no_report:>9}"
             )?;
         }
         for outcome in &self.faults {

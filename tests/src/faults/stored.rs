@@ -22,7 +22,9 @@ use crate::scripted::script::{Interface, Packet, Passage, Script, number};
 pub struct Stored {
     /// How often each batch is there.
     pub batches: HashMap<Name, u64>,
-    /// Rows whose bytes are not what was committed, and why.
+    /// Observations in them.
+    pub rows: usize,
+    /// Batches whose bytes are not what was committed, and why.
     pub unreadable: Vec<String>,
     /// What each point saw.
     pub points: BTreeMap<(usize, u32, i32), Point>,
@@ -37,9 +39,47 @@ pub struct Point {
     pub strange: u64,
     /// Times in which it saw everything, true nanoseconds since 1970, by begin.
     clear: Vec<(i64, i64)>,
+    /// By incarnation and sequence.
+    accounts: BTreeMap<(u64, u64), Account>,
 }
 
+/// What a batch says became of the packets of its slice.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    /// True nanoseconds since 1970.
+    start: i64,
+    end: i64,
+    /// Recorded, dropped, or not selected.
+    packets: u64,
+}
+
+/// Two points of time in an account are each as exact as two clocks read one after the other.
+const EDGE_PACKETS: u64 = 2;
+
 impl Point {
+    /// Says so if the batches of a process do not account for every packet that passed from its first slice to its last.
+    pub fn unaccounted(&self, script: Script, at: Passage) -> Option<String> {
+        let mut processes: BTreeMap<u64, Vec<Account>> = BTreeMap::new();
+        let mut missing = None;
+        for (&(incarnation, sequence), account) in &self.accounts {
+            let accounts = processes.entry(incarnation).or_default();
+            // What never came is a gap that nobody accounts for.
+            if accounts.len() as u64 == sequence {
+                accounts.push(*account);
+            }
+        }
+        for accounts in processes.into_values() {
+            let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else { continue };
+            let passed = script.passing(at, first.start, last.end).count() as u64;
+            let accounted = accounts.iter().map(|account| account.packets).sum::<u64>();
+            if passed.abs_diff(accounted) > EDGE_PACKETS {
+                missing =
+                    Some(format!("{at:?}: {accounted} packets are accounted for where {passed} passed"));
+            }
+        }
+        missing
+    }
+
     /// Whether it saw everything from `from` to `until`.
     pub fn covers(&self, from: i64, until: i64) -> bool {
         self.clear.iter().any(|(begin, end)| *begin <= from && until <= *end)
@@ -96,6 +136,7 @@ impl Stored {
         *self.batches.entry(name.clone()).or_default() += 1;
         match decoded(bytes) {
             Ok((message, columns)) => {
+                self.rows += columns.len();
                 let Some((node, at)) = place else { return };
                 let point = self.points.entry((node, key.index, key.direction)).or_default();
                 point.add(script, at, &message, &columns);
@@ -111,6 +152,17 @@ impl Point {
         let right = realtime_minus_monotonic();
         let truly = |nanos: i64| nanos - message.realtime_minus_monotonic_nanos + right;
         let counters = message.counters.unwrap_or_default();
+        if let Some(key) = &message.key {
+            let account = Account {
+                start: truly(message.slice_start_nanos),
+                end: truly(message.slice_end_nanos),
+                packets: columns.len() as u64
+                    + counters.kernel_drops
+                    + counters.agent_drops
+                    + counters.sampled_out,
+            };
+            self.accounts.insert((key.incarnation, key.sequence), account);
+        }
         let is_whole = message.sampling_threshold.is_none();
         if counters.kernel_drops == 0 && counters.agent_drops == 0 && is_whole {
             self.clear.push((truly(message.slice_start_nanos), truly(message.slice_end_nanos)));

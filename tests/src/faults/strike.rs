@@ -25,7 +25,7 @@ const AFTER: Duration = Duration::from_millis(5_500);
 #[async_trait(?Send)]
 pub trait Fault {
     /// As the table calls it.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> String;
 
     /// Rounds of a full run.
     fn rounds(&self) -> u64;
@@ -52,16 +52,22 @@ pub trait Fault {
 
     /// When it strikes, counted from the call that starts the capture.
     fn moment(&self, random: &mut StdRng, plan: &Plan) -> Duration {
-        Duration::from_secs_f64(random.random_range(0.0..plan.over.as_secs_f64()))
+        any_moment(random, plan)
     }
 
-    /// Breaks something, and mends it again.
+    /// Breaks something, and mends it again, unless that is left to [`Fault::mend`].
     async fn strike(&self, fleet: &mut Fleet, random: &mut StdRng, plan: &Plan) -> Result<()>;
 
+    /// Mends what stayed broken until the capture was judged.
+    async fn mend(&self, _fleet: &mut Fleet) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs rounds on a fleet of its own.
-    async fn run(&self, rounds: u64, seed: u64, is_full: bool) -> Result<Tally> {
+    async fn run(&self, setup: Setup, rounds: u64, is_full: bool) -> Result<Tally> {
+        let seed = setup.script.seed;
         let mut random = StdRng::seed_from_u64(seed);
-        let mut fleet = Fleet::start(self.setup(seed)).await.context("start")?;
+        let mut fleet = Fleet::start(setup).await.context("start")?;
         let mut all = Tally::default();
         for number in 0..rounds {
             let tally = round(self, &mut fleet, &mut random, is_full).await;
@@ -74,8 +80,9 @@ pub trait Fault {
         Ok(all)
     }
 
-    /// What must be true of the capture besides; a line for each that is not.
-    fn demands(&self, _tally: &Tally) -> Vec<String> {
+    /// What must be true of the capture besides; a line for each that is not. It was under way if its window had begun when
+    /// this struck: every node knew it by then.
+    fn demands(&self, _tally: &Tally, _is_under_way: bool) -> Vec<String> {
         Vec::new()
     }
 }
@@ -100,6 +107,11 @@ impl Plan {
     }
 }
 
+/// Between the call that starts a capture and its report.
+pub fn any_moment(random: &mut StdRng, plan: &Plan) -> Duration {
+    Duration::from_secs_f64(random.random_range(0.0..plan.over.as_secs_f64()))
+}
+
 async fn round(
     fault: &(impl Fault + ?Sized),
     fleet: &mut Fleet,
@@ -112,13 +124,23 @@ async fn round(
     let ahead = start.duration_since(now)?;
     let plan = Plan { start: ahead, end: ahead + WINDOW, over: ahead + WINDOW + AFTER, is_full };
     let starting = tokio::spawn(fleet.client().start(fleet.setup.nodes, start, WINDOW));
-    sleep_until(called + fault.moment(random, &plan)).await;
+    let moment = fault.moment(random, &plan);
+    sleep_until(called + moment).await;
     fault.strike(fleet, random, &plan).await.context("strike")?;
     // Its caller was told nothing if the coordinator went away before the window was fixed, and starts it anew.
-    let Ok(capture) = starting.await? else { return Ok(Tally { not_started: 1, ..Tally::default() }) };
-    let ended = fleet.client().ended(&capture).await?;
-    let mut tally = judge(fleet, &ended).await?;
-    tally.wrong.extend(fault.demands(&tally));
+    let tally = match starting.await? {
+        Ok(capture) => {
+            let ended = fleet.client().ended(&capture).await?;
+            let mut tally = judge(fleet, &ended).await?;
+            tally.wrong.extend(fault.demands(&tally, moment >= plan.start));
+            tally
+        }
+        Err(error) => {
+            println!("{}: not started: {error:#}", fault.name());
+            Tally { not_started: 1, ..Tally::default() }
+        }
+    };
+    fault.mend(fleet).await.context("mend")?;
     Ok(tally)
 }
 

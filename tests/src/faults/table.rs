@@ -12,9 +12,11 @@ use super::kill_coordinator::KillCoordinator;
 use super::kill_database::KillDatabase;
 use super::many::Many;
 use super::nothing::Nothing;
+use super::one_of_two::{FreezeOneOfTwo, KillOneOfTwo};
 use super::partition::Partition;
 use super::restart_coordinator::RestartCoordinator;
 use super::strike::Fault;
+use super::variant::{AtAnyMoment, OnPostgres};
 
 /// In the order of the table.
 pub fn faults() -> Vec<Box<dyn Fault>> {
@@ -23,20 +25,32 @@ pub fn faults() -> Vec<Box<dyn Fault>> {
     vec![
         Box::new(Nothing),
         Box::new(KillAgent),
+        Box::new(OnPostgres(KillAgent)),
         Box::new(KillCoordinator),
+        Box::new(OnPostgres(KillCoordinator)),
         Box::new(killed),
         Box::new(away),
+        Box::new(KillOneOfTwo),
+        Box::new(FreezeOneOfTwo),
         Box::new(RestartCoordinator),
+        Box::new(OnPostgres(RestartCoordinator)),
         Box::new(Partition),
+        Box::new(OnPostgres(Partition)),
         Box::new(FrozenAgent),
         Box::new(FrozenCoordinator),
         Box::new(SlowCoordinator),
+        Box::new(OnPostgres(SlowCoordinator)),
         Box::new(ClockStep),
         Box::new(FullSpoolDisk),
+        Box::new(AtAnyMoment(FullSpoolDisk)),
         Box::new(FullSpool),
         Box::new(FullDataDisk),
+        Box::new(AtAnyMoment(FullDataDisk)),
+        Box::new(AtAnyMoment(OnPostgres(FullDataDisk))),
         Box::new(Expired),
         Box::new(InARow),
+        Box::new(OnPostgres(InARow)),
         Box::new(Many),
+        Box::new(OnPostgres(Many)),
     ]
 }

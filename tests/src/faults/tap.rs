@@ -71,10 +71,16 @@ pub struct Witnessed {
     pub failed: HashSet<Name>,
 }
 
+/// What was seen of every capture, by whichever witness.
 #[derive(Debug, Default)]
-struct Log(Mutex<HashMap<String, Witnessed>>);
+pub struct Log(Mutex<HashMap<String, Witnessed>>);
 
 impl Log {
+    /// What was seen of a capture's batches until now.
+    pub fn witnessed(&self, capture: &str) -> Witnessed {
+        self.lock().get(capture).cloned().unwrap_or_default()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Witnessed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,19 +144,17 @@ pub type Identities = Arc<Mutex<HashMap<String, Pki>>>;
 pub struct Tap {
     /// Where agents connect to.
     pub address: SocketAddr,
-    log: Arc<Log>,
     turns: Arc<Turns>,
     _ends: DropGuard,
 }
 
 impl Tap {
-    /// Listens as the coordinator would, and passes on to `coordinator`.
-    pub async fn start(pki: Pki, agents: Identities, coordinator: SocketAddr) -> Result<Self> {
+    /// Listens as the coordinator would, and passes on to `coordinator`. What it sees goes to `log`.
+    pub async fn start(pki: Pki, agents: Identities, coordinator: SocketAddr, log: Arc<Log>) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("bind the witness")?;
         let address = listener.local_addr()?;
-        let log = Arc::new(Log::default());
         let (turns, coordinator) = (Arc::new(Turns::new()), coordinator.to_string());
-        let witness = Witness { log: log.clone(), turns: turns.clone(), agents, coordinator };
+        let witness = Witness { log, turns: turns.clone(), agents, coordinator };
         let service = AgentServiceServer::new(witness)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
@@ -162,17 +166,12 @@ impl Tap {
         let ended = CancellationToken::new();
         let ending = ended.clone();
         tokio::spawn(async move { ending.run_until_cancelled(serving).await });
-        Ok(Self { address, log, turns, _ends: ended.drop_guard() })
+        Ok(Self { address, turns, _ends: ended.drop_guard() })
     }
 
     /// From now on a batch is passed on only once the one before is answered, whichever agent it is from.
     pub fn one_at_a_time(&self) {
         self.turns.are_taken.store(true, Ordering::Relaxed);
-    }
-
-    /// What was seen of a capture's batches until now.
-    pub fn witnessed(&self, capture: &str) -> Witnessed {
-        self.log.lock().get(capture).cloned().unwrap_or_default()
     }
 }
 
