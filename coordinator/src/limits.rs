@@ -94,6 +94,10 @@ pub const DENIED_GRACE: Duration = Duration::from_secs(1);
 pub const CALLS_PER_SECOND: f64 = 50.0;
 /// Calls of one identity that may come at once after a rest.
 pub const CALLS_AT_ONCE: f64 = 500.0;
+/// Messages of one node a second, over all its control streams; its batches aside.
+pub const MESSAGES_PER_SECOND: f64 = 100.0;
+/// Messages of one node that may come at once after a rest.
+pub const MESSAGES_AT_ONCE: f64 = 1_000.0;
 /// Bytes of one node's batches in memory between arrival and acknowledgement: what one agent has too much waits in its
 /// spool, and the others go on.
 pub const INGEST_BYTES_PER_NODE: usize = 16 << 20;

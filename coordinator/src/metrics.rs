@@ -79,6 +79,8 @@ pub struct Metrics {
     pub failed_batches: Counter,
     /// Connections beyond the limit of their identity.
     pub refused_connections: Counter,
+    /// Messages of agents that came faster than the limit.
+    pub delayed_messages: Counter,
     /// Correlation runs that came to no result.
     pub failed_correlations: Counter,
     /// Bytes of observations that the database knows, of all captures.
@@ -146,7 +148,7 @@ impl Metrics {
         metrics
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 13] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 14] {
         [
             (
                 "resumed_captures",
@@ -177,6 +179,11 @@ impl Metrics {
                 "refused_connections",
                 "Connections beyond the limit of their identity",
                 &self.refused_connections,
+            ),
+            (
+                "delayed_messages",
+                "Messages of agents that came more often than the limit and were dealt with later",
+                &self.delayed_messages,
             ),
             ("failed_correlations", "Correlation runs without a result", &self.failed_correlations),
             ("collected_files", "Observation files without a row that were removed", &self.collected_files),

@@ -38,6 +38,7 @@ use crate::lock::DataLock;
 use crate::metrics::{self, Metrics, Sources};
 use crate::policy::PolicyFile;
 use crate::quota::Quota;
+use crate::rate::Rates;
 use crate::readiness::Readiness;
 use crate::retention::inventory::Storage;
 use crate::retention::{self, Retention};
@@ -266,6 +267,7 @@ async fn context(
         guard,
         metrics,
         control_streams,
+        messages: Arc::new(Rates::new(limits::MESSAGES_PER_SECOND, limits::MESSAGES_AT_ONCE)),
         batch_streams,
         stopping,
     };

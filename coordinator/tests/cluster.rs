@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
 use common::cluster::Cluster;
-use common::{is_final, job, until};
+use common::emulators::Bucket;
+use common::{PATIENCE, is_final, job, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Draining, Running};
@@ -21,9 +22,6 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tokio::time::timeout;
 use tonic::Code;
-
-/// What an agent was not told by then it never is.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the capture is when it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,10 +202,10 @@ impl Blocked {
     }
 }
 
-/// Plays it through, with a fault at a stage or without.
-async fn play(fault: Option<(Stage, Fault)>) -> Outcome {
+/// Plays it through, with a fault at a stage or without, on a directory or a bucket.
+async fn play(fault: Option<(Stage, Fault)>, bucket: Option<Bucket>) -> Outcome {
     let at = |stage| fault.and_then(|(when, fault)| (when == stage).then_some(fault));
-    let cluster = Cluster::start(2).await;
+    let cluster = Cluster::start_on(bucket, 2).await;
     let (mut first, mut second) =
         (cluster.agent(0, 0, "node-a", &[]).await, cluster.agent(1, 0, "node-b", &[]).await);
     let millis = if at(Stage::Draining).is_some() { 1_000 } else { 60_000 };
@@ -298,8 +296,10 @@ async fn wake(play: &Play, victim: usize, held: Option<File>, outcome: &Outcome)
 }
 
 /// As without a fault.
-async fn same(stage: Stage, fault: Fault) {
-    let (undisturbed, disturbed) = tokio::join!(play(None), play(Some((stage, fault))));
+async fn same(stage: Stage, fault: Fault, bucket: Option<Bucket>) {
+    let undisturbed = Box::pin(play(None, None));
+    let disturbed = Box::pin(play(Some((stage, fault)), bucket));
+    let (undisturbed, disturbed) = tokio::join!(undisturbed, disturbed);
     let expected: Vec<_> =
         ["node-a", "node-b"].iter().flat_map(|node| (0..BATCHES).map(|n| ((*node).to_owned(), n))).collect();
     assert_eq!(undisturbed.batches, expected);
@@ -310,7 +310,7 @@ macro_rules! each {
     ($($name:ident: $stage:ident $fault:ident,)*) => {
         $(#[tokio::test(flavor = "multi_thread")]
         async fn $name() {
-            same(Stage::$stage, Fault::$fault).await;
+            same(Stage::$stage, Fault::$fault, None).await;
         })*
     };
 }
@@ -329,6 +329,16 @@ each! {
     another_one_killed_while_arming: Arming KillOther,
     another_one_frozen_while_running: Running FreezeOther,
     another_one_killed_while_draining: Draining KillOther,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_killed_while_running_over_a_bucket() {
+    same(Stage::Running, Fault::Kill, Some(Bucket::s3().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_frozen_while_draining_over_a_bucket() {
+    same(Stage::Draining, Fault::Freeze, Some(Bucket::s3().await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,6 +125,8 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::LABELS,
         limits::LEAST_DURATION_NANOS,
         limits::LEAST_SAMPLING_THRESHOLD,
+        limits::MESSAGES_AT_ONCE,
+        limits::MESSAGES_PER_SECOND,
         limits::MESSAGE_BYTES,
         limits::NAME_BYTES,
         limits::NETNS_BYTES,

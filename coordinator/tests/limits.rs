@@ -4,10 +4,11 @@ mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
 use common::data::Sql;
-use common::{Fabric, PATIENCE, job, running, until};
+use common::{Fabric, PATIENCE, is_final, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
@@ -246,6 +247,24 @@ async fn who_calls_too_often_is_refused_and_the_others_are_not() {
     assert!(fabric.counter_for("refused_calls", "rate") >= 1);
     fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap();
     assert_eq!(stream.send(vec![good.batch(&id, 0)]).await.0, [0]);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn who_talks_too_much_waits_and_the_others_do_not() {
+    let fabric = Fabric::start().await;
+    let (good, mut stream, id) = well_behaved(&fabric).await;
+    let greedy = Agent::connect(&fabric, "node-greedy", 1, &[]).await;
+    let chatter = tokio::spawn(async move {
+        loop {
+            greedy.beat(SystemTime::now()).await;
+        }
+    });
+    until("it has to wait", async || fabric.counter("delayed_messages") > 0).await;
+    assert_eq!(stream.send(vec![good.batch(&id, 0)]).await.0, [0]);
+    good.status(&id, v1::CaptureState::Completed, "", 1).await;
+    fabric.follow(&id, is_final).await;
+    chatter.abort();
     fabric.stop().await;
 }
 

@@ -19,7 +19,7 @@ use lastseen_proto::v1::CaptureState::{Completed, Failed};
 
 /// A coordinator that keeps its files there, and an agent.
 async fn fabric_on(bucket: &Bucket) -> (Fabric, Agent) {
-    let (url, environment) = (bucket.url.clone(), bucket.environment.clone());
+    let (url, environment) = (bucket.url.clone(), bucket.environment());
     let data = Data::new().await.telling(move |config| {
         config.object_store = Some(url.clone());
         config.object_store_environment = environment.clone();

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::check::check_window;
 use super::{Delivery, Message, Outcome};
 use crate::files::{FileWriter, Written};
-use crate::jobs::Board;
+use crate::jobs::{Admission, Board};
 use crate::limits;
 use crate::metrics::{Metrics, Refused};
 use crate::model::{BatchKey, CheckedBatch, PointKey};
@@ -96,7 +96,7 @@ impl Writer {
         let looked = self.board.learn(named).await;
         if !looked {
             tracing::warn!(
-                "captures of other coordinators cannot be looked up; agents will send their batches again"
+                "captures that are not led here cannot be looked up; agents will send their batches again"
             );
         }
         let mut touched = BTreeSet::new();
@@ -158,26 +158,29 @@ impl Writer {
             Entry::Occupied(entry) if *entry.get() == contents => Verdict::Twin,
             Entry::Occupied(_) => Verdict::repeated(false),
             Entry::Vacant(entry) => {
-                let is_sure =
-                    looked || self.board.get(&batch.key.capture).is_some_and(|handle| handle.is_led);
-                match self.admit(batch) {
-                    Ok(()) => {
-                        entry.insert(contents);
-                        Verdict::Store
-                    }
-                    Err((Refused::NotWanted, _)) if !is_sure => Verdict::Unclear,
-                    Err((why, reason)) => Verdict::Refused(why, reason),
+                let verdict = self.admit(batch, looked);
+                if matches!(verdict, Verdict::Store) {
+                    entry.insert(contents);
                 }
+                verdict
             }
         }
     }
 
-    fn admit(&mut self, batch: &CheckedBatch) -> Result<(), (Refused, String)> {
-        let capture = self.board.admit(&batch.key).map_err(|reason| (Refused::NotWanted, reason))?;
+    fn admit(&mut self, batch: &CheckedBatch, looked: bool) -> Verdict {
+        let capture = match self.board.admit(&batch.key, looked) {
+            Admission::Wanted(capture) => capture,
+            Admission::NotWanted(reason) => return Verdict::Refused(Refused::NotWanted, reason),
+            Admission::Unclear => return Verdict::Unclear,
+        };
         // When it arrived, the capture may not have been known here, or without its window.
-        check_window(&batch.key.node, batch.slice_nanos, &capture)
-            .map_err(|error| (Refused::Malformed, error.to_string()))?;
-        self.count_point(batch).map_err(|reason| (Refused::Points, reason))
+        if let Err(error) = check_window(&batch.key.node, batch.slice_nanos, &capture) {
+            return Verdict::Refused(Refused::Malformed, error.to_string());
+        }
+        match self.count_point(batch) {
+            Ok(()) => Verdict::Store,
+            Err(reason) => Verdict::Refused(Refused::Points, reason),
+        }
     }
 
     fn count_point(&mut self, batch: &CheckedBatch) -> Result<(), String> {

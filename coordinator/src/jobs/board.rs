@@ -1,6 +1,6 @@
 //! Where the captures that have not ended are found, by their actors, ingest and the services.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -21,13 +21,37 @@ pub struct Handle {
     pub is_led: bool,
 }
 
+/// Whether a batch may come in.
+#[derive(Clone, Debug)]
+pub enum Admission {
+    /// Its capture.
+    Wanted(Arc<Capture>),
+    /// Why not, and never.
+    NotWanted(String),
+    /// That cannot be said now.
+    Unclear,
+}
+
+impl Admission {
+    fn unwanted(is_sure: bool, reason: String) -> Self {
+        if is_sure { Self::NotWanted(reason) } else { Self::Unclear }
+    }
+}
+
 /// Who waits for a look at the captures of the others, to be told whether it succeeded.
 pub(crate) type Asked = oneshot::Sender<bool>;
+
+#[derive(Debug, Default)]
+struct Captures {
+    handles: BTreeMap<String, Handle>,
+    /// Led here until now and not ended: another coordinator goes on with them, or this one when it is up again.
+    left: BTreeSet<String>,
+}
 
 /// Captures that have not ended, by id.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    handles: Arc<Mutex<BTreeMap<String, Handle>>>,
+    captures: Arc<Mutex<Captures>>,
     /// To who knows the captures of the others, where there are others.
     lookout: Arc<OnceLock<mpsc::Sender<Asked>>>,
 }
@@ -35,19 +59,29 @@ pub struct Board {
 impl Board {
     /// One capture.
     pub fn get(&self, id: &str) -> Option<Handle> {
-        self.lock().get(id).cloned()
+        self.lock().handles.get(id).cloned()
+    }
+
+    /// Whether it has ended or never was, as far as a [look](Board::learn) before this call can tell.
+    pub fn is_over(&self, id: &str) -> bool {
+        let captures = self.lock();
+        match captures.handles.get(id) {
+            Some(handle) => handle.view.borrow().state.is_final(),
+            None => !captures.left.contains(id),
+        }
     }
 
     /// Every capture that has not ended.
     pub fn unfinished(&self) -> Vec<Arc<Capture>> {
-        let views = self.lock().values().map(|handle| handle.view.borrow().clone()).collect::<Vec<_>>();
+        let views =
+            self.lock().handles.values().map(|handle| handle.view.borrow().clone()).collect::<Vec<_>>();
         views.into_iter().filter(|capture| !capture.state.is_final()).collect()
     }
 
     /// Captures that are led here.
     pub fn led(&self) -> Vec<String> {
-        let handles = self.lock();
-        handles.iter().filter(|(_, handle)| handle.is_led).map(|(id, _)| id.clone()).collect()
+        let captures = self.lock();
+        captures.handles.iter().filter(|(_, handle)| handle.is_led).map(|(id, _)| id.clone()).collect()
     }
 
     /// Makes sure that captures of other coordinators are here, and not as they were before they had a window: an agent may
@@ -55,13 +89,24 @@ impl Board {
     /// may be a capture all the same.
     #[must_use]
     pub async fn learn(&self, ids: impl IntoIterator<Item: AsRef<str>>) -> bool {
-        let Some(lookout) = self.lookout.get() else { return true };
         let is_known = |handle: Handle| handle.is_led || handle.view.borrow().state >= State::Running;
-        if ids.into_iter().all(|id| self.get(id.as_ref()).is_some_and(is_known)) {
+        let unknown = ids.into_iter().filter(|id| !self.get(id.as_ref()).is_some_and(is_known));
+        let unknown: Vec<String> = unknown.map(|id| id.as_ref().to_owned()).collect();
+        if unknown.is_empty() {
             return true;
         }
+        let left = self.lock().left.clone();
+        let Some(lookout) = self.lookout.get() else {
+            return !unknown.iter().any(|id| left.contains(id));
+        };
         let (done, is_done) = oneshot::channel();
-        lookout.send(done).await.is_ok() && is_done.await.unwrap_or(false)
+        let looked = lookout.send(done).await.is_ok() && is_done.await.unwrap_or(false);
+        if looked {
+            // Whoever leads them now was seen, or they have ended.
+            let mut captures = self.lock();
+            captures.left.retain(|id| !left.contains(id));
+        }
+        looked
     }
 
     /// Asked by [`Board::learn`].
@@ -69,20 +114,26 @@ impl Board {
         let _ = self.lookout.set(lookout);
     }
 
-    /// The capture of a batch that may still come in, or why it may not.
-    pub fn admit(&self, key: &BatchKey) -> Result<Arc<Capture>, String> {
-        let Some(handle) = self.get(&key.capture) else {
-            return Err(format!("capture {:?} does not run; it has ended or was deleted", key.capture));
+    /// Whether a batch may still come in. Unless the captures of the others were [looked](Board::learn) at, only what is led
+    /// here is not wanted.
+    pub fn admit(&self, key: &BatchKey, looked: bool) -> Admission {
+        let captures = self.lock();
+        let Some(handle) = captures.handles.get(&key.capture) else {
+            let is_sure = looked && !captures.left.contains(&key.capture);
+            let reason = format!("capture {:?} does not run; it has ended or was deleted", key.capture);
+            return Admission::unwanted(is_sure, reason);
         };
-        let capture = handle.view.borrow().clone();
+        let (capture, is_sure) = (handle.view.borrow().clone(), looked || handle.is_led);
         if capture.part(&key.node).is_none() {
-            return Err(format!("node {} is not part of capture {}", key.node, key.capture));
+            let reason = format!("node {} is not part of capture {}", key.node, key.capture);
+            return Admission::unwanted(is_sure, reason);
         }
-        match capture.state {
-            State::Running | State::Draining => Ok(capture),
-            State::Pending | State::Arming => Err(format!("capture {} has no window yet", key.capture)),
-            _ => Err(format!("capture {} takes no more batches; this one came too late", key.capture)),
-        }
+        let reason = match capture.state {
+            State::Running | State::Draining => return Admission::Wanted(capture),
+            State::Pending | State::Arming => format!("capture {} has no window yet", key.capture),
+            _ => format!("capture {} takes no more batches; this one came too late", key.capture),
+        };
+        Admission::unwanted(is_sure, reason)
     }
 
     /// Batches of these captures were committed.
@@ -113,12 +164,12 @@ impl Board {
     }
 
     pub(crate) fn insert(&self, id: &str, handle: Handle) {
-        self.lock().insert(id.to_owned(), handle);
+        self.lock().handles.insert(id.to_owned(), handle);
     }
 
     /// False if it is led here: who leads it stays.
     pub(super) fn insert_followed(&self, id: &str, handle: Handle) -> bool {
-        let mut handles = self.lock();
+        let handles = &mut self.lock().handles;
         let is_led = handles.get(id).is_some_and(|known| known.is_led);
         if !is_led {
             handles.insert(id.to_owned(), handle);
@@ -128,22 +179,32 @@ impl Board {
 
     /// Removes the handle that has this `committed`; another one that took its place stays.
     pub(super) fn remove(&self, id: &str, committed: &Arc<Notify>) {
-        let mut handles = self.lock();
-        if handles.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, committed)) {
-            handles.remove(id);
+        self.leave(id, committed, true);
+    }
+
+    /// The same of a capture that was led here and may not have ended.
+    pub(super) fn leave(&self, id: &str, committed: &Arc<Notify>, is_over: bool) {
+        let captures = &mut *self.lock();
+        if remove(&mut captures.handles, id, committed) && !is_over {
+            captures.left.insert(id.to_owned());
         }
     }
 
     fn wake_where(&self, is_concerned: impl Fn(&Capture) -> bool) {
-        for handle in self.lock().values().filter(|handle| is_concerned(&handle.view.borrow())) {
+        for handle in self.lock().handles.values().filter(|handle| is_concerned(&handle.view.borrow())) {
             // A full queue means it is going to wake anyway.
             let _ = handle.events.try_send(Event::Fleet);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Handle>> {
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Captures> {
+        self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remove(handles: &mut BTreeMap<String, Handle>, id: &str, committed: &Arc<Notify>) -> bool {
+    let is_it = handles.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, committed));
+    is_it && handles.remove(id).is_some()
 }
 
 #[cfg(test)]
@@ -151,6 +212,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::model::CheckedBatch;
 
     #[test]
     fn a_node_wakes_the_captures_it_is_part_of() {
@@ -203,6 +265,25 @@ mod tests {
         }
         drop(asking);
         assert!(!board.learn(["c-2"]).await, "nobody looks");
+    }
+
+    #[tokio::test]
+    async fn a_capture_that_was_left_is_not_over_until_others_were_looked_at() {
+        let (board, left) = (Board::default(), handle(true));
+        board.insert("c-1", left.clone());
+        board.insert("c-2", handle(true));
+        board.leave("c-1", &left.committed, false);
+        let key = CheckedBatch::sample("c-1", 0, b"").key;
+        assert!(!board.is_over("c-1") && board.is_over("c-3"));
+        assert!(!board.learn(["c-1"]).await && board.learn(["c-2", "c-3"]).await, "there are no others");
+        assert!(matches!(board.admit(&key, true), Admission::Unclear));
+        let (lookout, mut asking) = mpsc::channel::<Asked>(1);
+        board.look_out(lookout);
+        let answering = async { asking.recv().await.unwrap().send(true).unwrap() };
+        assert!(tokio::join!(board.learn(["c-1"]), answering).0);
+        assert!(board.is_over("c-1"), "nobody leads it");
+        assert!(matches!(board.admit(&key, true), Admission::NotWanted(_)));
+        assert!(matches!(board.admit(&key, false), Admission::Unclear));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use actor::Event;
 pub(crate) use board::Asked;
-pub use board::{Board, Handle};
+pub use board::{Admission, Board, Handle};
 pub(crate) use follower::Followed;
 use machine::Machine;
 pub use machine::{Left, Status};
@@ -242,7 +242,7 @@ impl Jobs {
         for _ in 0..HANDS {
             let looked = self.board.get(id).is_some() || self.board.learn([id]).await;
             let Some(handle) = self.board.get(id) else {
-                return if looked { Ok(false) } else { Err(Error::Unseen) };
+                return if looked && self.board.is_over(id) { Ok(false) } else { Err(Error::Unseen) };
             };
             if handle.view.borrow().part(node).is_none() {
                 return Ok(false);
@@ -251,7 +251,7 @@ impl Jobs {
                 return Ok(true);
             }
         }
-        Ok(false)
+        if self.board.is_over(id) { Ok(false) } else { Err(Error::Unseen) }
     }
 
     /// Tells a job what an earlier process of a node's agent left to be sent.
@@ -386,7 +386,7 @@ impl Jobs {
         let living = async move {
             actor.run().await;
             let state = last.borrow().state;
-            board.remove(&id, &committed);
+            board.leave(&id, &committed, state.is_final());
             metrics.capture_ended(state);
             if !state.is_final() {
                 actor.hand_over().await;

@@ -27,6 +27,7 @@ use crate::ingest::Ingest;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 use crate::quota::Quota;
+use crate::rate::Rates;
 use crate::retention::inventory::Storage;
 use crate::store::Store;
 use crate::time::Clock;
@@ -56,6 +57,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Control streams by node.
     pub control_streams: Quota,
+    /// How often each node says something on them.
+    pub messages: Arc<Rates>,
     /// Streams of batches by node.
     pub batch_streams: Quota,
     /// Cancelled when streams are to end.

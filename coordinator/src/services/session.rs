@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_message::Kind;
@@ -18,6 +19,8 @@ use crate::limits;
 use crate::quota::Place;
 use crate::wire::agent as wire;
 
+/// Between two looks whether a node may say something more.
+const TURN: Duration = Duration::from_millis(10);
 /// Pings whose answers are still of interest.
 const PINGS: usize = 16;
 
@@ -63,15 +66,15 @@ async fn serve(
     tracing::info!(node, version = record.agent_version, incarnation, "agent connected");
     send(outbox, wire::registered()).await?;
     // One that has ended may stand on the board still while it closes its files; it tells nobody any more.
-    let is_over = |id: &&String| {
-        context.jobs.board().get(id).is_none_or(|handle| handle.view.borrow().state.is_final())
-    };
     let looked = context.jobs.board().learn(works_on.iter().chain(left.keys())).await;
-    for over in works_on.iter().chain(left.keys()).filter(is_over) {
+    for id in works_on.iter().chain(left.keys()) {
+        if !context.jobs.board().is_over(id) {
+            continue;
+        }
         if !looked {
             return Err(Error::Unseen.into());
         }
-        send(outbox, wire::forget(over.clone())).await?;
+        send(outbox, wire::forget(id.clone())).await?;
     }
     // Before anybody sees that this is another process: its captures wait for what the former one left.
     for (capture, left) in left {
@@ -147,6 +150,7 @@ impl Session<'_> {
                     let now = self.context.clock.now();
                     let Some(message) = message? else { return Ok(()) };
                     heard = Instant::now();
+                    self.turn().await;
                     self.context.fleet.heard(self.node, self.id, now);
                     self.take(message, now, outbox).await?;
                 }
@@ -168,6 +172,18 @@ impl Session<'_> {
         }
     }
 
+    /// Waits until the node may say something more. Nothing else of it is read meanwhile.
+    async fn turn(&self) {
+        let is_free = || self.context.messages.take(self.node, Instant::now());
+        if is_free() {
+            return;
+        }
+        self.context.metrics.delayed_messages.inc();
+        while !is_free() {
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
     fn cut_off(&self, why: Option<CutOff>) -> Status {
         let node = self.node;
         Status::aborted(match why {
@@ -178,7 +194,7 @@ impl Session<'_> {
         })
     }
 
-    fn ping_interval(&self) -> std::time::Duration {
+    fn ping_interval(&self) -> Duration {
         if self.pinged < u64::from(limits::CLOCK_BURST) {
             limits::CLOCK_BURST_INTERVAL
         } else {

@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 
 use super::agent::Agent;
 use super::data::{Data, Sql};
+use super::emulators::Bucket;
 use super::pki::Authority;
 use super::postgres::Database;
 use super::until;
@@ -37,17 +38,23 @@ impl Drop for Member {
     }
 }
 
-/// Several over one database and one directory.
+/// Several over one database, and one directory or one bucket.
 pub struct Cluster {
     pub authority: Authority,
     pub data: Data,
+    bucket: Option<Bucket>,
     pub members: Vec<Member>,
 }
 
 impl Cluster {
     pub async fn start(members: usize) -> Self {
+        Self::start_on(None, members).await
+    }
+
+    /// With a bucket they share no directory.
+    pub async fn start_on(bucket: Option<Bucket>, members: usize) -> Self {
         let data = Data::on(Some(Database::new().await));
-        let mut cluster = Self { authority: Authority::new(), data, members: Vec::new() };
+        let mut cluster = Self { authority: Authority::new(), data, bucket, members: Vec::new() };
         for _ in 0..members {
             cluster.add().await;
         }
@@ -63,7 +70,15 @@ impl Cluster {
             let (address, admin) = (free(), free());
             let mut command = Command::new(program());
             command.arg("--listen").arg(address.to_string()).arg("--admin-listen").arg(admin.to_string());
-            command.arg("--data-dir").arg(self.data.path()).arg("--pki-dir").arg(pki.dir());
+            match &self.bucket {
+                None => command.arg("--data-dir").arg(self.data.path()),
+                Some(bucket) => {
+                    let own = self.data.path().join(self.members.len().to_string());
+                    command.args(["--object-store", &bucket.url]).envs(bucket.variables.iter().cloned());
+                    command.arg("--data-dir").arg(own)
+                }
+            };
+            command.arg("--pki-dir").arg(pki.dir());
             command.env("LASTSEEN_DATABASE_URL", self.data.url().unwrap());
             command.env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".into()));
             command.stdin(Stdio::null());

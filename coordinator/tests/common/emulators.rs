@@ -24,7 +24,8 @@ const AZURE_KEY: &str =
 pub struct Bucket {
     /// For `--object-store`.
     pub url: String,
-    pub environment: Environment,
+    /// Of its environment.
+    pub variables: Vec<(String, String)>,
     pub gate: Option<Gate>,
     _server: Option<Server>,
     _directory: TempDir,
@@ -35,7 +36,7 @@ impl Bucket {
     pub fn local() -> Self {
         let directory = TempDir::new().unwrap();
         let url = format!("file://{}/objects", directory.path().display());
-        Self { url, environment: Environment::of([]), gate: None, _server: None, _directory: directory }
+        Self { url, variables: Vec::new(), gate: None, _server: None, _directory: directory }
     }
 
     pub async fn s3() -> Self {
@@ -82,16 +83,20 @@ impl Bucket {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         Self {
             url: format!("{scheme}://{CONTAINER}/some/prefix"),
-            environment: Environment::of(variables),
+            variables: variables.collect(),
             gate: Some(gate),
             _server: Some(server),
             _directory: directory,
         }
     }
 
+    pub fn environment(&self) -> Environment {
+        Environment::of(self.variables.iter().cloned())
+    }
+
     /// The test's own hand in it.
     pub async fn files(&self) -> Files {
-        Files::open(Some(&self.url), &self.environment, "/nowhere".into()).await.unwrap()
+        Files::open(Some(&self.url), &self.environment(), "/nowhere".into()).await.unwrap()
     }
 }
 
