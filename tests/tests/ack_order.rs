@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lastseen_tests::faults::fleet::{Fleet, Setup};
+use lastseen_tests::faults::postgres::Server;
 use lastseen_tests::faults::tap::Name;
+use lastseen_tests::product::process::Process;
 
 /// Every sync takes so much longer: whoever does not wait for it is early by that.
 const DELAY_NANOS: i64 = 20_000_000;
 
-/// When the syncs of files with this suffix were asked for, nanoseconds since 1970.
-fn syncs(trace: &str, suffix: &str) -> BTreeSet<i64> {
-    let of_file = format!("{suffix}>");
-    let begun = trace.lines().filter(|line| line.contains("sync(") && line.contains(&of_file));
+/// When the syncs of files of this name were asked for, nanoseconds since 1970.
+fn syncs(trace: &Path, name: &str) -> BTreeSet<i64> {
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let begun = trace.lines().filter(|line| line.contains("sync(") && line.contains(name));
     let time = |line: &str| {
         let (seconds, micros) = line.split_whitespace().nth(1)?.split_once('.')?;
         Some(seconds.parse::<i64>().ok()? * 1_000_000_000 + micros.parse::<i64>().ok()? * 1_000)
@@ -34,14 +37,35 @@ fn whole_second_ahead() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(since.as_secs() + 4)
 }
 
-/// The trace of a coordinator through one capture, and when each batch was sent and acknowledged.
-async fn traced(trace: &Path) -> Vec<(Name, (i64, i64))> {
+/// To trace syncs into a file, and to have them take longer.
+fn strace(trace: &Path) -> Vec<String> {
     let delay = format!("inject=fsync,fdatasync:delay_exit={}", DELAY_NANOS / 1_000);
-    let mut setup = Setup::new(1);
-    let flags = ["strace", "-D", "-f", "-ttt", "-y", "-e", "trace=fsync,fdatasync", "-e", &delay, "-o"];
-    setup.wrapper = flags.map(str::to_owned).to_vec();
-    setup.wrapper.push(trace.display().to_string());
+    let flags = ["strace", "-f", "-ttt", "-y", "-e", "trace=fsync,fdatasync", "-e", &delay, "-o"];
+    flags.map(str::to_owned).into_iter().chain([trace.display().to_string()]).collect()
+}
+
+/// Traces the processes of a database and those that they start.
+fn watched(server: &Server, home: &Path, trace: &Path) -> Process {
+    let (processes, log) = (server.processes(), home.join("strace.log"));
+    let words = strace(trace);
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(processes.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]));
+    let mut tracer = Process::start_here(command, &log).unwrap();
+    while std::fs::read_to_string(&log).unwrap().matches(" attached").count() < processes.len() {
+        assert!(tracer.is_running(), "{}", tracer.tail());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    tracer
+}
+
+/// One capture, and when each of its batches was sent and acknowledged.
+async fn traced(home: &Path, postgres: bool) -> Vec<(Name, (i64, i64))> {
+    let mut setup = Setup { postgres, wrapper: strace(&home.join("coordinator")), ..Setup::new(1) };
+    // The coordinator stays the child.
+    setup.wrapper.insert(1, "-D".into());
     let fleet = Fleet::start(setup).await.unwrap();
+    let database = fleet.database.as_ref();
+    let _tracer = database.map(|database| watched(&database.server, home, &home.join("database")));
     fleet.coordinators[0].tap.one_at_a_time();
     let window = Duration::from_secs(1);
     let capture = fleet.client().start(2, whole_second_ahead(), window).await.unwrap();
@@ -50,14 +74,12 @@ async fn traced(trace: &Path) -> Vec<(Name, (i64, i64))> {
     seen.acked.into_iter().map(|(name, acked)| (name.clone(), (seen.sent[&name], acked))).collect()
 }
 
-#[test]
-fn every_batch_is_synced_in_its_file_and_then_in_the_database_before_it_is_acknowledged() {
+fn every_batch_is_synced_in_its_file_and_then_in(postgres: bool, trace: &str, name: &str) {
     let home = tempfile::tempdir().unwrap();
-    let trace = home.path().join("trace");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let batches = runtime.block_on(traced(&trace));
-    let trace = std::fs::read_to_string(trace).unwrap();
-    let (files, database) = (syncs(&trace, ".obs"), syncs(&trace, "lastseen.db-wal"));
+    let batches = runtime.block_on(traced(home.path(), postgres));
+    let files = syncs(&home.path().join("coordinator"), ".obs>");
+    let database = syncs(&home.path().join(trace), name);
     assert!(batches.len() > 50 && files.len() > 3, "{} batches, {} syncs", batches.len(), files.len());
     let early: Vec<_> = batches.iter().filter(|(_, times)| !is_in_order(&files, &database, *times)).collect();
     assert!(
@@ -67,4 +89,14 @@ fn every_batch_is_synced_in_its_file_and_then_in_the_database_before_it_is_ackno
         batches.len(),
         early[0]
     );
+}
+
+#[test]
+fn every_batch_is_synced_in_its_file_and_then_in_sqlite_before_it_is_acknowledged() {
+    every_batch_is_synced_in_its_file_and_then_in(false, "coordinator", "lastseen.db-wal>");
+}
+
+#[test]
+fn every_batch_is_synced_in_its_file_and_then_in_postgres_before_it_is_acknowledged() {
+    every_batch_is_synced_in_its_file_and_then_in(true, "database", "/pg_wal/");
 }

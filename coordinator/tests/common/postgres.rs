@@ -209,10 +209,15 @@ impl Server {
         }
     }
 
+    /// Of the server and those it started.
+    pub fn processes(&self) -> Vec<Pid> {
+        let server = self.process.lock().unwrap().as_ref().expect("it runs").id();
+        children(server).into_iter().chain([Pid::from_raw(server as i32)]).collect()
+    }
+
     /// Sends a signal to the server and all its processes.
     pub fn signal(&self, signal: Signal) {
-        let server = self.process.lock().unwrap().as_ref().expect("it runs").id();
-        for pid in children(server).into_iter().chain([Pid::from_raw(server as i32)]) {
+        for pid in self.processes() {
             // It may have ended by itself.
             let _ = kill(pid, signal);
         }
