@@ -1,5 +1,6 @@
-//! One trace from `ctl` through the coordinator to the agent, as a collector sees it; and none to be had.
+//! One trace from `ctl` through the coordinator to each agent, as a collector sees it; and none to be had.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
@@ -25,33 +26,43 @@ fn terminate(mut process: Process) {
 fn start(host: &Host, environment: &[(&str, &str)]) -> [Process; 2] {
     let mut coordinator = host.coordinator().expect("identity");
     coordinator.arg("--data-dir").arg(host.path("data")).args(["--log-format", "json"]);
-    let mut agent = host.agent("node-1").expect("identity");
-    agent.args(["--log-format", "json"]);
-    for command in [&mut coordinator, &mut agent] {
-        command.envs(environment.iter().copied());
-    }
+    coordinator.envs(environment.iter().copied());
     let coordinator = host.start(coordinator, "coordinator.log").expect("coordinator");
-    let agent = host.start(agent, "agent.log").expect("agent");
-    let ready = |reply: &serde_json::Value| (reply["nodes"][0]["state"] == "READY").then_some(());
+    [coordinator, join(host, environment, "node-1", "agent.log", &[])]
+}
+
+/// The agent of one more node, the last by name, which is ready.
+fn join(host: &Host, environment: &[(&str, &str)], node: &str, log: &str, flags: &[&str]) -> Process {
+    let mut agent = host.agent(node).expect("identity");
+    agent.args(["--log-format", "json"]).args(flags).envs(environment.iter().copied());
+    let agent = host.start(agent, log).expect("agent");
+    let ready = |reply: &serde_json::Value| {
+        let last = reply["nodes"].as_array()?.last()?;
+        (last["name"] == node && last["state"] == "READY").then_some(())
+    };
     let ctl = host.ctl().expect("identity");
     ctl.wait_for("the agent ready", PATIENCE, &["list-nodes"], ready).expect("it comes");
-    [coordinator, agent]
+    agent
 }
 
 fn named<'s>(spans: &'s [Span], service: &str, name: &str) -> &'s Span {
-    let mut found = spans.iter().filter(|span| span.service == service && span.name == name);
-    match (found.next(), found.next()) {
-        (Some(span), None) => span,
-        (None, _) => panic!("no {name} of {service} in {spans:#?}"),
-        (Some(_), Some(_)) => panic!("more than one {name} of {service} in {spans:#?}"),
-    }
+    let found = all_named(spans, service, name);
+    let [span] = found[..] else { panic!("not one {name} of {service} in {spans:#?}") };
+    span
+}
+
+fn all_named<'s>(spans: &'s [Span], service: &str, name: &str) -> Vec<&'s Span> {
+    spans.iter().filter(|span| span.service == service && span.name == name).collect()
 }
 
 #[test]
-fn one_trace_goes_from_ctl_through_the_coordinator_to_the_agent() {
+fn one_trace_goes_from_ctl_through_the_coordinator_to_each_agent() {
     let host = Host::new("trace").expect("host (needs root)");
     let collector = Collector::start(&host.netns, COLLECTOR).expect("collector");
-    let daemons = start(&host, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint)]);
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str())];
+    let [coordinator, agent] = start(&host, &environment);
+    let other = ["--admin-listen", "127.0.0.1:0"];
+    let other = join(&host, &environment, "node-2", "other.log", &other);
     let ctl = host.ctl().expect("identity");
     let job = [
         "start-capture",
@@ -66,7 +77,7 @@ fn one_trace_goes_from_ctl_through_the_coordinator_to_the_agent() {
     let asked = [&job[..], &["--otlp-endpoint", &collector.endpoint]].concat();
     ctl.ok(&asked).expect("a capture");
     // Each sends what it has at its end.
-    daemons.into_iter().for_each(terminate);
+    [coordinator, agent, other].into_iter().for_each(terminate);
 
     let all = collector.spans();
     let root = named(&all, "ctl", "start-capture");
@@ -75,19 +86,26 @@ fn one_trace_goes_from_ctl_through_the_coordinator_to_the_agent() {
     let call = named(&spans, "coordinator", "CaptureService/StartCapture");
     let capture = named(&spans, "coordinator", "capture");
     let correlate = named(&spans, "coordinator", "correlate");
-    let job = named(&spans, "node-agent", "job");
-    let arm = named(&spans, "node-agent", "arm");
-    for (child, parent) in [(call, root), (capture, call), (correlate, capture), (job, capture), (arm, job)] {
+    for (child, parent) in [(call, root), (capture, call), (correlate, capture)] {
         assert_eq!(child.parent, parent.id, "{child:#?} is not a child of {parent:#?}");
     }
-    for (service, parent, children) in [
-        ("coordinator", capture, &["arm", "window", "drain", "correlate"][..]),
-        ("coordinator", correlate, &["load", "read", "match", "store"]),
-        ("node-agent", job, &["arm", "capture", "flush", "upload"]),
-        ("node-agent", arm, &["open"]),
+    for (parent, children) in [
+        (capture, &["arm", "window", "drain", "correlate"][..]),
+        (correlate, &["load", "read", "match", "store"]),
     ] {
         for name in children {
-            assert_eq!(named(&spans, service, name).parent, parent.id, "{name} of {service}");
+            assert_eq!(named(&spans, "coordinator", name).parent, parent.id, "{name}");
+        }
+    }
+    let jobs = all_named(&spans, "node-agent", "job");
+    assert!(jobs.len() == 2 && jobs.iter().all(|job| job.parent == capture.id), "{jobs:#?} {capture:#?}");
+    let arms = all_named(&spans, "node-agent", "arm");
+    for (parents, children) in [(&jobs, &["arm", "capture", "flush", "upload"][..]), (&arms, &["open"])] {
+        let parents: BTreeSet<_> = parents.iter().map(|span| &span.id).collect();
+        for name in children {
+            let found = all_named(&spans, "node-agent", name);
+            let theirs: BTreeSet<_> = found.iter().map(|span| &span.parent).collect();
+            assert!(found.len() == 2 && theirs == parents, "{name}: {found:#?}");
         }
     }
     let identities: Vec<_> = call.attributes.iter().filter(|(key, _)| key == "enduser.id").collect();
@@ -97,7 +115,7 @@ fn one_trace_goes_from_ctl_through_the_coordinator_to_the_agent() {
     }
     let trace = u128::from_be_bytes(root.trace.as_slice().try_into().expect("16 bytes"));
     let trace = format!("{trace:032x}");
-    for log in ["coordinator.log", "agent.log"] {
+    for log in ["coordinator.log", "agent.log", "other.log"] {
         let text = fs::read_to_string(host.path(log)).expect("log");
         let traced = text.lines().filter(|line| line.contains(&format!("\"trace_id\":\"{trace}\""))).count();
         assert!(traced > 0 && traced < text.lines().count(), "{log}: {text}");
