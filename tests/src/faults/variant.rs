@@ -10,6 +10,9 @@ use super::fleet::{Fleet, Setup};
 use super::results::Tally;
 use super::strike::{Fault, Plan, any_moment};
 
+/// Rounds of a full run.
+const MOST: u64 = 50;
+
 /// With rows in Postgres instead of a file.
 pub struct OnPostgres<F>(pub F);
 
@@ -23,7 +26,7 @@ impl<F: Fault> Fault for OnPostgres<F> {
     }
 
     fn rounds(&self) -> u64 {
-        self.0.rounds()
+        self.0.rounds().min(MOST)
     }
 
     fn fleets(&self, rounds: u64) -> u64 {
