@@ -45,6 +45,7 @@ fn strace(trace: &Path) -> Vec<String> {
 }
 
 /// Traces the processes of a database and those that they start.
+#[allow(clippy::disallowed_methods, reason = "the tracer is a program")]
 fn watched(server: &Server, home: &Path, trace: &Path) -> Process {
     let (processes, log) = (server.processes(), home.join("strace.log"));
     let words = strace(trace);
