@@ -37,7 +37,7 @@ impl Default for Pace {
         Self {
             first: Duration::from_millis(200),
             longest: Duration::from_secs(10),
-            steady: Duration::from_secs(30),
+            steady: Duration::from_secs(10),
             refused: Duration::from_secs(15),
             // Of the ten seconds a user is promised, one is for the end of the process itself.
             grace: Duration::from_secs(9),
@@ -99,7 +99,7 @@ impl Control {
 
     /// One session after the other until `shutdown`, then the end of the jobs.
     async fn serve(&self, jobs: &mut Jobs, shutdown: &CancellationToken) {
-        let mut retry = Retry::new(self.pace);
+        let mut retry = Retry::new(self.pace, self.coordinators.len());
         while !shutdown.is_cancelled() {
             for server in &self.coordinators {
                 let outcome = self.session(server, jobs, shutdown).await;

@@ -39,14 +39,28 @@ impl From<Status> for Trouble {
 /// The delays between sessions.
 pub(crate) struct Retry {
     pace: Pace,
+    /// Between two rounds of all coordinators.
     backoff: Backoff,
+    /// Before one that was not tried in this round: what ails the last need not ail it.
+    step: Backoff,
+    /// Coordinators left in this round, the last one included.
+    untried: usize,
+    coordinators: usize,
     /// Of two agents with one certificate each replaces the other for ever; saying so once is enough.
     told_replaced: bool,
 }
 
 impl Retry {
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { pace, backoff: Backoff::new(pace.first, pace.longest), told_replaced: false }
+    /// For so many coordinators, which are tried in turn.
+    pub(crate) fn new(pace: Pace, coordinators: usize) -> Self {
+        Self {
+            pace,
+            backoff: Backoff::new(pace.first, pace.longest),
+            step: Backoff::new(pace.first, pace.first),
+            untried: coordinators,
+            coordinators,
+            told_replaced: false,
+        }
     }
 
     /// Says what happened and how long to wait before the next try. A session that ended is told by how long it
@@ -55,8 +69,15 @@ impl Retry {
         if outcome.as_ref().is_ok_and(|lasted| *lasted >= self.pace.steady) {
             self.told_replaced = false;
             self.backoff.reset();
+            self.untried = self.coordinators;
         }
-        let next = self.backoff.next_delay();
+        self.untried = self.untried.saturating_sub(1);
+        let next = if self.untried > 0 {
+            self.step.next_delay()
+        } else {
+            self.untried = self.coordinators;
+            self.backoff.next_delay()
+        };
         match outcome {
             Ok(_) => next,
             Err(Trouble::Unreachable(reason)) => {
@@ -98,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_replaced_agent_waits_longest_and_says_so_once() {
-        let mut retry = Retry::new(PACE);
+        let mut retry = Retry::new(PACE, 1);
         let mut delay = |outcome| retry.delay("c:1", "node-a", outcome);
         assert!(delay(of(Status::unavailable("away"))) <= 2 * PACE.first);
         assert!(delay(of(Status::aborted("another came"))) >= PACE.longest);
@@ -108,8 +129,23 @@ mod tests {
     }
 
     #[test]
+    fn each_coordinator_is_tried_soon_and_a_round_of_all_of_them_ever_more_slowly() {
+        let mut retry = Retry::new(PACE, 3);
+        let mut delay = || retry.delay("c:1", "node-a", of(Status::unavailable("away")));
+        let delays: Vec<_> = (0..36).map(|_| delay()).collect();
+        for round in delays.chunks(3) {
+            assert!(round[0].max(round[1]) <= 2 * PACE.first, "{delays:?}");
+        }
+        assert!(delays[35] >= PACE.longest, "{delays:?}");
+        let after = |outcome| retry.delay("c:1", "node-a", outcome);
+        let after: Vec<_> =
+            [Ok(PACE.steady), of(Status::unavailable("away"))].into_iter().map(after).collect();
+        assert!(after.iter().all(|delay| *delay <= 2 * PACE.first), "{after:?}");
+    }
+
+    #[test]
     fn being_replaced_is_told_again_only_after_a_good_session() {
-        let mut retry = Retry::new(PACE);
+        let mut retry = Retry::new(PACE, 1);
         let mut told = |outcome| {
             retry.delay("c:1", "node-a", outcome);
             retry.told_replaced
@@ -123,7 +159,7 @@ mod tests {
 
     #[test]
     fn sessions_that_break_at_once_are_tried_ever_more_slowly() {
-        let mut retry = Retry::new(PACE);
+        let mut retry = Retry::new(PACE, 1);
         let mut delay = |lasted| retry.delay("c:1", "node-a", Ok(lasted));
         let broken: Vec<_> = (0..12).map(|_| delay(PACE.steady / 2)).collect();
         assert!(broken[0] <= 2 * PACE.first && broken[11] >= PACE.longest, "{broken:?}");

@@ -171,6 +171,10 @@ impl Worker {
                 followed.end(self.jobs.board(), id);
             }
         }
+        // It was led here in between.
+        let board = self.jobs.board();
+        let overtaken = self.followed.extract_if(.., |id, (followed, _)| !followed.stands(board, id));
+        overtaken.for_each(|(id, (followed, _))| followed.end(board, &id));
         for (id, revision) in revisions.iter().filter(|(id, _)| !led.contains(*id)) {
             if self.followed.get(id).is_none_or(|(_, known)| known != revision)
                 && let Some(capture) = self.jobs.store().capture(id).await?

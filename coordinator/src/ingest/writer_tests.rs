@@ -133,6 +133,15 @@ async fn what_another_coordinator_may_lead_is_not_refused_before_that_is_known()
 }
 
 #[tokio::test]
+async fn batches_of_a_capture_that_is_left_without_an_end_come_again() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = writer(home.path()).await;
+    let committed = writer.board.get("c-1").unwrap().committed;
+    writer.board.leave("c-1", &committed, false);
+    assert_eq!(outcomes(&mut writer, &[batch("c-1")]).await[0].1, Outcome::Failed);
+}
+
+#[tokio::test]
 async fn a_slice_far_from_the_window_is_refused_although_its_capture_was_unknown_when_it_arrived() {
     let home = tempfile::tempdir().unwrap();
     let mut writer = writer(home.path()).await;

@@ -86,7 +86,7 @@ impl Board {
 
     /// Makes sure that captures of other coordinators are here, and not as they were before they had a window: an agent may
     /// know of them sooner than this process does. One look, however many they are. False if it failed: what is not here
-    /// may be a capture all the same.
+    /// may be a capture all the same, above all one that was led here until a moment ago.
     #[must_use]
     pub async fn learn(&self, ids: impl IntoIterator<Item: AsRef<str>>) -> bool {
         let is_known = |handle: Handle| handle.is_led || handle.view.borrow().state >= State::Running;
@@ -164,15 +164,18 @@ impl Board {
     }
 
     pub(crate) fn insert(&self, id: &str, handle: Handle) {
-        self.lock().handles.insert(id.to_owned(), handle);
+        let captures = &mut *self.lock();
+        captures.left.remove(id);
+        captures.handles.insert(id.to_owned(), handle);
     }
 
     /// False if it is led here: who leads it stays.
     pub(super) fn insert_followed(&self, id: &str, handle: Handle) -> bool {
-        let handles = &mut self.lock().handles;
-        let is_led = handles.get(id).is_some_and(|known| known.is_led);
+        let captures = &mut *self.lock();
+        let is_led = captures.handles.get(id).is_some_and(|known| known.is_led);
         if !is_led {
-            handles.insert(id.to_owned(), handle);
+            captures.left.remove(id);
+            captures.handles.insert(id.to_owned(), handle);
         }
         !is_led
     }
@@ -183,7 +186,7 @@ impl Board {
     }
 
     /// The same of a capture that was led here and may not have ended.
-    pub(super) fn leave(&self, id: &str, committed: &Arc<Notify>, is_over: bool) {
+    pub(crate) fn leave(&self, id: &str, committed: &Arc<Notify>, is_over: bool) {
         let captures = &mut *self.lock();
         if remove(&mut captures.handles, id, committed) && !is_over {
             captures.left.insert(id.to_owned());
@@ -284,6 +287,17 @@ mod tests {
         assert!(board.is_over("c-1"), "nobody leads it");
         assert!(matches!(board.admit(&key, true), Admission::NotWanted(_)));
         assert!(matches!(board.admit(&key, false), Admission::Unclear));
+        // Left again while others are looked at.
+        board.insert("c-1", left.clone());
+        board.leave("c-1", &left.committed, false);
+        board.insert("c-1", left.clone());
+        let looking = board.learn(["c-3"]);
+        let leaving = async {
+            let asked = asking.recv().await.unwrap();
+            board.leave("c-1", &left.committed, false);
+            asked.send(true).unwrap();
+        };
+        assert!(tokio::join!(looking, leaving).0 && !board.is_over("c-1"));
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl Jobs {
 }
 
 impl Followed {
+    /// Whether batches and news still come to it.
+    pub(crate) fn stands(&self, board: &Board, id: &str) -> bool {
+        board.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, &self.committed))
+    }
+
     /// It has ended, or is led here.
     pub(crate) fn end(self, board: &Board, id: &str) {
         board.remove(id, &self.committed);

@@ -197,7 +197,7 @@ impl Jobs {
             return Ok(handle.view.borrow().clone());
         }
         // One that another coordinator leads would go on.
-        if has_looked { self.get(id).await } else { Err(Error::Unseen) }
+        if has_looked && self.board.is_over(id) { self.get(id).await } else { Err(self.unseen()) }
     }
 
     /// Removes a capture that has ended, with its observations and its report. Files that cannot be removed now are
@@ -231,7 +231,7 @@ impl Jobs {
         let has_looked = self.board.learn([id]).await;
         match self.board.get(id) {
             Some(handle) => Ok(handle.view),
-            None if !has_looked => Err(Error::Unseen),
+            None if !has_looked || !self.board.is_over(id) => Err(self.unseen()),
             None => Ok(watch::channel(self.get(id).await?).1),
         }
     }
@@ -242,7 +242,7 @@ impl Jobs {
         for _ in 0..HANDS {
             let looked = self.board.get(id).is_some() || self.board.learn([id]).await;
             let Some(handle) = self.board.get(id) else {
-                return if looked && self.board.is_over(id) { Ok(false) } else { Err(Error::Unseen) };
+                return if looked && self.board.is_over(id) { Ok(false) } else { Err(self.unseen()) };
             };
             if handle.view.borrow().part(node).is_none() {
                 return Ok(false);
@@ -251,7 +251,12 @@ impl Jobs {
                 return Ok(true);
             }
         }
-        if self.board.is_over(id) { Ok(false) } else { Err(Error::Unseen) }
+        if self.board.is_over(id) { Ok(false) } else { Err(self.unseen()) }
+    }
+
+    /// Why it is not known what became of a capture.
+    fn unseen(&self) -> Error {
+        if self.stopping.is_cancelled() { Error::Stopping } else { Error::Unseen }
     }
 
     /// Tells a job what an earlier process of a node's agent left to be sent.

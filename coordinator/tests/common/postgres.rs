@@ -209,10 +209,15 @@ impl Server {
         }
     }
 
-    /// Of the server and those it started.
+    /// Who starts all others.
+    pub fn process(&self) -> Pid {
+        Pid::from_raw(self.process.lock().unwrap().as_ref().expect("it runs").id() as i32)
+    }
+
+    /// The server and those it started.
     pub fn processes(&self) -> Vec<Pid> {
-        let server = self.process.lock().unwrap().as_ref().expect("it runs").id();
-        children(server).into_iter().chain([Pid::from_raw(server as i32)]).collect()
+        let server = self.process();
+        children(server.as_raw() as u32).into_iter().chain([server]).collect()
     }
 
     /// Sends a signal to the server and all its processes.

@@ -8,7 +8,6 @@ use nix::sys::signal::Signal::SIGUSR1;
 use rand::rngs::StdRng;
 
 use super::fleet::{Fleet, Setup};
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// By how much.
@@ -36,7 +35,7 @@ impl Fault for ClockStep {
         fleet.signal_agent(0, SIGUSR1)
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
-        tally.mostly_judged()
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

@@ -162,7 +162,7 @@ impl Fleet {
             binaries,
             folder,
         };
-        (0..fleet.setup.coordinators).try_for_each(|number| fleet.start_coordinator(number))?;
+        fleet.start_coordinators()?;
         make("pki")?;
         (0..fleet.setup.nodes).try_for_each(|node| fleet.issue(node))?;
         for process in 0..fleet.setup.nodes.div_ceil(fleet.in_each()) {
@@ -198,6 +198,13 @@ impl Fleet {
     /// A path in the fleet's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Starts the coordinators that are down.
+    pub fn start_coordinators(&mut self) -> Result<()> {
+        let is_down = |number: &usize| self.coordinators[*number].process.is_none();
+        let down: Vec<_> = (0..self.coordinators.len()).filter(is_down).collect();
+        down.into_iter().try_for_each(|number| self.start_coordinator(number))
     }
 
     /// Starts a coordinator on its data, which outlives it.
@@ -302,12 +309,8 @@ impl Fleet {
 
 /// A loopback address that no other program uses: ports of restarted programs stay theirs.
 fn own_address() -> Ipv4Addr {
-    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
     let [.., high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(
-        127,
-        16 | high >> 4,
-        (high & 15) << 4 | low >> 4,
-        (low & 15) << 4 | COUNT.fetch_add(1, Ordering::Relaxed) as u8 & 15,
-    )
+    // The last fleets are long gone when the count begins anew.
+    Ipv4Addr::new(127, 64 | high & 63, low, 1 + (COUNT.fetch_add(1, Ordering::Relaxed) % 250) as u8)
 }

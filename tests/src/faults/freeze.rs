@@ -72,8 +72,8 @@ impl Fault for FrozenCoordinator {
         fleet.coordinators[0].signal(SIGCONT)
     }
 
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }
 
@@ -106,7 +106,7 @@ impl Fault for SlowCoordinator {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
+    fn demands(&self, tally: &Tally) -> Vec<String> {
         sampled(tally)
     }
 }

@@ -61,7 +61,7 @@ impl Fault for FullSpoolDisk {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
+    fn demands(&self, tally: &Tally) -> Vec<String> {
         counted(tally)
     }
 }
@@ -91,7 +91,7 @@ impl Fault for FullSpool {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
+    fn demands(&self, tally: &Tally) -> Vec<String> {
         sampled(tally)
     }
 }
@@ -145,7 +145,7 @@ impl Fault for FullDataDisk {
         disk.empty()
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
+    fn demands(&self, tally: &Tally) -> Vec<String> {
         if tally.failed == 0 { vec!["every batch could be stored".into()] } else { Vec::new() }
     }
 }

@@ -32,6 +32,8 @@ const WARM_UP: u64 = 24;
 const SLACK_BYTES: u64 = 6 << 20;
 /// Likewise, by how much it may grow with each capture.
 const MOST_BYTES_A_CAPTURE: f64 = 16_384.0;
+/// With less of them a slope is chance.
+const LEAST_SAMPLES: usize = 20;
 /// Where datagrams go while captures run (discard, RFC 863), and how long after one the next does.
 const PORT: u16 = 9;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -117,7 +119,8 @@ impl Fault for InARow {
             println!(
                 "{name}: after {warm_up} captures {before}; after {rounds} {after}; {slope:.0} bytes a capture{remark}"
             );
-            if is_judged && (after.exceeds(before) || slope > MOST_BYTES_A_CAPTURE) {
+            let is_steep = samples.len() >= LEAST_SAMPLES && slope > MOST_BYTES_A_CAPTURE;
+            if is_judged && (after.exceeds(before) || is_steep) {
                 all.wrong.push(format!(
                     "{name} grew by {slope:.0} bytes a capture: {before} after {warm_up} captures, {after} after {rounds}"
                 ));
@@ -190,7 +193,7 @@ async fn captures(fleet: &Fleet, count: u64, all: &mut Tally) -> Result<Vec<(u64
         for capture in started {
             let capture = capture.await??;
             let stored = Stored::read(fleet, &capture.id).await?;
-            all.add(batches(fleet, &capture.id, &stored));
+            all.add(batches(fleet, &capture, &stored));
             if capture.state() != v1::CaptureState::Completed {
                 all.wrong.push(format!("{} ended as {:?}: {}", capture.id, capture.state(), capture.reason));
             }

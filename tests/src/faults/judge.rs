@@ -8,8 +8,8 @@ use lastseen_proto::v1;
 
 use super::fleet::Fleet;
 use super::results::Tally;
-use super::stored::{Stored, key};
-use crate::scripted::script::{Passage, peer, pod};
+use super::stored::{Point, Stored, key};
+use crate::scripted::script::{Passage, number, peer, pod};
 
 /// A packet must be judged where every point of its way saw everything for so long before and after it.
 const MARGIN_NANOS: i64 = 300_000_000;
@@ -35,13 +35,14 @@ struct Truth {
 /// Judges a capture that has ended.
 pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
     let stored = Stored::read(fleet, &capture.id).await?;
-    let mut tally = batches(fleet, &capture.id, &stored);
+    let mut tally = batches(fleet, capture, &stored);
     // The database came back after the window: nobody recorded, and the capture says so.
     if capture.state() == v1::CaptureState::Failed && tally.sent == 0 {
         return Ok(Tally { not_started: 1, ..tally });
     }
     // What was acknowledged is counted all the same.
     if capture.state() == v1::CaptureState::Failed && !capture.reason.is_empty() {
+        tally.wrong.push(format!("{} has no report: {}", capture.id, capture.reason));
         return Ok(Tally { no_report: 1, ..tally });
     }
     if capture.state() != v1::CaptureState::Completed {
@@ -51,13 +52,13 @@ pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
     let client = fleet.client();
     let (report, lost) = (client.report(&capture.id).await?, client.lost(&capture.id).await?);
     let (start, end) = window(capture)?;
-    let truths = truths(fleet, &stored, Edges { start, end, unsure: unsure(&report) });
+    let edges = Edges { start, end, unsure: unsure(&report) };
+    let truths = truths(fleet, &stored, edges);
+    tally.wrong.extend(unsaid(fleet, &stored, capture, edges).take(SHOWN));
     tally.wrong.extend(compare(&report, &truths));
     tally.wrong.extend(falsely_lost(fleet, &lost, start, end));
     tally.wrong.extend(clocks(fleet, &report));
     tally.wrong.extend(unaccounted(fleet, &stored).take(SHOWN));
-    let refused = fleet.seen.witnessed(&capture.id).refused;
-    tally.wrong.extend(refused.iter().take(SHOWN).map(|(name, why)| format!("refused: {name:?}: {why}")));
     let totals = report.totals.unwrap_or_default();
     tally.judged = totals.delivered + totals.lost;
     tally.in_window = truths.values().map(|truth| truth.delivered + truth.lost).sum();
@@ -70,11 +71,34 @@ pub async fn judge(fleet: &Fleet, capture: &v1::Capture) -> Result<Tally> {
 /// Points whose batches do not account for every packet.
 fn unaccounted(fleet: &Fleet, stored: &Stored) -> impl Iterator<Item = String> {
     let ways = (0..fleet.setup.nodes).flat_map(Passage::all);
-    ways.filter_map(|at| stored.points.get(&key(at))?.unaccounted(fleet.setup.script, at))
+    let points = ways.filter_map(|at| Some((at, stored.points.get(&key(at))?)));
+    points.flat_map(|(at, point)| point.unaccounted(fleet.setup.script, at))
+}
+
+/// Points that are not there from one end of the window to the other although their node says that it missed nothing.
+fn unsaid(
+    fleet: &Fleet,
+    stored: &Stored,
+    capture: &v1::Capture,
+    edges: Edges,
+) -> impl Iterator<Item = String> {
+    let is_whole =
+        |node: &&v1::CaptureNode| node.state() == v1::CaptureState::Completed && node.coverage.is_empty();
+    let whole: Vec<_> = capture.nodes.iter().filter(is_whole).filter_map(|node| number(&node.node)).collect();
+    let ways = (0..fleet.setup.nodes).flat_map(Passage::all).filter(move |at| whole.contains(&at.node));
+    ways.filter_map(move |at| {
+        let span = stored.points.get(&key(at)).and_then(Point::span);
+        let is_there = span.is_some_and(|(start, end)| {
+            start <= edges.start + edges.unsure && edges.end - edges.unsure <= end
+        });
+        (!is_there).then(|| format!("{at:?}: {span:?} is not the window, and nobody says so"))
+    })
 }
 
 /// Sent and acknowledged as the witness saw it, beside what is stored.
-pub fn batches(fleet: &Fleet, capture: &str, stored: &Stored) -> Tally {
+pub fn batches(fleet: &Fleet, capture: &v1::Capture, stored: &Stored) -> Tally {
+    let is_completed = capture.state() == v1::CaptureState::Completed;
+    let capture = &capture.id;
     let seen = fleet.seen.witnessed(capture);
     let missing: Vec<_> = seen.acked.keys().filter(|name| !stored.batches.contains_key(name)).collect();
     let twice = stored.batches.values().map(|count| count - 1).sum::<u64>();
@@ -95,6 +119,8 @@ pub fn batches(fleet: &Fleet, capture: &str, stored: &Stored) -> Tally {
     wrong.extend(
         missing.iter().take(SHOWN).map(|name| format!("{capture}: acknowledged, not stored: {name:?}")),
     );
+    let of_a_report = is_completed.then_some(&seen.refused).into_iter().flatten().take(SHOWN);
+    wrong.extend(of_a_report.map(|(name, why)| format!("refused: {name:?}: {why}")));
     Tally {
         sent: seen.sent.len() as u64,
         acked: seen.acked.len() as u64,

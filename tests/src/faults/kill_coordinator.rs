@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 
 use super::fleet::Fleet;
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGKILL` for the coordinator.
@@ -27,7 +26,7 @@ impl Fault for KillCoordinator {
         fleet.start_coordinator(0)
     }
 
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

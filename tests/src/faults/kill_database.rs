@@ -8,7 +8,6 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, Setup};
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGKILL` for every process of Postgres.
@@ -44,7 +43,7 @@ impl Fault for KillDatabase {
         Ok(tokio::task::spawn_blocking(move || server.start_again()).await?)
     }
 
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 
 use super::fleet::{Agents, Fleet, Setup};
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 use crate::scripted::script::Script;
 
@@ -53,7 +52,7 @@ impl Fault for Many {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
-        tally.mostly_judged()
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 
 use super::fleet::Fleet;
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// Nothing breaks.
@@ -26,7 +25,7 @@ impl Fault for Nothing {
         Ok(())
     }
 
-    fn demands(&self, tally: &Tally, _is_under_way: bool) -> Vec<String> {
-        tally.mostly_judged()
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, Setup};
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// How long it stands still: several times as long as a lease.
@@ -50,17 +49,8 @@ impl Fault for KillOneOfTwo {
         Ok(())
     }
 
-    async fn mend(&self, fleet: &mut Fleet) -> Result<()> {
-        for number in 0..fleet.coordinators.len() {
-            if fleet.coordinators[number].process.is_none() {
-                fleet.start_coordinator(number)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }
 
@@ -85,7 +75,7 @@ impl Fault for FreezeOneOfTwo {
         victim.signal(SIGCONT)
     }
 
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

@@ -9,7 +9,6 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::Fleet;
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// How long nothing gets through.
@@ -37,9 +36,5 @@ impl Fault for Partition {
         sleep(if plan.is_full { FULL } else { SHORT }).await;
         fleet.join(node);
         Ok(())
-    }
-
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
     }
 }

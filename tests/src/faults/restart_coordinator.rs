@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 
 use super::client::until;
 use super::fleet::Fleet;
-use super::results::Tally;
 use super::strike::{Fault, Plan};
 
 /// `SIGTERM` for the coordinator.
@@ -38,7 +37,7 @@ impl Fault for RestartCoordinator {
         fleet.start_coordinator(0)
     }
 
-    fn demands(&self, tally: &Tally, is_under_way: bool) -> Vec<String> {
-        if is_under_way { tally.mostly_judged() } else { Vec::new() }
+    fn keeps_most(&self) -> bool {
+        true
     }
 }

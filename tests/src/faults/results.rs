@@ -59,7 +59,7 @@ impl Tally {
         self.wrong.extend(other.wrong);
     }
 
-    /// Says so if less than half of what was sent was judged, which only a machine without time for its programs explains.
+    /// Says so if less than half of what was sent was judged.
     pub fn mostly_judged(&self) -> Vec<String> {
         let Self { judged, in_window, .. } = self;
         if 2 * judged >= *in_window {

@@ -57,27 +57,29 @@ struct Account {
 const EDGE_PACKETS: u64 = 2;
 
 impl Point {
-    /// Says so if the batches of a process do not account for every packet that passed from its first slice to its last.
-    pub fn unaccounted(&self, script: Script, at: Passage) -> Option<String> {
-        let mut processes: BTreeMap<u64, Vec<Account>> = BTreeMap::new();
-        let mut missing = None;
-        for (&(incarnation, sequence), account) in &self.accounts {
-            let accounts = processes.entry(incarnation).or_default();
-            // What never came is a gap that nobody accounts for.
-            if accounts.len() as u64 == sequence {
-                accounts.push(*account);
-            }
-        }
-        for accounts in processes.into_values() {
-            let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else { continue };
-            let passed = script.passing(at, first.start, last.end).count() as u64;
-            let accounted = accounts.iter().map(|account| account.packets).sum::<u64>();
-            if passed.abs_diff(accounted) > EDGE_PACKETS {
-                missing =
-                    Some(format!("{at:?}: {accounted} packets are accounted for where {passed} passed"));
-            }
-        }
-        missing
+    /// Says so if the batches of a process do not follow each other, or do not account for every packet that passed from
+    /// its first slice to its last.
+    pub fn unaccounted(&self, script: Script, at: Passage) -> Vec<String> {
+        let batches: Vec<_> = self.accounts.iter().collect();
+        let processes = batches.chunk_by(|((one, _), _), ((other, _), _)| one == other);
+        let wrong = processes.filter_map(|batches| {
+            let (first, ((_, last), end)) = (batches[0].1, batches[batches.len() - 1]);
+            let gaps = last + 1 - batches.len() as u64;
+            let passed = script.passing(at, first.start, end.end).count() as u64;
+            let accounted = batches.iter().map(|(_, account)| account.packets).sum::<u64>();
+            (gaps > 0 || passed.abs_diff(accounted) > EDGE_PACKETS).then(|| {
+                format!(
+                    "{at:?}: {gaps} batches missing, {accounted} packets accounted for where {passed} passed"
+                )
+            })
+        });
+        wrong.collect()
+    }
+
+    /// From the first slice to the last, true nanoseconds since 1970; absent without one.
+    pub fn span(&self) -> Option<(i64, i64)> {
+        let (accounts, ends) = (self.accounts.values(), self.accounts.values().map(|account| account.end));
+        accounts.map(|account| account.start).min().zip(ends.max())
     }
 
     /// Whether it saw everything from `from` to `until`.

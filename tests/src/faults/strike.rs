@@ -55,13 +55,8 @@ pub trait Fault {
         any_moment(random, plan)
     }
 
-    /// Breaks something, and mends it again, unless that is left to [`Fault::mend`].
+    /// Breaks something, and mends it again. A coordinator that stays down comes up for the next round.
     async fn strike(&self, fleet: &mut Fleet, random: &mut StdRng, plan: &Plan) -> Result<()>;
-
-    /// Mends what stayed broken until the capture was judged.
-    async fn mend(&self, _fleet: &mut Fleet) -> Result<()> {
-        Ok(())
-    }
 
     /// Runs rounds on a fleet of its own.
     async fn run(&self, setup: Setup, rounds: u64, is_full: bool) -> Result<Tally> {
@@ -80,9 +75,13 @@ pub trait Fault {
         Ok(all)
     }
 
-    /// What must be true of the capture besides; a line for each that is not. It was under way if its window had begun when
-    /// this struck: every node knew it by then.
-    fn demands(&self, _tally: &Tally, _is_under_way: bool) -> Vec<String> {
+    /// Whether it costs a capture less than half of its packets once the window has begun: every node knows it by then.
+    fn keeps_most(&self) -> bool {
+        false
+    }
+
+    /// What must be true of the capture besides; a line for each that is not.
+    fn demands(&self, _tally: &Tally) -> Vec<String> {
         Vec::new()
     }
 }
@@ -124,15 +123,19 @@ async fn round(
     let ahead = start.duration_since(now)?;
     let plan = Plan { start: ahead, end: ahead + WINDOW, over: ahead + WINDOW + AFTER, is_full };
     let starting = tokio::spawn(fleet.client().start(fleet.setup.nodes, start, WINDOW));
-    let moment = fault.moment(random, &plan);
-    sleep_until(called + moment).await;
+    sleep_until(called + fault.moment(random, &plan)).await;
+    let struck = SystemTime::now();
     fault.strike(fleet, random, &plan).await.context("strike")?;
-    // Its caller was told nothing if the coordinator went away before the window was fixed, and starts it anew.
+    // The coordinator was gone until the time at which the window was to begin, and nobody had stored the capture.
     let tally = match starting.await? {
         Ok(capture) => {
             let ended = fleet.client().ended(&capture).await?;
             let mut tally = judge(fleet, &ended).await?;
-            tally.wrong.extend(fault.demands(&tally, moment >= plan.start));
+            let is_under_way = SystemTime::try_from(ended.window_start.unwrap_or_default())? <= struck;
+            if fault.keeps_most() && is_under_way {
+                tally.wrong.extend(tally.mostly_judged());
+            }
+            tally.wrong.extend(fault.demands(&tally));
             tally
         }
         Err(error) => {
@@ -140,7 +143,7 @@ async fn round(
             Tally { not_started: 1, ..Tally::default() }
         }
     };
-    fault.mend(fleet).await.context("mend")?;
+    fleet.start_coordinators()?;
     Ok(tally)
 }
 
