@@ -117,7 +117,7 @@ impl<S> Access<S> {
         if let Some(status) = peer.denial() {
             return Err(("denied", status));
         }
-        if !self.guard.rates.take(&identity.to_string(), Instant::now()) {
+        if self.guard.rates.take(&identity.to_string(), Instant::now()).is_err() {
             let status = Status::resource_exhausted(format!(
                 "{identity} calls more often than {} times a second, the limit; slow down",
                 limits::CALLS_PER_SECOND

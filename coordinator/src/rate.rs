@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -28,8 +29,8 @@ impl Rates {
         Self { buckets: Mutex::default(), per_second, at_once }
     }
 
-    /// Whether `holder` may do it once more `now`.
-    pub fn take(&self, holder: &str, now: Instant) -> bool {
+    /// Whether `holder` may do it once more `now`; if not, in what time at the earliest.
+    pub fn take(&self, holder: &str, now: Instant) -> Result<(), Duration> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= BUCKETS && !buckets.contains_key(holder) {
             buckets.retain(|_, bucket| self.tokens(bucket, now) < self.at_once);
@@ -37,11 +38,11 @@ impl Rates {
         let bucket =
             buckets.entry(holder.to_owned()).or_insert_with(|| Bucket { tokens: self.at_once, filled: now });
         (bucket.tokens, bucket.filled) = (self.tokens(bucket, now), now);
-        let is_allowed = bucket.tokens >= 1.0;
-        if is_allowed {
-            bucket.tokens -= 1.0;
+        if bucket.tokens < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / self.per_second));
         }
-        is_allowed
+        bucket.tokens -= 1.0;
+        Ok(())
     }
 
     fn tokens(&self, bucket: &Bucket, now: Instant) -> f64 {
@@ -52,15 +53,15 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_greedy_holder_waits_and_the_others_do_not() {
         let (rates, start) = (Rates::new(2.0, 3.0), Instant::now());
-        let taken = |holder: &str, after| (0..10).filter(|_| rates.take(holder, start + after)).count();
+        let take = |holder: &str, after| rates.take(holder, start + after);
+        let taken = |holder: &str, after| (0..10).filter(|_| take(holder, after).is_ok()).count();
         assert_eq!((taken("a", Duration::ZERO), taken("b", Duration::ZERO)), (3, 3));
+        assert_eq!(take("a", Duration::ZERO), Err(Duration::from_millis(500)));
         assert_eq!(taken("a", Duration::from_secs(1)), 2);
         assert_eq!(taken("a", Duration::from_hours(1)), 3);
     }
@@ -69,7 +70,7 @@ mod tests {
     fn holders_that_rest_are_forgotten() {
         let (rates, start) = (Rates::new(1.0, 1.0), Instant::now());
         for holder in 0..=BUCKETS {
-            assert!(rates.take(&holder.to_string(), start + Duration::from_secs(holder as u64)));
+            assert!(rates.take(&holder.to_string(), start + Duration::from_secs(holder as u64)).is_ok());
         }
         assert_eq!(rates.buckets.lock().unwrap().len(), 1);
     }

@@ -70,7 +70,9 @@ impl Fabric {
         let began = Instant::now();
         loop {
             match call().await {
-                Err(status) if is_gone(&status) && self.has_others() && began.elapsed() < TAKE_OVER => {
+                Err(status)
+                    if client::is_gone(&status) && self.has_others() && began.elapsed() < TAKE_OVER =>
+                {
                     tracing::debug!(%status, "asking again");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -96,12 +98,6 @@ impl Fabric {
             _ => anyhow!(said),
         }
     }
-}
-
-/// The connection broke, or the coordinator is about to stop or no longer leads the capture.
-fn is_gone(status: &Status) -> bool {
-    let is_broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
-    status.code() == Code::Unavailable || is_broken && std::error::Error::source(status).is_some()
 }
 
 /// The directory with this caller's identity.

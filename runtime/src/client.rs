@@ -108,6 +108,13 @@ async fn open(uri: &Uri, pki: &Pki) -> io::Result<Stream> {
     Ok(TokioIo::new(stream))
 }
 
+/// Whether a call has no answer because the connection broke, or the coordinator is about to stop or no longer leads
+/// what it was asked about. Another one may have the answer.
+pub fn is_gone(status: &Status) -> bool {
+    let is_broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
+    status.code() == Code::Unavailable || is_broken && status.source().is_some()
+}
+
 /// What a failed call means to the person who made it: the server's own words, or what broke the connection.
 pub fn explain_status(status: &Status) -> String {
     match status.source() {

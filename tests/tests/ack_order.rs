@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use lastseen_tests::faults::fleet::{Fleet, Setup};
 use lastseen_tests::faults::postgres::Server;
+use lastseen_tests::faults::strike::next_second;
 use lastseen_tests::faults::tap::Name;
 use lastseen_tests::product::process::Process;
 use nix::unistd::Pid;
@@ -16,6 +17,8 @@ const COORDINATOR: &str = "coordinator";
 const DATABASE: [&str; 2] = ["database", "its-processes"];
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Until every node is armed, with every sync slowed down.
+const AHEAD: Duration = Duration::from_secs(3);
 /// Every sync takes so much longer: whoever does not wait for it is early by that.
 const DELAY_NANOS: i64 = 20_000_000;
 
@@ -36,11 +39,6 @@ fn is_in_order(files: &BTreeSet<i64>, database: &BTreeSet<i64>, (sent, acked): (
     let file = files.range(sent..).next();
     let then = file.and_then(|file| database.range(file + DELAY_NANOS..).next());
     then.is_some_and(|then| then + DELAY_NANOS <= acked)
-}
-
-fn whole_second_ahead() -> SystemTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    UNIX_EPOCH + Duration::from_secs(since.as_secs() + 4)
 }
 
 /// To trace syncs into a file, and to have them take longer.
@@ -88,8 +86,8 @@ async fn traced(home: &Path, postgres: bool) -> Vec<(Name, (i64, i64))> {
     let database = fleet.database.as_ref();
     let _tracers = database.map(|database| watch_all(&database.server, home));
     fleet.coordinators[0].tap.one_at_a_time();
-    let window = Duration::from_secs(1);
-    let capture = fleet.client().start(2, whole_second_ahead(), window).await.unwrap();
+    let (start, window) = (next_second(SystemTime::now() + AHEAD), Duration::from_secs(1));
+    let capture = fleet.client().start(2, start, window).await.unwrap();
     fleet.client().ended(&capture).await.unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.logs()));
     let seen = fleet.seen.witnessed(&capture);
     seen.acked.into_iter().map(|(name, acked)| (name.clone(), (seen.sent[&name], acked))).collect()

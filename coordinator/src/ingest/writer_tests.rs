@@ -137,7 +137,7 @@ async fn batches_of_a_capture_that_is_left_without_an_end_come_again() {
     let home = tempfile::tempdir().unwrap();
     let mut writer = writer(home.path()).await;
     let committed = writer.board.get("c-1").unwrap().committed;
-    writer.board.leave("c-1", &committed, false);
+    writer.board.leave("c-1", &committed);
     assert_eq!(outcomes(&mut writer, &[batch("c-1")]).await[0].1, Outcome::Failed);
 }
 

@@ -48,6 +48,14 @@ struct Captures {
     left: BTreeSet<String>,
 }
 
+impl Captures {
+    /// Whether the handle that has this `committed` was there.
+    fn take(&mut self, id: &str, committed: &Arc<Notify>) -> bool {
+        let is_it = self.handles.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, committed));
+        is_it && self.handles.remove(id).is_some()
+    }
+}
+
 /// Captures that have not ended, by id.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
@@ -182,13 +190,13 @@ impl Board {
 
     /// Removes the handle that has this `committed`; another one that took its place stays.
     pub(super) fn remove(&self, id: &str, committed: &Arc<Notify>) {
-        self.leave(id, committed, true);
+        self.lock().take(id, committed);
     }
 
-    /// The same of a capture that was led here and may not have ended.
-    pub(crate) fn leave(&self, id: &str, committed: &Arc<Notify>, is_over: bool) {
+    /// The same of a capture that was led here and has not ended.
+    pub(crate) fn leave(&self, id: &str, committed: &Arc<Notify>) {
         let captures = &mut *self.lock();
-        if remove(&mut captures.handles, id, committed) && !is_over {
+        if captures.take(id, committed) {
             captures.left.insert(id.to_owned());
         }
     }
@@ -203,11 +211,6 @@ impl Board {
     fn lock(&self) -> MutexGuard<'_, Captures> {
         self.captures.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn remove(handles: &mut BTreeMap<String, Handle>, id: &str, committed: &Arc<Notify>) -> bool {
-    let is_it = handles.get(id).is_some_and(|handle| Arc::ptr_eq(&handle.committed, committed));
-    is_it && handles.remove(id).is_some()
 }
 
 #[cfg(test)]
@@ -275,7 +278,7 @@ mod tests {
         let (board, left) = (Board::default(), handle(true));
         board.insert("c-1", left.clone());
         board.insert("c-2", handle(true));
-        board.leave("c-1", &left.committed, false);
+        board.leave("c-1", &left.committed);
         let key = CheckedBatch::sample("c-1", 0, b"").key;
         assert!(!board.is_over("c-1") && board.is_over("c-3"));
         assert!(!board.learn(["c-1"]).await && board.learn(["c-2", "c-3"]).await, "there are no others");
@@ -289,12 +292,12 @@ mod tests {
         assert!(matches!(board.admit(&key, false), Admission::Unclear));
         // Left again while others are looked at.
         board.insert("c-1", left.clone());
-        board.leave("c-1", &left.committed, false);
+        board.leave("c-1", &left.committed);
         board.insert("c-1", left.clone());
         let looking = board.learn(["c-3"]);
         let leaving = async {
             let asked = asking.recv().await.unwrap();
-            board.leave("c-1", &left.committed, false);
+            board.leave("c-1", &left.committed);
             asked.send(true).unwrap();
         };
         assert!(tokio::join!(looking, leaving).0 && !board.is_over("c-1"));

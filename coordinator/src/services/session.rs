@@ -19,8 +19,6 @@ use crate::limits;
 use crate::quota::Place;
 use crate::wire::agent as wire;
 
-/// Between two looks whether a node may say something more.
-const TURN: Duration = Duration::from_millis(10);
 /// Pings whose answers are still of interest.
 const PINGS: usize = 16;
 
@@ -174,13 +172,14 @@ impl Session<'_> {
 
     /// Waits until the node may say something more. Nothing else of it is read meanwhile.
     async fn turn(&self) {
-        let is_free = || self.context.messages.take(self.node, Instant::now());
-        if is_free() {
-            return;
-        }
+        let take = || self.context.messages.take(self.node, Instant::now());
+        let Err(mut wait) = take() else { return };
         self.context.metrics.delayed_messages.inc();
-        while !is_free() {
-            tokio::time::sleep(TURN).await;
+        while let Err(more) = {
+            tokio::time::sleep(wait).await;
+            take()
+        } {
+            wait = more;
         }
     }
 

@@ -1,6 +1,5 @@
 //! What an operator asks of a coordinator that may be gone at any moment.
 
-use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
@@ -8,11 +7,11 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
-use lastseen_runtime::client::connect;
+use lastseen_runtime::client::{connect, is_gone};
 use lastseen_runtime::tls::Pki;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Status;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
 
 use crate::scripted::script;
 
@@ -68,7 +67,9 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.start_as(request.clone()).await {
-                Err(error) if is_gone(&error) && Instant::now() < deadline => sleep(LONGEST_INTERVAL).await,
+                Err(error) if has_no_answer(&error) && Instant::now() < deadline => {
+                    sleep(LONGEST_INTERVAL).await
+                }
                 answer => return answer,
             }
         }
@@ -134,11 +135,8 @@ impl Client {
 }
 
 /// Whether the coordinator was not reached, or went away before it answered.
-fn is_gone(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Status>().is_none_or(|status| {
-        let is_broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
-        status.code() == Code::Unavailable || is_broken && status.source().is_some()
-    })
+fn has_no_answer(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Status>().is_none_or(is_gone)
 }
 
 /// Asks again until there is an answer. Errors count as "not yet": programs may be starting.

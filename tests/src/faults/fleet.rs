@@ -86,6 +86,11 @@ impl Setup {
             wrapper: Vec::new(),
         }
     }
+
+    /// Two nodes and so many coordinators.
+    pub fn of_coordinators(coordinators: usize, seed: u64) -> Self {
+        Self { coordinators, postgres: coordinators > 1, ..Self::new(seed) }
+    }
 }
 
 /// A running fleet; everything stops when it is dropped.

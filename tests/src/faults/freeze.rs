@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::fleet::{Fleet, Setup};
 use super::full_disk::{much_in_little, sampled};
+use super::kill_coordinator::which;
 use super::results::Tally;
 use super::strike::{Fault, Plan};
 
@@ -18,6 +19,8 @@ use super::strike::{Fault, Plan};
 const FULL: Duration = Duration::from_secs(15);
 /// Likewise, where time is short.
 const SHORT: Duration = Duration::from_secs(3);
+/// When another has taken the place of one that stands still: more than a lease.
+const TAKEN_OVER: Duration = Duration::from_secs(6);
 /// How long one that is slow stands still and runs, in turn.
 const STILL: Duration = Duration::from_millis(990);
 const RUNNING: Duration = Duration::from_millis(10);
@@ -26,9 +29,12 @@ const RUNNING: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Copy)]
 pub struct FrozenAgent;
 
-/// `SIGSTOP` for the coordinator.
+/// `SIGSTOP` for one of so many coordinators. One of several wakes when another has long taken its place.
 #[derive(Debug, Clone, Copy)]
-pub struct FrozenCoordinator;
+pub struct FrozenCoordinator {
+    /// Coordinators of the fleet.
+    pub of: usize,
+}
 
 /// A coordinator that gets a hundredth of the time, with more to do than the agents can keep for it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +47,7 @@ fn time(plan: &Plan) -> Duration {
 #[async_trait(?Send)]
 impl Fault for FrozenAgent {
     fn name(&self) -> String {
-        "frozen agent".to_owned()
+        "freeze of an agent".to_owned()
     }
 
     fn rounds(&self) -> u64 {
@@ -59,17 +65,22 @@ impl Fault for FrozenAgent {
 #[async_trait(?Send)]
 impl Fault for FrozenCoordinator {
     fn name(&self) -> String {
-        "frozen coordinator".to_owned()
+        format!("freeze of {}", which(self.of))
     }
 
     fn rounds(&self) -> u64 {
-        10
+        10 * self.of as u64
     }
 
-    async fn strike(&self, fleet: &mut Fleet, _random: &mut StdRng, plan: &Plan) -> Result<()> {
-        fleet.coordinators[0].signal(SIGSTOP)?;
-        sleep(time(plan)).await;
-        fleet.coordinators[0].signal(SIGCONT)
+    fn setup(&self, seed: u64) -> Setup {
+        Setup::of_coordinators(self.of, seed)
+    }
+
+    async fn strike(&self, fleet: &mut Fleet, random: &mut StdRng, plan: &Plan) -> Result<()> {
+        let victim = &fleet.coordinators[random.random_range(0..fleet.coordinators.len())];
+        victim.signal(SIGSTOP)?;
+        sleep(if self.of > 1 { time(plan).max(TAKEN_OVER) } else { time(plan) }).await;
+        victim.signal(SIGCONT)
     }
 
     fn keeps_most(&self) -> bool {

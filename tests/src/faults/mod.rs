@@ -21,7 +21,6 @@ pub mod kill_coordinator;
 pub mod kill_database;
 pub mod many;
 pub mod nothing;
-pub mod one_of_two;
 pub mod partition;
 #[path = "../../../coordinator/tests/common/pki.rs"]
 #[allow(missing_docs, clippy::new_without_default, reason = "a test's own, shared with the coordinator's")]

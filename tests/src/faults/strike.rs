@@ -126,7 +126,6 @@ async fn round(
     sleep_until(called + fault.moment(random, &plan)).await;
     let struck = SystemTime::now();
     fault.strike(fleet, random, &plan).await.context("strike")?;
-    // The coordinator was gone until the time at which the window was to begin, and nobody had stored the capture.
     let tally = match starting.await? {
         Ok(capture) => {
             let ended = fleet.client().ended(&capture).await?;
@@ -138,6 +137,7 @@ async fn round(
             tally.wrong.extend(fault.demands(&tally));
             tally
         }
+        // The coordinator was gone until the time at which the window was to begin, and nobody had stored the capture.
         Err(error) => {
             println!("{}: not started: {error:#}", fault.name());
             Tally { not_started: 1, ..Tally::default() }
@@ -147,7 +147,8 @@ async fn round(
     Ok(tally)
 }
 
-fn next_second(time: SystemTime) -> SystemTime {
+/// The first whole second after `time`.
+pub fn next_second(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since.as_secs() + 1)
 }

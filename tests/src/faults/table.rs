@@ -12,7 +12,6 @@ use super::kill_coordinator::KillCoordinator;
 use super::kill_database::KillDatabase;
 use super::many::Many;
 use super::nothing::Nothing;
-use super::one_of_two::{FreezeOneOfTwo, KillOneOfTwo};
 use super::partition::Partition;
 use super::restart_coordinator::RestartCoordinator;
 use super::strike::Fault;
@@ -26,18 +25,18 @@ pub fn faults() -> Vec<Box<dyn Fault>> {
         Box::new(Nothing),
         Box::new(KillAgent),
         Box::new(OnPostgres(KillAgent)),
-        Box::new(KillCoordinator),
-        Box::new(OnPostgres(KillCoordinator)),
+        Box::new(KillCoordinator { of: 1 }),
+        Box::new(OnPostgres(KillCoordinator { of: 1 })),
         Box::new(killed),
         Box::new(away),
-        Box::new(KillOneOfTwo),
-        Box::new(FreezeOneOfTwo),
+        Box::new(KillCoordinator { of: 2 }),
+        Box::new(FrozenCoordinator { of: 2 }),
         Box::new(RestartCoordinator),
         Box::new(OnPostgres(RestartCoordinator)),
         Box::new(Partition),
         Box::new(OnPostgres(Partition)),
         Box::new(FrozenAgent),
-        Box::new(FrozenCoordinator),
+        Box::new(FrozenCoordinator { of: 1 }),
         Box::new(SlowCoordinator),
         Box::new(OnPostgres(SlowCoordinator)),
         Box::new(ClockStep),

@@ -60,8 +60,20 @@ impl<F: Fault> Fault for AtAnyMoment<F> {
         self.0.rounds()
     }
 
+    fn fleets(&self, rounds: u64) -> u64 {
+        self.0.fleets(rounds)
+    }
+
+    fn is_alone(&self) -> bool {
+        self.0.is_alone()
+    }
+
     fn setup(&self, seed: u64) -> Setup {
         self.0.setup(seed)
+    }
+
+    fn ahead(&self) -> Duration {
+        self.0.ahead()
     }
 
     fn moment(&self, random: &mut StdRng, plan: &Plan) -> Duration {
