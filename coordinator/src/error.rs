@@ -25,6 +25,12 @@ pub enum Error {
     /// There is no capture at all.
     #[error("capture_id: there is no capture yet; make one with `ctl start-capture`")]
     NoCaptures,
+    /// No such probe.
+    #[error("probe_id: no probe named {0:?}; `ctl list-probes` names them")]
+    NoProbe(String),
+    /// There is no probe at all.
+    #[error("probe_id: there is no probe yet; make one with `ctl run-probe`")]
+    NoProbes,
     /// No such node.
     #[error("name: no node named {name:?}; known: {known}")]
     NoNode {
@@ -105,7 +111,11 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } | Self::Refused(_) => Code::InvalidArgument,
-            Self::NoCapture(_) | Self::NoCaptures | Self::NoNode { .. } => Code::NotFound,
+            Self::NoCapture(_)
+            | Self::NoCaptures
+            | Self::NoProbe(_)
+            | Self::NoProbes
+            | Self::NoNode { .. } => Code::NotFound,
             Self::Precondition(_) | Self::Incompatible(_) => Code::FailedPrecondition,
             Self::Exhausted(_) => Code::ResourceExhausted,
             Self::Denied(_) => Code::PermissionDenied,

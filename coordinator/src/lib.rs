@@ -19,6 +19,7 @@ pub mod lock;
 pub mod metrics;
 pub mod model;
 pub mod policy;
+pub mod probes;
 pub mod quota;
 pub mod rate;
 mod readiness;

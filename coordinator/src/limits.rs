@@ -4,8 +4,8 @@ use std::time::Duration;
 
 pub use lastseen_proto::limits::{
     BATCH_BYTES, BATCHES_PER_POINT, CAPTURE_ID_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS,
-    FILTER_BYTES, LEAD_NANOS, LEAST_SAMPLING_THRESHOLD, MESSAGE_BYTES, MISSED_NANOS, SNAP_LENGTH,
-    SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS, TRANSLATIONS,
+    FILTER_BYTES, LEAD_NANOS, LEAST_SAMPLING_THRESHOLD, MESSAGE_BYTES, MISSED_NANOS, PROBE_PLACES,
+    PROBE_TARGETS, PROBES_PER_NODE, SNAP_LENGTH, SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS, TRANSLATIONS,
 };
 
 use crate::model::{MILLISECOND, SECOND};
@@ -187,3 +187,27 @@ pub const CLOCK_BURST_INTERVAL: Duration = Duration::from_millis(20);
 pub const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// At SIGTERM calls under way get this long.
 pub const SHUTDOWN: Duration = Duration::from_secs(8);
+/// Probes that have not ended, in the whole fabric.
+pub const PROBES_PER_FABRIC: usize = 32;
+/// Attempts of one source of a probe in a second, over all its targets.
+pub const PROBES_PER_SECOND: f64 = 1_000.0;
+/// Attempts of one source of a probe in a run, over all its targets.
+pub const PROBE_ATTEMPTS: usize = 1_000;
+/// Bytes of one source's report of a run.
+pub const PROBE_REPORT_BYTES: usize = 256 << 10;
+/// Bytes of reports that one answer holds.
+pub const PROBE_REPORTS_BYTES: usize = 8 << 20;
+/// Reports that one answer holds: a run of every source, and more.
+pub const PROBE_REPORTS_SHOWN: u32 = 2_000;
+/// Reports of a probe that are kept, over all its sources.
+pub const PROBE_REPORTS: u64 = 100_000;
+/// Probes that one page of a list holds, however many are asked for: each has up to a thousand parts.
+pub const PROBES_PAGE: u32 = 100;
+/// Runs of a probe whose reports are kept.
+pub const PROBE_RUNS: u64 = 1_000;
+/// Runs of a probe that one answer shows.
+pub const PROBE_RUNS_SHOWN: u32 = 100;
+/// A part that has not reported so long after its run has failed.
+pub const PROBE_GRACE_NANOS: i64 = 15 * SECOND;
+/// What agents say of probes that may wait for the database.
+pub const PROBE_QUEUE: usize = 256;

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use lastseen_runtime::certificate::{DenyList, Serial};
 use lastseen_runtime::config::unreadable;
 use lastseen_runtime::identity::Identity;
@@ -37,6 +38,8 @@ struct File {
     deny_names: Vec<String>,
     /// Serial numbers of certificates that are refused, in hexadecimal digits.
     deny_serials: Vec<String>,
+    /// Networks that probes may go to.
+    probe_networks: Vec<String>,
 }
 
 /// The policy in force.
@@ -44,12 +47,18 @@ struct File {
 pub struct Policy {
     payload: HashSet<Identity>,
     denied: DenyList,
+    probe_networks: Vec<IpNet>,
 }
 
 impl Policy {
     /// Whether `identity` may capture more of packets than their headers.
     pub fn allows_payload(&self, identity: &Identity) -> bool {
         self.payload.contains(identity)
+    }
+
+    /// Networks that probes may go to; none: all but what agents refuse by themselves.
+    pub fn probe_networks(&self) -> &[IpNet] {
+        &self.probe_networks
     }
 
     /// Whom the coordinator refuses.
@@ -74,8 +83,15 @@ impl Policy {
             given.parse::<Serial>().map_err(refused).ok()
         };
         let serials = file.deny_serials.iter().filter_map(read).collect();
+        let read = |given: &String| {
+            let refused = |error| {
+                mistakes.push(format!("probe-networks: {given:?} {error}; give 10.0.0.0/8 for example"));
+            };
+            given.parse::<IpNet>().map_err(refused).ok()
+        };
+        let probe_networks = file.probe_networks.iter().filter_map(read).collect();
         if mistakes.is_empty() {
-            Ok(Self { payload, denied: DenyList { names: denied, serials } })
+            Ok(Self { payload, denied: DenyList { names: denied, serials }, probe_networks })
         } else {
             Err(mistakes.join("; "))
         }

@@ -12,6 +12,7 @@ use lastseen_proto::v1::analysis_service_server::AnalysisServiceServer;
 use lastseen_proto::v1::audit_service_server::AuditServiceServer;
 use lastseen_proto::v1::capture_service_server::CaptureServiceServer;
 use lastseen_proto::v1::fleet_service_server::FleetServiceServer;
+use lastseen_proto::v1::probe_service_server::ProbeServiceServer;
 use lastseen_runtime::identity::Role;
 use lastseen_runtime::refusal::Refusal;
 use lastseen_runtime::tls::Pki;
@@ -37,12 +38,13 @@ use crate::limits;
 use crate::lock::DataLock;
 use crate::metrics::{self, Metrics, Sources};
 use crate::policy::PolicyFile;
+use crate::probes::{Means, Probes};
 use crate::quota::Quota;
 use crate::rate::Rates;
 use crate::readiness::Readiness;
 use crate::retention::inventory::Storage;
 use crate::retention::{self, Retention};
-use crate::services::{AgentApi, AnalysisApi, AuditApi, CaptureApi, Context, FleetApi};
+use crate::services::{AgentApi, AnalysisApi, AuditApi, CaptureApi, Context, FleetApi, ProbeApi};
 use crate::store::{self, Store};
 use crate::time::Clock;
 
@@ -193,6 +195,7 @@ impl Coordinator {
         }
         let ending = async {
             self.context.jobs.stopped().await;
+            self.context.probes.stopped().await;
             self.context.keeper.flush().await;
         };
         if tokio::time::timeout(limits::SHUTDOWN, ending).await.is_err() {
@@ -248,9 +251,18 @@ async fn context(
         fleet: fleet.clone(),
         ingest: ingest.clone(),
         analysis: analysis.clone(),
+        probes_changed: Arc::default(),
         metrics: metrics.clone(),
     };
     let keeper = Keeper::start(store.clone(), fleet.clone(), stopping.clone());
+    let means = Means {
+        clock: clock.clone(),
+        store: store.clone(),
+        fleet: fleet.clone(),
+        guard: guard.clone(),
+        changed: services.probes_changed.clone(),
+    };
+    let probes = Probes::start(means, &stopping);
     let jobs = Jobs::recover(services.clone(), board, stopping.clone()).await?;
     let storage = Storage::new(store.clone(), files.clone());
     retention::start(Retention::new(services, jobs.clone(), files, policy), stopping.clone());
@@ -261,6 +273,7 @@ async fn context(
         fleet,
         keeper,
         jobs,
+        probes,
         ingest,
         analysis,
         storage,
@@ -318,6 +331,11 @@ fn routes<H: Health>(
         .add_service(service!(FleetServiceServer, FleetApi(context.clone()), limits::REQUEST_BYTES))
         .add_service(service!(CaptureServiceServer, CaptureApi(context.clone()), limits::JOB_BYTES))
         .add_service(service!(AnalysisServiceServer, AnalysisApi(context.clone()), limits::REQUEST_BYTES))
+        .add_service(
+            ProbeServiceServer::new(ProbeApi(context.clone()))
+                .max_decoding_message_size(limits::JOB_BYTES)
+                .max_encoding_message_size(2 * limits::PROBE_REPORTS_BYTES),
+        )
         .add_service(service!(AuditServiceServer, AuditApi(context.clone()), limits::REQUEST_BYTES)))
 }
 

@@ -7,7 +7,7 @@ use lastseen_coordinator::limits;
 use lastseen_proto::limits as wire;
 
 /// Constants that are no bound on what a peer or a user asks for, but the pace of the programs' own work.
-const OWN_PACE: [&str; 44] = [
+const OWN_PACE: [&str; 46] = [
     "AGENT_QUEUE",
     "ARMED_NANOS",
     "ARM_LONGEST_NANOS",
@@ -41,6 +41,8 @@ const OWN_PACE: [&str; 44] = [
     "OBJECT_READ_PATIENCE",
     "OBJECT_WRITE_PATIENCE",
     "POLICY_INTERVAL",
+    "PROBE_GRACE_NANOS",
+    "PROBE_QUEUE",
     "RECOVERY_NANOS",
     "RETENTION_INTERVAL",
     "SECOND",
@@ -133,6 +135,19 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::NODES_PER_CAPTURE,
         limits::POINTS_PER_NODE,
         limits::POLICY_BYTES,
+        limits::PROBES_PAGE,
+        limits::PROBES_PER_FABRIC,
+        limits::PROBES_PER_NODE,
+        limits::PROBES_PER_SECOND,
+        limits::PROBE_ATTEMPTS,
+        limits::PROBE_PLACES,
+        limits::PROBE_REPORTS,
+        limits::PROBE_REPORTS_BYTES,
+        limits::PROBE_REPORTS_SHOWN,
+        limits::PROBE_REPORT_BYTES,
+        limits::PROBE_RUNS,
+        limits::PROBE_RUNS_SHOWN,
+        limits::PROBE_TARGETS,
         limits::RECORDS_PAGE,
         limits::REFUSED_BATCHES,
         limits::REQUEST_BYTES,
@@ -144,6 +159,7 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::TRANSLATIONS,
         wire::BATCH_ROWS,
         wire::COLUMNS_BYTES,
+        wire::PROBE_PAYLOAD_BYTES,
         wire::RAW_BYTES,
     ];
     known.insert("FLOW_ROWS", lastseen_correlate::FLOW_ROWS.to_string());
@@ -152,6 +168,11 @@ fn known() -> BTreeMap<&'static str, String> {
     known.insert("CONNECTION_IDLE", limits::CONNECTION_IDLE.as_secs().to_string());
     known.insert("SILENCE", limits::SILENCE.as_secs().to_string());
     known.insert("SNAP_LENGTH", limits::SNAP_LENGTH.start().to_string());
+    known.insert("PROBE_COUNT", wire::PROBE_COUNT.end().to_string());
+    known.insert("PROBE_EVERY_NANOS", wire::PROBE_EVERY_NANOS.start().to_string());
+    known.insert("PROBE_INTERVAL_NANOS", wire::PROBE_INTERVAL_NANOS.start().to_string());
+    known.insert("PROBE_SIZE", wire::PROBE_SIZE.start().to_string());
+    known.insert("PROBE_TIMEOUT_NANOS", wire::PROBE_TIMEOUT_NANOS.start().to_string());
     known.insert("TOPOLOGY_INTERVAL", limits::TOPOLOGY_INTERVAL.as_secs().to_string());
     known
 }

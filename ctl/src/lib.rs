@@ -17,6 +17,7 @@ pub mod follow;
 pub mod output;
 pub mod parse;
 pub mod pki;
+pub mod probe;
 pub mod report;
 pub mod rpc;
 pub mod show_file;

@@ -8,6 +8,7 @@ use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
 use lastseen_proto::v1::audit_service_client::AuditServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_proto::v1::probe_service_client::ProbeServiceClient;
 use lastseen_runtime::client;
 use lastseen_runtime::telemetry;
 use lastseen_runtime::tls::Pki;
@@ -20,6 +21,8 @@ use crate::cli::Global;
 const CALL: Duration = Duration::from_mins(1);
 /// The same for calls that may have to correlate a capture first.
 const ANALYSIS: Duration = Duration::from_mins(10);
+/// Reports of a thousand sources are long.
+const ANSWER_BYTES: usize = 64 << 20;
 /// Another coordinator answers for one that is gone within this time.
 const TAKE_OVER: Duration = Duration::from_secs(30);
 /// Between two attempts.
@@ -53,6 +56,11 @@ impl Fabric {
     /// Reports.
     pub fn analysis(&self) -> AnalysisServiceClient<Channel> {
         AnalysisServiceClient::new(self.channel.clone())
+    }
+
+    /// Probes.
+    pub fn probes(&self) -> ProbeServiceClient<Channel> {
+        ProbeServiceClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES)
     }
 
     /// Who did what.

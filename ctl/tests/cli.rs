@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 22] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -35,6 +35,10 @@ const COMMANDS: [&str; 18] = [
     "diff-files",
     "list-flows",
     "list-lost",
+    "run-probe",
+    "list-probes",
+    "show-probe",
+    "stop-probe",
     "list-audit",
     "export-topology",
     "show-file",

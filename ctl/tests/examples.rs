@@ -49,6 +49,12 @@ fn script(second_node: NodeState) -> Script {
             paths: vec![path],
             ..Default::default()
         }),
+        probe: Probe {
+            id: "p-7f3kab".into(),
+            state: ProbeState::ProbeCompleted as i32,
+            reports: vec![ProbeReport { results: vec![ProbeResult::default()], ..Default::default() }],
+            ..Default::default()
+        },
         audit: vec![AuditRecord { outcome: audit_record::Outcome::Refused.into(), ..Default::default() }],
         ..Default::default()
     }

@@ -24,19 +24,27 @@ mod limits;
 #[path = "../../coordinator/src/model.rs"]
 #[allow(dead_code, reason = "the coordinator uses more of it")]
 mod model;
+#[path = "../../coordinator/src/probes/model.rs"]
+#[allow(dead_code, reason = "the coordinator uses more of it")]
+mod probe_model;
 #[path = "../../coordinator/src/wire/text.rs"]
 mod text;
 
 use clock::ClockFilter;
 use common::{planted, seeds};
-use coordinator::{capture, error, fleet, jobs};
+use coordinator::{error, jobs};
 use lastseen_correlate::input::Translation;
 use lastseen_correlate::topology::Topology;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use libfuzzer_sys::fuzz_target;
+use probe_model::{News, What};
 use prost::Message;
 use text::bounded;
+
+mod probes {
+    pub(crate) use super::probe_model as model;
+}
 
 const NODE: &str = "node-a";
 
@@ -70,7 +78,33 @@ fn heard(kind: Option<Kind>) {
         Some(Kind::Heartbeat(beat)) => {
             let _ = agent::certificate_end(&beat);
         }
+        Some(Kind::ProbeStatus(message)) => {
+            if let Some(news) = agent::probe_status(message, NODE) {
+                probed(&news);
+            }
+        }
+        Some(Kind::ProbeFound(message)) => {
+            if let Some(news) = agent::probe_found(message, NODE) {
+                probed(&news);
+            }
+        }
         None => {}
+    }
+}
+
+fn probed(news: &News) {
+    assert!((1..=limits::CAPTURE_ID_BYTES).contains(&news.probe.len()));
+    assert!(news.source.node == NODE && news.source.netns.len() <= limits::AGENT_TEXT_BYTES);
+    match &news.what {
+        What::Armed => {}
+        What::Failed(reason) => assert!(reason.len() <= limits::AGENT_TEXT_BYTES),
+        What::Report { run, content } => {
+            assert!(content.len() <= limits::PROBE_REPORT_BYTES);
+            let report = v1::ProbeReport::decode(content.as_slice()).expect("what was encoded a moment ago");
+            assert!(report.run == *run && report.results.len() <= limits::PROBE_TARGETS);
+            let attempts: usize = report.results.iter().map(|result| result.attempts.len()).sum();
+            assert!(attempts <= limits::PROBE_ATTEMPTS);
+        }
     }
 }
 
@@ -166,12 +200,23 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         translations: Some(v1::NodeTranslations { connections: vec![connection], ..Default::default() }),
         ..Default::default()
     };
+    let attempt = v1::ProbeAttempt { outcome: 1, delay_nanos: Some(7), ..Default::default() };
+    let result = v1::ProbeResult { target: "10.1.0.2".into(), attempts: vec![attempt], ..Default::default() };
+    let found = v1::ProbeFound { probe_id: "p-1".into(), results: vec![result], ..Default::default() };
+    let failed = v1::ProbeStatus {
+        probe_id: "p-1".into(),
+        state: v1::ProbeState::ProbeFailed.into(),
+        reason: "why".into(),
+        ..Default::default()
+    };
     let network = v1::NodeTopology { interfaces: vec![interface], routes: vec![route], ..Default::default() };
     vec![
         ("register", said(Kind::Register(register()))),
         ("register-left", said(Kind::Register(v1::Register { spooled: vec![left("c-1")], ..register() }))),
         ("register-able", said(Kind::Register(v1::Register { capabilities: vec![able], ..register() }))),
         ("status", said(Kind::CaptureStatus(status))),
+        ("probe", said(Kind::ProbeFound(found))),
+        ("probe-failed", said(Kind::ProbeStatus(failed))),
         ("topology", said(Kind::Topology(network))),
         ("clock", said(Kind::ClockReply(v1::ClockReply { sequence: 1, ..Default::default() }))),
         ("batch", [vec![1], coordinator::batch(point()).encode_to_vec()].concat()),

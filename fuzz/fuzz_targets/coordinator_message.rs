@@ -3,17 +3,29 @@
 
 #![no_main]
 
+#[path = "../../node-agent/src/probe/attempt.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod attempt;
+#[path = "../../node-agent/src/probe/board.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod board;
 mod common;
 #[path = "../../node-agent/src/capture/counters.rs"]
 #[allow(dead_code, reason = "the agent uses more of it")]
 mod counters;
+#[path = "../../node-agent/src/probe/spec.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod probe_spec;
+#[path = "../../node-agent/src/probe/report.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod report;
 #[path = "../../node-agent/src/job/spec.rs"]
 #[allow(dead_code, reason = "the agent uses more of it")]
 mod spec;
 #[path = "../../node-agent/src/job/status.rs"]
 #[allow(dead_code, reason = "the agent uses more of it")]
 mod status;
-#[path = "../../node-agent/src/wire.rs"]
+#[path = "../../node-agent/src/wire/mod.rs"]
 #[allow(dead_code, reason = "the agent uses more of it")]
 mod wire;
 
@@ -21,7 +33,7 @@ use std::ffi::CString;
 use std::net::SocketAddr;
 
 use common::{planted, seeds};
-use lastseen_proto::limits::{CAPTURE_ID_BYTES, SNAP_LENGTH};
+use lastseen_proto::limits::{CAPTURE_ID_BYTES, PROBE_TARGETS, SNAP_LENGTH};
 use lastseen_proto::v1;
 use lastseen_proto::v1::coordinator_message::Kind;
 use libfuzzer_sys::fuzz_target;
@@ -60,20 +72,26 @@ mod job {
     pub(crate) use super::{spec, status};
 }
 
+mod probe {
+    pub(crate) use super::{attempt, board, probe_spec as spec, report};
+}
+
 /// The coordinator's own address.
 const DIALED: &str = "10.0.0.5:7443";
 
 fuzz_target!(init: seeds(messages()), |data: &[u8]| {
     let Ok(message) = v1::CoordinatorMessage::decode(data) else { return };
-    if let Some(Kind::ArmCapture(arm)) = message.kind {
-        told_to_arm(arm);
+    match message.kind {
+        Some(Kind::ArmCapture(arm)) => told_to_arm(arm),
+        Some(Kind::ArmProbe(arm)) => told_to_probe(arm),
+        _ => {}
     }
 });
 
 fn told_to_arm(arm: v1::ArmCapture) {
     let (length, endpoints) = (arm.encoded_len(), arm.fabric_endpoints.len());
     let dialed: [SocketAddr; 1] = [DIALED.parse().unwrap()];
-    let spec = match wire::spec(arm, &dialed) {
+    let spec = match wire::capture::spec(arm, &dialed) {
         Ok(spec) => spec,
         Err(reason) => {
             assert!(!reason.is_empty() && reason.len() < 200 + 10 * length, "{reason}");
@@ -87,7 +105,29 @@ fn told_to_arm(arm: v1::ArmCapture) {
     assert!((1..=1 + endpoints).contains(&spec.own_endpoints.len()));
     planted(|| spec.own_endpoints.len() > 2 && !spec.sampling.is_all());
     let failed = status::Status::failed(spec.capture.clone(), String::new());
-    assert_eq!(wire::status(&failed).capture_id, spec.capture);
+    assert_eq!(wire::capture::status(&failed).capture_id, spec.capture);
+}
+
+fn told_to_probe(arm: v1::ArmProbe) {
+    let length = arm.encoded_len();
+    let spec = match wire::probe::spec(arm) {
+        Ok(spec) => spec,
+        Err(reason) => {
+            assert!(!reason.is_empty() && reason.len() < 2_000 + 10 * length, "{reason}");
+            return;
+        }
+    };
+    assert!(CString::new(spec.probe.as_str()).is_ok(), "{:?}", spec.probe);
+    assert!(!spec.places.is_empty() && (1..=PROBE_TARGETS).contains(&spec.targets.len()));
+    for place in &spec.places {
+        assert_eq!(place.to_string().parse().as_ref(), Ok(place));
+        assert!(!place.to_string().contains('/'), "{place}");
+    }
+    for run in [0, 1, u64::MAX] {
+        let _ =
+            (spec.schedule.begin(run), spec.schedule.next(run, i64::MIN), spec.schedule.next(run, i64::MAX));
+    }
+    assert!(spec.is_like(&spec));
 }
 
 fn messages() -> Vec<(&'static str, Vec<u8>)> {
@@ -108,11 +148,29 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
             ..Default::default()
         }))
     };
+    let span = |nanos| prost_types::Duration { seconds: 0, nanos };
+    let probe = v1::ArmProbe {
+        probe_id: "p-7f3kab".into(),
+        spec: Some(v1::ProbeSpec {
+            sources: vec![v1::ProbeSource { node: "node-a".into(), netns: "blue".into() }],
+            targets: vec!["[fd00::1]:80".into(), "dns:53".into()],
+            kind: Some(v1::probe_spec::Kind::Udp(v1::UdpProbe::default())),
+            count: Some(3),
+            interval: Some(span(10_000_000)),
+            timeout: Some(span(20_000_000)),
+            every: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+            ..Default::default()
+        }),
+        start_monotonic_nanos: 5,
+        allowed_networks: vec!["10.0.0.0/8".into()],
+        first_run: 2,
+    };
     let end = v1::EndCapture { capture_id: "c-1".into(), end_monotonic_nanos: Some(7) };
     vec![
         ("arm", arm("c-7f3k", &[])),
         ("arm-beside-others", arm("c-7f3k", &["10.0.0.6:7443", "[fd00::6]:7443"])),
         ("arm-without-a-name", arm("", &[])),
+        ("probe", told(Kind::ArmProbe(probe))),
         ("end", told(Kind::EndCapture(end))),
     ]
 }

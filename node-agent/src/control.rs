@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{Context, Jobs};
+use crate::probe::Probes;
 use crate::publish::stream::publish;
 use crate::retry::{Retry, Trouble};
 use crate::session::{Ended, Session};
@@ -66,12 +67,13 @@ impl Control {
     /// Runs until `shutdown`, and then until everything is delivered or the grace time has passed.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut jobs = Jobs::new(self.context.clone());
+        let mut probes = Probes::new(self.context.probes.clone());
         let out_of_time = async {
             shutdown.cancelled().await;
             tokio::time::sleep(self.pace.grace).await;
         };
         tokio::select! {
-            () = self.serve(&mut jobs, &shutdown) => {}
+            () = self.serve(&mut jobs, &mut probes, &shutdown) => {}
             () = out_of_time => tracing::warn!(after = ?self.pace.grace, "not everything was finished in time"),
         }
         self.keep().await;
@@ -98,11 +100,11 @@ impl Control {
     }
 
     /// One session after the other until `shutdown`, then the end of the jobs.
-    async fn serve(&self, jobs: &mut Jobs, shutdown: &CancellationToken) {
+    async fn serve(&self, jobs: &mut Jobs, probes: &mut Probes, shutdown: &CancellationToken) {
         let mut retry = Retry::new(self.pace, self.coordinators.len());
         while !shutdown.is_cancelled() {
             for server in &self.coordinators {
-                let outcome = self.session(server, jobs, shutdown).await;
+                let outcome = self.session(server, jobs, probes, shutdown).await;
                 self.context.metrics.connection_failures.inc_by(u64::from(outcome.is_err()));
                 let delay = retry.delay(server, &self.context.node, outcome);
                 self.context.metrics.retry_delay_seconds.set(delay.as_secs_f64());
@@ -122,6 +124,7 @@ impl Control {
         &self,
         server: &str,
         jobs: &mut Jobs,
+        probes: &mut Probes,
         shutdown: &CancellationToken,
     ) -> Result<Duration, Trouble> {
         let connecting = async {
@@ -136,14 +139,15 @@ impl Control {
         let client = AgentServiceClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
-        let session = Session::open(client.clone(), &self.context, self.pki.clone(), dialed).await?;
+        let session =
+            Session::open(client.clone(), &self.context, probes.ids(), self.pki.clone(), dialed).await?;
         tracing::info!(server, version = session.coordinator_version(), "connected");
         self.set_connected(true);
         let began = Instant::now();
         let (spool, metrics) = (self.context.spool.clone(), self.context.metrics.clone());
         let publishing = publish(client, spool, metrics, self.pace);
         let ended = tokio::select! {
-            ended = session.run(jobs, shutdown) => ended,
+            ended = session.run(jobs, probes, shutdown) => ended,
             Err(status) = publishing => Ended::Lost(explain_status(&status)),
         };
         self.set_connected(false);

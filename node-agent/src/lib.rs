@@ -6,7 +6,7 @@
 //! encodes a slice into a batch, [`spool`] keeps it until the coordinator has it on stable storage.
 //!
 //! The way of a job: [`control`] keeps a connection, its session passes commands to [`job::Jobs`], each job lives on
-//! its own and posts to the [`job::board`], whose news the session passes back.
+//! its own and posts to the [`job::board`], whose news the session passes back. [`probe::Probes`] take the same way.
 
 pub mod capture;
 pub mod clock;
@@ -19,6 +19,7 @@ pub mod interfaces;
 pub mod job;
 pub mod metrics;
 pub mod privileges;
+pub mod probe;
 pub mod publish;
 mod retry;
 pub mod run;

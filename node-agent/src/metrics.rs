@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::capture::counters::Counters;
 use crate::job::board::Board;
 use crate::job::status::State;
+use crate::probe;
 use crate::spool::Spool;
 
 /// Before the name of every figure.
@@ -131,7 +132,12 @@ impl Metrics {
 }
 
 /// Registers what spool and jobs know when somebody asks.
-pub(crate) fn sample(registry: &mut Registry, spool: &Arc<Spool>, board: &Board) {
+pub(crate) fn sample(
+    registry: &mut Registry,
+    spool: &Arc<Spool>,
+    board: &Board,
+    probes: &probe::board::Board,
+) {
     let registry = registry.sub_registry_with_prefix(PREFIX);
     let (limit, oldest, board) = (spool.max_bytes() as f64, spool.clone(), board.clone());
     let help = "Most bytes the spool may take, --spool-max-bytes";
@@ -142,6 +148,9 @@ pub(crate) fn sample(registry: &mut Registry, spool: &Arc<Spool>, board: &Board)
     sampled::gauges(registry, "captures", "Captures under way, by state", "state", move || {
         states.map(|(label, state)| (label, board.count(state) as f64))
     });
+    let probes = probes.clone();
+    let help = "Reports of probes that were dropped because too many waited for a coordinator";
+    sampled::counter(registry, "dropped_probe_reports", help, move || probes.dropped() as f64);
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use crate::interfaces::watch::Network;
 use crate::job::Context;
 use crate::job::board::Board;
 use crate::metrics::{self, Metrics};
-use crate::privileges;
 use crate::spool::{Settings, Spool, SpoolError};
+use crate::{privileges, probe};
 
 /// Why the agent does not start. One line each, with the next step.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +100,8 @@ pub async fn run_on(
     let own = pki.clone();
     expiry::register(&mut registry, move || vec![(own.identity(), own.not_after())]);
     let spool = open_spool(&config, metrics.clone()).await?;
-    let board = Board::default();
-    metrics::sample(&mut registry, &spool, &board);
+    let (board, probes) = (Board::default(), probe::board::Board::default());
+    metrics::sample(&mut registry, &spool, &board, &probes);
     let network = Network::of(host).await?;
     privileges::log(&privileges::report());
 
@@ -126,6 +126,7 @@ pub async fn run_on(
         network,
         spool: spool.clone(),
         board,
+        probes,
         metrics,
     };
     let pace = Pace::default();

@@ -24,6 +24,7 @@ use tonic::{Code, Status, Streaming};
 use crate::interfaces::Snapshot;
 use crate::job::board::Posted;
 use crate::job::{Command, Context, Jobs};
+use crate::probe::{self, Probes};
 use crate::retry::Trouble;
 use crate::{clock, privileges, wire};
 
@@ -33,6 +34,8 @@ const OUTGOING: usize = 64;
 const REGISTRATION: Duration = Duration::from_secs(10);
 /// Bounds of what a coordinator may ask for.
 const HEARTBEATS: std::ops::RangeInclusive<u32> = 100..=60_000;
+/// News of probes that are told before other things have their turn.
+const NEWS: usize = 16;
 /// How often a stopping session looks whether it is done.
 const IDLE_CHECK: Duration = Duration::from_millis(50);
 /// How long the coordinator may take to close after we did.
@@ -73,6 +76,9 @@ pub(crate) struct Session {
     board: watch::Receiver<Posted>,
     /// Number of the last change of the board that was told here.
     told: u64,
+    probes: watch::Receiver<probe::board::Posted>,
+    /// Likewise, of the probes' board.
+    told_of_probes: u64,
 }
 
 impl Session {
@@ -80,11 +86,12 @@ impl Session {
     pub(crate) async fn open(
         mut client: AgentServiceClient<Channel>,
         context: &Context,
+        probe_ids: Vec<String>,
         pki: Pki,
         dialed: Vec<SocketAddr>,
     ) -> Result<Self, Trouble> {
         let mut network = context.network.subscribe();
-        let register = register(context, &network.borrow_and_update());
+        let register = register(context, probe_ids, &network.borrow_and_update());
         let (outgoing, stream) = mpsc::channel(OUTGOING);
         let queued = outgoing.send(AgentMessage { kind: Some(Up::Register(register)) }).await;
         queued.map_err(|_| Trouble::Unreachable("the stream closed at once".into()))?;
@@ -99,9 +106,22 @@ impl Session {
         let Some(Down::Registered(registered)) = first.and_then(|message| message.kind) else {
             return Err(Trouble::Refused("it does not answer a registration as a coordinator does".into()));
         };
-        let board = context.board.subscribe();
+        let (board, probes) = (context.board.subscribe(), context.probes.subscribe());
         let context = context.clone();
-        Ok(Self { outgoing, incoming, context, pki, registered, dialed, network, board, told: 0 })
+        let (told, told_of_probes) = (0, 0);
+        Ok(Self {
+            outgoing,
+            incoming,
+            context,
+            pki,
+            registered,
+            dialed,
+            network,
+            board,
+            told,
+            probes,
+            told_of_probes,
+        })
     }
 
     pub(crate) fn coordinator_version(&self) -> &str {
@@ -110,25 +130,33 @@ impl Session {
 
     /// Serves the stream. After `shutdown` it ends the jobs and stops when their data is delivered, however long that
     /// takes.
-    pub(crate) async fn run(mut self, jobs: &mut Jobs, shutdown: &CancellationToken) -> Ended {
+    pub(crate) async fn run(
+        mut self,
+        jobs: &mut Jobs,
+        probes: &mut Probes,
+        shutdown: &CancellationToken,
+    ) -> Ended {
         // What happened while we were away.
         self.board.mark_changed();
+        self.probes.mark_changed();
         let mut heartbeat = self.heartbeats();
         let mut idle = interval(IDLE_CHECK);
         let mut stopping = false;
         loop {
             let served = tokio::select! {
-                message = self.incoming.message() => self.receive(message, jobs).await,
+                message = self.incoming.message() => self.receive(message, jobs, probes).await,
                 Ok(()) = self.network.changed() => self.tell_network().await.map_err(Ended::from),
                 Ok(()) = self.board.changed() => self.tell_statuses().await.map_err(Ended::from),
+                Ok(()) = self.probes.changed() => self.tell_probes().await.map_err(Ended::from),
                 _ = heartbeat.tick() => self.beat().await.map_err(Ended::from),
                 () = shutdown.cancelled(), if !stopping => {
                     jobs.shutdown();
+                    probes.shutdown();
                     stopping = true;
                     Ok(())
                 }
                 _ = idle.tick(), if stopping => {
-                    if jobs.is_idle() && self.context.spool.waiting().0 == 0 && !self.has_news() {
+                    if jobs.is_idle() && self.context.spool.waiting().0 == 0 && !self.has_news() && probes.is_idle() {
                         self.close().await;
                         return Ended::Stopped;
                     }
@@ -156,6 +184,7 @@ impl Session {
         &mut self,
         message: Result<Option<CoordinatorMessage>, Status>,
         jobs: &mut Jobs,
+        probes: &mut Probes,
     ) -> Result<(), Ended> {
         let arrived = clock::monotonic_nanos();
         let message = message?.ok_or_else(|| "the coordinator closed the connection".to_owned())?;
@@ -169,6 +198,16 @@ impl Session {
             Some(Down::EndCapture(end)) => {
                 jobs.tell(&end.capture_id, Command::End { at: end.end_monotonic_nanos });
             }
+            Some(Down::ArmProbe(arm)) => arm_probe(arm, probes),
+            Some(Down::EndProbe(end)) => probes.end(&end.probe_id),
+            Some(Down::ProbeStored(stored)) => {
+                for report in stored.reports {
+                    // A place that cannot be read was never reported from.
+                    if let Ok(place) = report.netns.parse() {
+                        probes.board().stored(&report.probe_id, report.run, &place);
+                    }
+                }
+            }
             Some(Down::Registered(_)) | None => tracing::debug!("a message without meaning here"),
         }
         Ok(())
@@ -177,7 +216,7 @@ impl Session {
     fn arm(&self, arm: v1::ArmCapture, jobs: &mut Jobs) {
         // Of one that is refused for its length, so much is enough to find it.
         let capture = arm.capture_id.chars().take(CAPTURE_ID_BYTES).collect();
-        match wire::spec(arm, &self.dialed) {
+        match wire::capture::spec(arm, &self.dialed) {
             Ok(spec) => jobs.arm(spec),
             Err(reason) => jobs.refuse(capture, reason),
         }
@@ -195,9 +234,22 @@ impl Session {
         }
         let (statuses, last) = self.board.borrow_and_update().since(self.told);
         for status in statuses {
-            self.send(Up::CaptureStatus(wire::status(&status))).await?;
+            self.send(Up::CaptureStatus(wire::capture::status(&status))).await?;
         }
         self.told = last;
+        Ok(())
+    }
+
+    async fn tell_probes(&mut self) -> Result<(), String> {
+        let (news, last) = self.probes.borrow_and_update().since(self.told_of_probes, NEWS);
+        for news in news {
+            self.send(wire::probe::news(&news)).await?;
+        }
+        if last > self.told_of_probes {
+            self.told_of_probes = last;
+            // There may be more, but pings and commands have their turn before it.
+            self.probes.mark_changed();
+        }
         Ok(())
     }
 
@@ -220,7 +272,19 @@ impl Session {
     }
 }
 
-fn register(context: &Context, snapshot: &Snapshot) -> Register {
+fn arm_probe(arm: v1::ArmProbe, probes: &mut Probes) {
+    let probe: String = arm.probe_id.chars().take(CAPTURE_ID_BYTES).collect();
+    let sources = arm.spec.as_ref().map(|spec| spec.sources.clone()).unwrap_or_default();
+    match wire::probe::spec(arm) {
+        Ok(spec) => probes.arm(spec),
+        Err(reason) => {
+            let places = sources.iter().filter_map(|source| source.netns.parse().ok());
+            places.for_each(|place| probes.fail(&probe, &place, &reason));
+        }
+    }
+}
+
+fn register(context: &Context, probe_ids: Vec<String>, snapshot: &Snapshot) -> Register {
     Register {
         node_name: context.node.to_string(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -231,6 +295,7 @@ fn register(context: &Context, snapshot: &Snapshot) -> Register {
         topology: Some(snapshot.topology.clone()),
         capture_ids: context.board.unfinished(),
         spooled: context.spool.left(),
+        probe_ids,
     }
 }
 

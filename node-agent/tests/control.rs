@@ -74,6 +74,7 @@ impl Agent {
             network: Network::open().await.unwrap(),
             spool: spool.clone(),
             board: Board::default(),
+            probes: lastseen_node_agent::probe::board::Board::default(),
             metrics: metrics.clone(),
         };
         let shutdown = CancellationToken::new();

@@ -100,6 +100,7 @@ async fn context(home: &Path) -> Context {
         network: Network::open().await.unwrap(),
         spool: Arc::new(Spool::open(settings, 9, metrics.clone()).unwrap()),
         board: Board::default(),
+        probes: lastseen_node_agent::probe::board::Board::default(),
         metrics,
     }
 }

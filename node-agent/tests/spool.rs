@@ -131,6 +131,7 @@ async fn sink(spool: &Arc<Spool>, metrics: &Arc<Metrics>) -> BatchSink {
         network: Network::open().await.unwrap(),
         spool: spool.clone(),
         board: Board::default(),
+        probes: lastseen_node_agent::probe::board::Board::default(),
         metrics: metrics.clone(),
     };
     let point = PointId {

@@ -4,6 +4,8 @@
 pub mod batch;
 pub mod convert;
 pub mod limits;
+pub mod place;
+pub mod target;
 
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {

@@ -52,6 +52,25 @@ pub const SPOOLED_POINTS: usize = 4_096;
 /// Translated connections that a node tells of one capture.
 pub const TRANSLATIONS: usize = 8_192;
 
+/// Probes that a node has at once.
+pub const PROBES_PER_NODE: usize = 32;
+/// Network namespaces of a node from which probes are sent at once, each by a thread of its own.
+pub const PROBE_PLACES: usize = 64;
+/// Targets of one probe.
+pub const PROBE_TARGETS: usize = 64;
+/// Attempts at each target in a run.
+pub const PROBE_COUNT: RangeInclusive<u32> = 1..=100;
+/// Between the beginnings of two attempts.
+pub const PROBE_INTERVAL_NANOS: RangeInclusive<i64> = 10_000_000..=60 * SECOND;
+/// How long an answer may take.
+pub const PROBE_TIMEOUT_NANOS: RangeInclusive<i64> = 10_000_000..=30 * SECOND;
+/// From one run to the next, where there are several.
+pub const PROBE_EVERY_NANOS: RangeInclusive<i64> = SECOND..=24 * 3600 * SECOND;
+/// Bytes of an echo request behind its header: what tells it from others, and what IPv4 takes (RFC 791).
+pub const PROBE_SIZE: RangeInclusive<u32> = 16..=65_507;
+/// Bytes of a datagram's payload: what every path takes (RFC 8200 §5), without the headers of IPv6 and UDP.
+pub const PROBE_PAYLOAD_BYTES: usize = 1_232;
+
 #[cfg(test)]
 mod tests {
     use prost::Message;

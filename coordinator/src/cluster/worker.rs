@@ -123,6 +123,10 @@ impl Worker {
                 Word::Links => self.merge_links().await,
                 Word::Commands => self.take_commands().await,
                 Word::Mail => self.read_mail().await,
+                Word::Probes => {
+                    self.jobs.probes_changed().notify_one();
+                    Ok(())
+                }
                 Word::Batches => {
                     let led = self.jobs.board().led();
                     self.jobs.board().committed(led.iter().map(String::as_str));

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::clock::{ClockFilter, Exchange, aged};
 use crate::limits;
 use crate::model::{Capture, ClockFix, NodeRecord};
+use crate::probes::model::{Probe, Source};
 
 /// What the coordinator tells an agent about a job.
 #[derive(Clone, Debug)]
@@ -40,6 +41,45 @@ pub enum Command {
         /// New end on the agent's `CLOCK_MONOTONIC`; absent: drop everything.
         end_monotonic_nanos: Option<i64>,
     },
+}
+
+/// What the coordinator tells an agent about a probe.
+#[derive(Clone, Debug)]
+pub enum ProbeCommand {
+    /// Have it.
+    Arm {
+        /// Which.
+        probe: Arc<Probe>,
+        /// Begin of its first run on the agent's `CLOCK_MONOTONIC`.
+        start_monotonic_nanos: i64,
+        /// Networks that it may go to; none: the agent's own rule.
+        allowed: Vec<String>,
+    },
+    /// It is over.
+    End(String),
+    /// Reports are stored, or never will be: probe, run and source of each.
+    Stored(Vec<(String, u64, Source)>),
+}
+
+/// What an agent is told.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// About a capture.
+    Capture(Command),
+    /// About a probe.
+    Probe(ProbeCommand),
+}
+
+impl From<Command> for Order {
+    fn from(command: Command) -> Self {
+        Self::Capture(command)
+    }
+}
+
+impl From<ProbeCommand> for Order {
+    fn from(command: ProbeCommand) -> Self {
+        Self::Probe(command)
+    }
 }
 
 /// A connected agent, as a job sees it.
@@ -109,7 +149,7 @@ pub struct Session {
     /// Its number.
     pub id: u64,
     /// What to tell the agent.
-    pub commands: mpsc::Receiver<Command>,
+    pub commands: mpsc::Receiver<Order>,
     /// Resolves when the stream is to end.
     pub cut_off: oneshot::Receiver<CutOff>,
 }
@@ -117,7 +157,7 @@ pub struct Session {
 #[derive(Debug)]
 struct Live {
     session: u64,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Order>,
     /// Absent once used.
     cut_off: Option<oneshot::Sender<CutOff>>,
     works_on: BTreeSet<String>,
@@ -255,12 +295,12 @@ impl Fleet {
     }
 
     /// Hands a command to the agent. False when it is not connected, or so far behind that its stream was cut off.
-    pub fn send(&self, name: &str, command: Command) -> bool {
+    pub fn send(&self, name: &str, command: impl Into<Order>) -> bool {
         let mut state = self.lock();
         let Some(live) = state.nodes.get_mut(name).and_then(|entry| entry.live.as_mut()) else {
             return false;
         };
-        let sent = live.commands.try_send(command).is_ok();
+        let sent = live.commands.try_send(command.into()).is_ok();
         if !sent {
             tracing::warn!(
                 node = name,

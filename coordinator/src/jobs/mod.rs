@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use trace::Trace;
 use tracing::Instrument as _;
 pub use validate::{Request, resolve};
-pub(crate) use validate::{known, names};
+pub(crate) use validate::{check_labels, known, names};
 
 use crate::analysis::Analysis;
 use crate::cluster::{Cluster, Lease};
@@ -55,6 +55,8 @@ pub struct Services {
     pub ingest: Ingest,
     /// Correlation runs.
     pub analysis: Analysis,
+    /// Told when another coordinator did something to a probe.
+    pub probes_changed: Arc<Notify>,
     /// Figures.
     pub metrics: Metrics,
 }
@@ -193,6 +195,11 @@ impl Jobs {
     /// Time.
     pub(crate) fn clock(&self) -> &Clock {
         &self.services.clock
+    }
+
+    /// See [`Services::probes_changed`].
+    pub(crate) fn probes_changed(&self) -> &Notify {
+        &self.services.probes_changed
     }
 
     /// The agents.

@@ -80,20 +80,17 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<S
     })
 }
 
-fn check_texts(request: &Request) -> Result<(), Error> {
+/// What people give to tell jobs apart.
+pub(crate) fn check_labels(name: &str, labels: &BTreeMap<String, String>) -> Result<(), Error> {
     let most = limits::NAME_BYTES;
-    if request.name.len() > most {
-        return Err(Error::invalid(
-            "name",
-            format!("{} bytes long; the limit is {most}", request.name.len()),
-        ));
+    if name.len() > most {
+        return Err(Error::invalid("name", format!("{} bytes long; the limit is {most}", name.len())));
     }
-    if request.labels.len() > limits::LABELS {
-        let reason = format!("{} labels; the limit is {}", request.labels.len(), limits::LABELS);
+    if labels.len() > limits::LABELS {
+        let reason = format!("{} labels; the limit is {}", labels.len(), limits::LABELS);
         return Err(Error::invalid("labels", reason));
     }
-    if let Some((key, value)) =
-        request.labels.iter().find(|(k, v)| k.is_empty() || k.len() > most || v.len() > most)
+    if let Some((key, value)) = labels.iter().find(|(k, v)| k.is_empty() || k.len() > most || v.len() > most)
     {
         let shown: String = key.chars().take(20).collect();
         let (key, value) = (key.len(), value.len());
@@ -102,6 +99,11 @@ fn check_texts(request: &Request) -> Result<(), Error> {
         );
         return Err(Error::invalid("labels", reason));
     }
+    Ok(())
+}
+
+fn check_texts(request: &Request) -> Result<(), Error> {
+    check_labels(&request.name, &request.labels)?;
     if request.filter.len() > limits::FILTER_BYTES {
         let reason = format!("{} bytes long; the limit is {}", request.filter.len(), limits::FILTER_BYTES);
         return Err(Error::invalid("filter", reason));

@@ -63,7 +63,7 @@ impl Retention {
         self.services.metrics.stored_bytes.set(bytes as i64);
         let due = plan::due(&held, &self.policy, self.services.clock.now());
         if due.is_empty() && !with_garbage {
-            return Ok(());
+            return self.sweep_probes().await;
         }
         let Some(_alone) = self.services.store.alone().await? else { return Ok(()) };
         for (capture, reason) in due {
@@ -85,6 +85,13 @@ impl Retention {
                 tracing::info!(files, bytes, "observation files without a row are gone");
             }
         }
+        self.sweep_probes().await
+    }
+
+    /// Probes that ended too long ago.
+    async fn sweep_probes(&self) -> Result<(), Error> {
+        let oldest = self.policy.oldest(self.services.clock.now());
+        while self.services.store.delete_probe(oldest).await? {}
         Ok(())
     }
 
@@ -115,6 +122,11 @@ pub fn start(retention: Retention, stopping: CancellationToken) {
 }
 
 impl Policy {
+    /// What ended before then is too old.
+    fn oldest(&self, now_nanos: i64) -> i64 {
+        now_nanos.saturating_sub(self.age_nanos)
+    }
+
     /// Keeps captures for `age`, and no more than `bytes` of observations.
     pub fn new(age: Duration, bytes: Option<u64>) -> Self {
         Self { age_nanos: i64::try_from(age.as_nanos()).unwrap_or(i64::MAX), bytes }

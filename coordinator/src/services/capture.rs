@@ -157,7 +157,7 @@ fn asked(spec: &Spec) -> String {
 }
 
 /// A name that is short and plain.
-fn check_request_id(id: &str) -> Result<(), Error> {
+pub(super) fn check_request_id(id: &str) -> Result<(), Error> {
     if id.len() <= limits::REQUEST_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }

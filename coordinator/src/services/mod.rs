@@ -6,6 +6,7 @@ mod audit;
 mod capture;
 mod fleet;
 mod page;
+mod probe;
 mod publish;
 mod session;
 
@@ -16,6 +17,7 @@ pub use analysis::AnalysisApi;
 pub use audit::AuditApi;
 pub use capture::CaptureApi;
 pub use fleet::FleetApi;
+pub use probe::ProbeApi;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -26,6 +28,7 @@ use crate::guard::Guard;
 use crate::ingest::Ingest;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
+use crate::probes::Probes;
 use crate::quota::Quota;
 use crate::rate::Rates;
 use crate::retention::inventory::Storage;
@@ -45,6 +48,8 @@ pub struct Context {
     pub keeper: Arc<Keeper>,
     /// The jobs.
     pub jobs: Jobs,
+    /// The probes.
+    pub probes: Probes,
     /// Where batches come in.
     pub ingest: Ingest,
     /// Correlation runs.

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::fleet::{self, CutOff};
 use crate::limits;
 use crate::quota::Place;
-use crate::wire::agent as wire;
+use crate::wire::{agent as wire, command};
 
 /// Pings whose answers are still of interest.
 const PINGS: usize = 16;
@@ -59,7 +59,8 @@ async fn serve(
     outbox: &Outbox,
 ) -> Result<(), Status> {
     let register = context.stopping.run_until_cancelled(first(&mut inbox)).await.ok_or(Error::Stopping)??;
-    let wire::Introduction { record, works_on, left } = wire::register(register, node, context.clock.now())?;
+    let wire::Introduction { record, works_on, left, probes } =
+        wire::register(register, node, context.clock.now())?;
     let incarnation = record.incarnation;
     tracing::info!(node, version = record.agent_version, incarnation, "agent connected");
     send(outbox, wire::registered()).await?;
@@ -72,7 +73,7 @@ async fn serve(
         if !looked {
             return Err(Error::Unseen.into());
         }
-        send(outbox, wire::forget(id.clone())).await?;
+        send(outbox, command::forget(id.clone())).await?;
     }
     // Before anybody sees that this is another process: its captures wait for what the former one left.
     for (capture, left) in left {
@@ -80,6 +81,7 @@ async fn serve(
     }
     let session = context.fleet.connect(record, works_on, &ends.peer.address);
     context.keeper.changed(node);
+    context.probes.came(node, probes);
     let id = session.id;
     context.metrics.agents.inc();
     let mut stream = Session {
@@ -157,7 +159,7 @@ impl Session<'_> {
                     let Some(command) = command else {
                         return Err(self.cut_off((&mut session.cut_off).await.ok()));
                     };
-                    send(outbox, wire::command(command, &self.endpoints)).await?;
+                    send(outbox, command::order(command, self.node, &self.endpoints)).await?;
                 }
                 () = tokio::time::sleep_until(next_ping) => {
                     send(outbox, self.ping()).await?;
@@ -221,6 +223,12 @@ impl Session<'_> {
                 }
             }
             Some(Kind::CaptureStatus(status)) => self.status(status, outbox).await?,
+            Some(Kind::ProbeStatus(status)) => {
+                self.context.probes.heard(self.node, wire::probe_status(status, self.node))?;
+            }
+            Some(Kind::ProbeFound(found)) => {
+                self.context.probes.heard(self.node, wire::probe_found(found, self.node))?;
+            }
             Some(Kind::Topology(topology)) => {
                 let encoded = prost::Message::encode_to_vec(&topology).into();
                 self.context.fleet.network(self.node, self.id, encoded);
@@ -255,6 +263,6 @@ impl Session<'_> {
         if is_known || is_final {
             return Ok(());
         }
-        send(outbox, wire::forget(capture)).await
+        send(outbox, command::forget(capture)).await
     }
 }

@@ -15,10 +15,13 @@ pub enum Word {
     Mail,
     /// Batches were committed.
     Batches,
+    /// A probe began, went on or ended.
+    Probes,
 }
 
 impl Word {
-    const ALL: [Self; 5] = [Self::Captures, Self::Links, Self::Commands, Self::Mail, Self::Batches];
+    const ALL: [Self; 6] =
+        [Self::Captures, Self::Links, Self::Commands, Self::Mail, Self::Batches, Self::Probes];
 
     /// Every one, for who may have missed some.
     pub fn all() -> std::collections::BTreeSet<Self> {
@@ -33,6 +36,7 @@ impl Word {
             Self::Commands => "commands",
             Self::Mail => "mail",
             Self::Batches => "batches",
+            Self::Probes => "probes",
         }
     }
 

@@ -13,6 +13,7 @@ const SQLITE: &[(i64, u64)] = &[
     (7, 0x5a3b_4ef6_9f4b_1774),
     (8, 0x3bf2_b364_d129_8d2a),
     (9, 0xf5fb_2384_880e_b023),
+    (10, 0xf50e_41cf_daa8_7ef1),
 ];
 const POSTGRES: &[(i64, u64)] = &[
     (1, 0x8c8d_9996_beda_67a1),
@@ -21,6 +22,7 @@ const POSTGRES: &[(i64, u64)] = &[
     (4, 0xc997_f0da_a51d_d106),
     (5, 0xf5fb_2384_880e_b023),
     (6, 0x02d8_b4e1_4689_7555),
+    (7, 0x4d6b_f0d8_fd9b_1ae8),
 ];
 
 fn released(migrator: &Migrator) -> Vec<(i64, u64)> {

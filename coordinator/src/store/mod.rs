@@ -14,6 +14,7 @@ mod codec;
 #[cfg(test)]
 mod migrations;
 mod postgres;
+pub mod probes;
 mod sqlite;
 
 use std::path::Path;
@@ -265,7 +266,7 @@ pub fn is_shared(url: &str) -> bool {
 /// What every backend does. Each call is one transaction. Text comes back as it was, but for NUL, which comes back as
 /// U+FFFD.
 #[async_trait::async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: probes::ProbeStore {
     /// Writes a node, new or known.
     async fn save_node(&self, node: &NodeRecord) -> Result<(), StoreError>;
     /// Every node, by name.

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
 
-use super::{batch, bounded, capture};
+use super::{batch, bounded};
 use crate::clock::Exchange;
 use crate::error::Error;
-use crate::fleet::Command;
 use crate::ingest::{check_capture_id, check_point};
 use crate::jobs::{Left, Status};
 use crate::limits;
 use crate::model::{Capability, Counters, NodeRecord, PointStatus, State};
+use crate::probes::model::{News, Source, What};
 
 /// What an agent says when it comes.
 pub struct Introduction {
@@ -24,6 +24,8 @@ pub struct Introduction {
     pub works_on: BTreeSet<String>,
     /// What earlier processes left to be sent, by capture.
     pub left: BTreeMap<String, Vec<Left>>,
+    /// Probes it has.
+    pub probes: Vec<String>,
 }
 
 /// An agent's introduction. `node` is the name in its certificate.
@@ -37,6 +39,8 @@ pub fn register(message: v1::Register, node: &str, now_nanos: i64) -> Result<Int
     check_version(&message)?;
     let ids = message.capture_ids.into_iter().filter(|id| check_capture_id(id).is_ok());
     let works_on = ids.take(2 * limits::CAPTURES_PER_FABRIC).collect();
+    let ids = message.probe_ids.into_iter().filter(|id| check_capture_id(id).is_ok());
+    let probes = ids.take(limits::PROBES_PER_NODE).collect();
     let record = NodeRecord {
         name: message.node_name,
         agent_version: bounded(message.agent_version),
@@ -46,7 +50,7 @@ pub fn register(message: v1::Register, node: &str, now_nanos: i64) -> Result<Int
         capabilities: message.capabilities.into_iter().take(limits::CAPABILITIES).map(capability).collect(),
         topology: message.topology.unwrap_or_default().encode_to_vec().into(),
     };
-    Ok(Introduction { record, works_on, left: left(message.spooled) })
+    Ok(Introduction { record, works_on, left: left(message.spooled), probes })
 }
 
 /// When the certificate ends that an agent would connect with now. Absent from older agents.
@@ -138,34 +142,54 @@ fn translations(mut told: v1::NodeTranslations) -> Bytes {
     told.encode_to_vec().into()
 }
 
-/// A command as the agent hears it. `fabric_endpoints` are addresses that no agent may capture.
-pub fn command(command: Command, fabric_endpoints: &[String]) -> v1::CoordinatorMessage {
-    use v1::coordinator_message::Kind;
-    message(match command {
-        Command::Arm(job) => Kind::ArmCapture(v1::ArmCapture {
-            capture_id: job.id.clone(),
-            spec: Some(capture::spec_message(&job.spec)),
-            identity_key: job.identity_key.0.to_vec().into(),
-            fabric_endpoints: fabric_endpoints.to_vec(),
-            traceparent: job.spec.traceparent.clone().unwrap_or_default(),
-        }),
-        Command::Commit { capture, start_monotonic_nanos, end_monotonic_nanos, start_nanos } => {
-            Kind::CommitWindow(v1::CommitWindow {
-                capture_id: capture,
-                start_monotonic_nanos,
-                end_monotonic_nanos,
-                start_unix_nanos: start_nanos,
-            })
-        }
-        Command::End { capture, end_monotonic_nanos } => {
-            Kind::EndCapture(v1::EndCapture { capture_id: capture, end_monotonic_nanos })
-        }
+/// What an agent says of its part. None: of no probe that there can be, or a state that no part can be in.
+pub fn probe_status(message: v1::ProbeStatus, node: &str) -> Option<News> {
+    check_capture_id(&message.probe_id).ok()?;
+    let what = match message.state() {
+        v1::ProbeState::ProbeArmed => What::Armed,
+        v1::ProbeState::ProbeFailed => What::Failed(bounded(message.reason)),
+        _ => return None,
+    };
+    Some(News { probe: message.probe_id, source: own(message.netns, node), what })
+}
+
+/// What an agent reports. None: of no probe that there can be, or more than a probe can come to.
+pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
+    check_capture_id(&message.probe_id).ok()?;
+    let source = own(message.netns, node);
+    let attempts: usize = message.results.iter().map(|result| result.attempts.len()).sum();
+    if message.results.len() > limits::PROBE_TARGETS || attempts > limits::PROBE_ATTEMPTS {
+        return None;
+    }
+    let attempt = |attempt: v1::ProbeAttempt| v1::ProbeAttempt {
+        responder: bounded(attempt.responder),
+        detail: bounded(attempt.detail),
+        ..attempt
+    };
+    let result = |result: v1::ProbeResult| v1::ProbeResult {
+        target: bounded(result.target),
+        address: bounded(result.address),
+        reason: bounded(result.reason),
+        attempts: result.attempts.into_iter().map(attempt).collect(),
+    };
+    let kept = v1::ProbeReport {
+        run: message.run,
+        source: Some(v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }),
+        start_unix_nanos: message.start_unix_nanos,
+        results: message.results.into_iter().map(result).collect(),
+    };
+    let content = kept.encode_to_vec();
+    let what = What::Report { run: message.run, content };
+    (kept.encoded_len() <= limits::PROBE_REPORT_BYTES).then_some(News {
+        probe: message.probe_id,
+        source,
+        what,
     })
 }
 
-/// Forget a capture.
-pub fn forget(capture: String) -> v1::CoordinatorMessage {
-    command(Command::End { capture, end_monotonic_nanos: None }, &[])
+/// An agent speaks of its own node only.
+fn own(netns: String, node: &str) -> Source {
+    Source { node: node.to_owned(), netns: bounded(netns) }
 }
 
 fn message(kind: v1::coordinator_message::Kind) -> v1::CoordinatorMessage {

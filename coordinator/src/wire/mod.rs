@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod batch;
 pub mod capture;
+pub mod command;
 pub mod node;
+pub mod probe;
 pub mod storage;
 mod text;
 

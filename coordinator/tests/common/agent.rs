@@ -188,6 +188,10 @@ impl Agent {
     }
 
     /// Says when the certificate ends that it has now.
+    pub async fn say(&self, kind: Kind) {
+        self.outbox.send(v1::AgentMessage { kind: Some(kind) }).await.unwrap();
+    }
+
     pub async fn beat(&self, certificate_not_after: SystemTime) {
         let beat =
             v1::Heartbeat { resident_bytes: 1, certificate_not_after: Some(certificate_not_after.into()) };

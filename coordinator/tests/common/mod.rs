@@ -22,6 +22,7 @@ use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
 use lastseen_proto::v1::audit_service_client::AuditServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_proto::v1::probe_service_client::ProbeServiceClient;
 use lastseen_runtime::client::connect;
 use lastseen_runtime::telemetry::LogFormat;
 use prometheus_client::registry::Registry;
@@ -167,6 +168,10 @@ impl Fabric {
 
     pub async fn captures(&self) -> CaptureServiceClient<Channel> {
         CaptureServiceClient::new(self.channel("operator", "eve").await)
+    }
+
+    pub async fn probes(&self) -> ProbeServiceClient<Channel> {
+        ProbeServiceClient::new(self.channel("operator", "eve").await)
     }
 
     pub async fn nodes(&self) -> FleetServiceClient<Channel> {

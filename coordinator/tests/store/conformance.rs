@@ -6,6 +6,7 @@ use lastseen_coordinator::model::{PointStatus, State, Window};
 use lastseen_coordinator::store::{Age, Cursor, Placed, Results, Store};
 
 use crate::Home;
+pub(crate) use crate::probes::*;
 use crate::samples::{capture, flow, node, placed, point};
 
 fn found(batches: &[Placed]) -> Vec<Option<(u32, u32)>> {

@@ -6,6 +6,7 @@ mod cluster;
 mod common;
 mod conformance;
 mod postgres;
+mod probes;
 mod restart;
 mod samples;
 mod sqlite;
@@ -110,4 +111,7 @@ on_both! {
     savers_and_committers_of_one_capture_do_not_block_each_other,
     the_audit_is_paged_newest_first_and_searched,
     the_audit_keeps_the_newest_records_and_changes_none,
+    probes_come_back_as_they_were_and_once_for_each_call,
+    reports_of_probes_are_stored_once_and_the_newest_runs_stay,
+    probes_end_once_and_go_with_all_that_hangs_on_them,
 }

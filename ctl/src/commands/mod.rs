@@ -12,13 +12,17 @@ pub mod list_captures;
 pub mod list_flows;
 pub mod list_lost;
 pub mod list_nodes;
+pub mod list_probes;
 mod listing;
 pub mod pki;
+pub mod run_probe;
 pub mod show_capture;
 pub mod show_file;
 pub mod show_node;
+pub mod show_probe;
 pub mod start_capture;
 pub mod stop_capture;
+pub mod stop_probe;
 
 use std::fmt;
 use std::io::Write;
@@ -51,6 +55,10 @@ pub enum Command {
     DiffFiles(diff_files::Arguments),
     ListFlows(list_flows::Arguments),
     ListLost(list_lost::Arguments),
+    RunProbe(run_probe::Arguments),
+    ListProbes(list_probes::Arguments),
+    ShowProbe(show_probe::Arguments),
+    StopProbe(stop_probe::Arguments),
     ListAudit(list_audit::Arguments),
     ExportTopology(export_topology::Arguments),
     ShowFile(show_file::Arguments),
@@ -75,6 +83,10 @@ impl fmt::Display for Command {
             Self::DiffFiles(_) => "diff-files",
             Self::ListFlows(_) => "list-flows",
             Self::ListLost(_) => "list-lost",
+            Self::RunProbe(_) => "run-probe",
+            Self::ListProbes(_) => "list-probes",
+            Self::ShowProbe(_) => "show-probe",
+            Self::StopProbe(_) => "stop-probe",
             Self::ListAudit(_) => "list-audit",
             Self::ExportTopology(_) => "export-topology",
             Self::ShowFile(_) => "show-file",
@@ -100,6 +112,10 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::DiffNodes(arguments) => diff_nodes::run(arguments, context, out).await,
         Command::DiffFiles(arguments) => diff_files::run(arguments, context, out),
         Command::ListFlows(arguments) => list_flows::run(&arguments, context, out).await,
+        Command::RunProbe(arguments) => run_probe::run(arguments, context, out).await,
+        Command::ListProbes(arguments) => list_probes::run(&arguments, context, out).await,
+        Command::ShowProbe(arguments) => show_probe::run(arguments, context, out).await,
+        Command::StopProbe(arguments) => stop_probe::run(arguments, context, out).await,
         Command::ListAudit(arguments) => list_audit::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
         Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,

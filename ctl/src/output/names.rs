@@ -30,6 +30,20 @@ words! {
     overlay_kind: v1::OverlayKind,
 }
 
+/// State of a probe or of a source's part in it; empty if unspecified.
+pub fn probe_state(value: i32) -> String {
+    match v1::ProbeState::try_from(value) {
+        Ok(v1::ProbeState::Unspecified) => String::new(),
+        Ok(state) => state.as_str_name().trim_start_matches("PROBE_").to_ascii_lowercase(),
+        Err(_) => format!("unknown({value})"),
+    }
+}
+
+/// The id of a probe.
+pub fn of_probe(probe: Option<&v1::Probe>) -> Vec<String> {
+    probe.iter().map(|probe| probe.id.clone()).collect()
+}
+
 /// A tunnel with what its id is called: `vxlan vni 1`, `gre key 7`, `ip-in-ip`.
 pub fn overlay(overlay: &v1::OverlayReport) -> String {
     use v1::OverlayKind as Kind;

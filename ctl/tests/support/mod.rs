@@ -13,6 +13,7 @@ use lastseen_proto::v1::analysis_service_server::{AnalysisService, AnalysisServi
 use lastseen_proto::v1::audit_service_server::{AuditService, AuditServiceServer};
 use lastseen_proto::v1::capture_service_server::{CaptureService, CaptureServiceServer};
 use lastseen_proto::v1::fleet_service_server::{FleetService, FleetServiceServer};
+use lastseen_proto::v1::probe_service_server::{ProbeService, ProbeServiceServer};
 use lastseen_proto::v1::*;
 use lastseen_runtime::identity::Role;
 use lastseen_runtime::server::incoming;
@@ -49,6 +50,8 @@ pub struct Script {
     pub storage: CheckStorageResponse,
     /// Newest first.
     pub audit: Vec<AuditRecord>,
+    /// Answer to every call about a probe.
+    pub probe: Probe,
     /// What is wrong with the coordinator.
     pub notes: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl Fabric {
             .add_service(FleetServiceServer::new(coordinator.clone()))
             .add_service(CaptureServiceServer::new(coordinator.clone()))
             .add_service(AnalysisServiceServer::new(coordinator.clone()))
+            .add_service(ProbeServiceServer::new(coordinator.clone()))
             .add_service(AuditServiceServer::new(coordinator.clone()));
         tokio::spawn(router.serve_with_incoming(incoming(listener, pki, |_| ())));
         Self { dir, address, coordinator, authority }
@@ -286,6 +290,35 @@ impl AuditService for Coordinator {
         let its = self.script.audit.iter().filter(|record| record.who.ends_with(&request.who));
         let (records, next_page_token) = page(&its.cloned().collect::<Vec<_>>(), &request.page_token);
         Ok(Response::new(ListAuditResponse { records, next_page_token }))
+    }
+}
+
+#[tonic::async_trait]
+impl ProbeService for Coordinator {
+    type WatchProbeStream = Answers<WatchProbeResponse>;
+
+    async fn run_probe(&self, request: Request<RunProbeRequest>) -> Answer<RunProbeResponse> {
+        let probe = Probe { spec: request.into_inner().spec, ..self.script.probe.clone() };
+        Ok(Response::new(RunProbeResponse { probe: Some(probe) }))
+    }
+
+    async fn list_probes(&self, request: Request<ListProbesRequest>) -> Answer<ListProbesResponse> {
+        let probes = [self.script.probe.clone()];
+        let (probes, next_page_token) = page(&probes, &request.into_inner().page_token);
+        Ok(Response::new(ListProbesResponse { probes, next_page_token }))
+    }
+
+    async fn get_probe(&self, _: Request<GetProbeRequest>) -> Answer<GetProbeResponse> {
+        Ok(Response::new(GetProbeResponse { probe: Some(self.script.probe.clone()) }))
+    }
+
+    async fn watch_probe(&self, _: Request<WatchProbeRequest>) -> Answer<Self::WatchProbeStream> {
+        let answer = WatchProbeResponse { probe: Some(self.script.probe.clone()) };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(answer)]))))
+    }
+
+    async fn stop_probe(&self, _: Request<StopProbeRequest>) -> Answer<StopProbeResponse> {
+        Ok(Response::new(StopProbeResponse { probe: Some(self.script.probe.clone()) }))
     }
 }
 

@@ -15,19 +15,6 @@ pub mod error {
     }
 }
 
-pub mod fleet {
-    use std::sync::Arc;
-
-    use crate::model::Capture;
-
-    #[allow(dead_code, reason = "what agents are told")]
-    pub enum Command {
-        Arm(Arc<Capture>),
-        Commit { capture: String, start_monotonic_nanos: i64, end_monotonic_nanos: i64, start_nanos: i64 },
-        End { capture: String, end_monotonic_nanos: Option<i64> },
-    }
-}
-
 pub mod jobs {
     use bytes::Bytes;
 
@@ -47,16 +34,6 @@ pub mod jobs {
     pub struct Left {
         pub incarnation: u64,
         pub status: PointStatus,
-    }
-}
-
-pub mod capture {
-    use lastseen_proto::v1;
-
-    use crate::model::Spec;
-
-    pub fn spec_message(_: &Spec) -> v1::CaptureSpec {
-        v1::CaptureSpec::default()
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Context {
     pub spool: Arc<Spool>,
     /// Where statuses go.
     pub board: Board,
+    /// Where those of probes go.
+    pub probes: crate::probe::board::Board,
     /// What is counted for the admin port.
     pub metrics: Arc<Metrics>,
 }

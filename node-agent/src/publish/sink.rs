@@ -43,7 +43,7 @@ impl BatchSink {
         Ok(Self {
             spool: context.spool.clone(),
             capture: capture.to_owned(),
-            point: wire::point(point),
+            point: wire::capture::point(point),
             sequence: 0,
             encoder,
             totals,
@@ -111,7 +111,7 @@ impl BatchSink {
             slice_start_nanos: slice.start_nanos,
             slice_end_nanos: slice.end_nanos,
             realtime_minus_monotonic_nanos: slice.realtime_minus_monotonic,
-            counters: Some(wire::counters(&slice.counters)),
+            counters: Some(wire::capture::counters(&slice.counters)),
             rows: slice.columns.len() as u32,
             columns: columns.into(),
             sampling_threshold: (!slice.threshold.is_all()).then(|| slice.threshold.largest_hash()),

@@ -68,7 +68,7 @@ impl Client {
         loop {
             match self.start_as(request.clone()).await {
                 Err(error) if has_no_answer(&error) && Instant::now() < deadline => {
-                    sleep(LONGEST_INTERVAL).await
+                    sleep(LONGEST_INTERVAL).await;
                 }
                 answer => return answer,
             }

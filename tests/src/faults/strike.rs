@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
+use lastseen_node_agent::clock::realtime_minus_monotonic;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::{Instant, sleep_until};
@@ -14,6 +15,11 @@ use super::results::Tally;
 
 /// See [`Fault::ahead`]; for two nodes.
 const AHEAD: Duration = Duration::from_millis(1_200);
+/// Scripts go by this machine's clock, and windows by the coordinator's, which does not follow a clock that is set: where
+/// somebody sets it, as when a virtual machine is moved, the truth about a round is not known, and there is another.
+const STEP_NANOS: i64 = 5_000_000;
+/// Rounds that may be made again for it.
+const DISTURBED: u32 = 3;
 /// See [`Plan::just_before`].
 const EARLY: Duration = Duration::from_millis(300);
 /// Length of a window: the scripts are silent around each whole second.
@@ -62,15 +68,25 @@ pub trait Fault {
     async fn run(&self, setup: Setup, rounds: u64, is_full: bool) -> Result<Tally> {
         let seed = setup.script.seed;
         let mut random = StdRng::seed_from_u64(seed);
-        let mut fleet = Fleet::start(setup).await.context("start")?;
-        let mut all = Tally::default();
-        for number in 0..rounds {
+        let mut fleet = Fleet::start(setup.clone()).await.context("start")?;
+        let (mut all, mut number, mut disturbed) = (Tally::default(), 0, 0);
+        while number < rounds {
+            let before = realtime_minus_monotonic();
             let tally = round(self, &mut fleet, &mut random, is_full).await;
+            let step_nanos = realtime_minus_monotonic() - before;
+            if step_nanos.abs() > STEP_NANOS && disturbed < DISTURBED {
+                let millis = step_nanos / 1_000_000;
+                println!("{}: again: this machine's clock was set by {millis} ms meanwhile", self.name());
+                disturbed += 1;
+                fleet = Fleet::start(setup.clone()).await.context("start anew")?;
+                continue;
+            }
             let mut tally = tally.with_context(|| format!("round {number}\n{}", fleet.logs()))?;
             for line in &mut tally.wrong {
                 line.insert_str(0, &format!("seed {seed} round {number}: "));
             }
             all.add(tally);
+            number += 1;
         }
         Ok(all)
     }

@@ -6,6 +6,7 @@ mod bulk;
 mod copy;
 mod lone;
 mod open;
+mod probes;
 mod shared;
 #[path = "../statements/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "compiled once per backend, see statements")]

@@ -2,6 +2,7 @@
 //! readers beside it. Write-ahead log, synced at every commit: what was committed survives a power cut.
 
 mod bulk;
+mod probes;
 #[path = "../statements/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "compiled once per backend, see statements")]
 mod statements;

@@ -7,6 +7,7 @@ pub(in crate::store) mod captures;
 pub(in crate::store) mod flows;
 pub(in crate::store) mod ledger;
 pub(in crate::store) mod nodes;
+pub(in crate::store) mod probes;
 pub(in crate::store) mod results;
 
 use super::{Connection, Row, bulk};

@@ -1,4 +1,4 @@
-//! Between the agent's own types and the messages of `lastseen.v1`.
+//! Captures as messages.
 
 use std::net::SocketAddr;
 

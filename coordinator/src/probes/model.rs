@@ -1,0 +1,205 @@
+//! Probes in the coordinator's own words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Whence.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Node name.
+    pub node: String,
+    /// Name of a network namespace, or number of a process; empty: the host's.
+    pub netns: String,
+}
+
+/// How.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// ICMP echo.
+    Icmp {
+        /// Bytes behind the header.
+        size: u32,
+        /// DF.
+        dont_fragment: bool,
+    },
+    /// A connection.
+    Tcp,
+    /// A datagram; empty: one that is unlike all others.
+    Udp {
+        /// What it holds.
+        payload: Vec<u8>,
+    },
+}
+
+/// Which addresses a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// IPv4 where there is one.
+    Any,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What to do, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// For people.
+    pub name: String,
+    /// For people and tools.
+    pub labels: BTreeMap<String, String>,
+    /// It was asked for on every node.
+    pub all_nodes: bool,
+    /// Whither.
+    pub targets: Vec<String>,
+    /// How.
+    pub kind: Kind,
+    /// Attempts at each target in a run.
+    pub count: u32,
+    /// Between the beginnings of two attempts.
+    pub interval_nanos: i64,
+    /// How long an answer may take.
+    pub timeout_nanos: i64,
+    /// For names.
+    pub family: Family,
+    /// From one run to the next; absent: there is one.
+    pub every_nanos: Option<i64>,
+}
+
+impl Spec {
+    /// From the first attempt of a run until the last has its answer, or none.
+    pub fn run_nanos(&self) -> i64 {
+        self.interval_nanos * i64::from(self.count.saturating_sub(1)) + self.timeout_nanos
+    }
+}
+
+/// Where a probe, or one source's part of it, is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i64)]
+pub enum State {
+    /// Not every source has it.
+    Pending = 1,
+    /// It waits for its time.
+    Armed = 2,
+    /// It is at work.
+    Running = 3,
+    /// It has reported everything.
+    Completed = 4,
+    /// It could not be done.
+    Failed = 5,
+    /// Somebody ended it.
+    Stopped = 6,
+}
+
+impl State {
+    /// By its number.
+    pub fn from_number(number: i64) -> Option<Self> {
+        let all = [Self::Pending, Self::Armed, Self::Running, Self::Completed, Self::Failed, Self::Stopped];
+        all.into_iter().find(|state| *state as i64 == number)
+    }
+
+    /// Whether nothing follows.
+    pub fn is_final(self) -> bool {
+        self >= Self::Completed
+    }
+}
+
+/// One source's part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Whence.
+    pub source: Source,
+    /// Where it is.
+    pub state: State,
+    /// Why it failed.
+    pub reason: String,
+    /// Runs that were reported.
+    pub runs: u64,
+    /// Number of the last one.
+    pub last_run: Option<u64>,
+}
+
+impl Part {
+    /// Nothing is known of it.
+    pub fn new(source: Source) -> Self {
+        Self { source, state: State::Pending, reason: String::new(), runs: 0, last_run: None }
+    }
+}
+
+/// One probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Its id.
+    pub id: String,
+    /// What to do.
+    pub spec: Spec,
+    /// When it was stored.
+    pub created_at_nanos: i64,
+    /// Identity of who asked for it.
+    pub created_by: String,
+    /// Begin of the first run.
+    pub start_nanos: i64,
+    /// Nothing follows since.
+    pub ended_at_nanos: Option<i64>,
+    /// Who stopped it; empty: nobody.
+    pub stopped: String,
+    /// In the order of its sources.
+    pub parts: Vec<Part>,
+}
+
+impl Probe {
+    /// What its parts come to.
+    pub fn state(&self, now_nanos: i64) -> State {
+        let all = |is: fn(&Part) -> bool| self.parts.iter().all(is);
+        if !self.stopped.is_empty() {
+            State::Stopped
+        } else if all(|part| part.state == State::Failed) {
+            State::Failed
+        } else if all(|part| part.state.is_final()) {
+            State::Completed
+        } else if now_nanos >= self.start_nanos {
+            State::Running
+        } else if all(|part| part.state >= State::Armed) {
+            State::Armed
+        } else {
+            State::Pending
+        }
+    }
+
+    /// Nodes with a part for which something follows.
+    pub fn nodes(&self) -> BTreeSet<&str> {
+        let open = self.parts.iter().filter(|part| !part.state.is_final());
+        open.map(|part| part.source.node.as_str()).collect()
+    }
+}
+
+/// News of a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Probe id.
+    pub probe: String,
+    /// Whose.
+    pub source: Source,
+    /// What.
+    pub what: What,
+}
+
+/// See [`News`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The agent has it.
+    Armed,
+    /// It cannot be done, for this reason.
+    Failed(String),
+    /// What a run found.
+    Report {
+        /// Which.
+        run: u64,
+        /// Encoded.
+        content: Vec<u8>,
+    },
+}

@@ -1,0 +1,371 @@
+//! What is asked for, before anything is stored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lastseen_proto::limits::{
+    PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_INTERVAL_NANOS, PROBE_PAYLOAD_BYTES, PROBE_SIZE, PROBE_TARGETS,
+    PROBE_TIMEOUT_NANOS,
+};
+use lastseen_proto::place::Place;
+use lastseen_proto::target::Target;
+
+use super::model::{Family, Kind, Source, Spec};
+use crate::error::Error;
+use crate::fleet::NodeView;
+use crate::jobs::{check_labels, known};
+use crate::limits;
+use crate::model::{MILLISECOND, SECOND};
+use crate::time::display_span;
+
+/// As it is asked for: what is absent is filled in.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// For people.
+    pub name: String,
+    /// For people and tools.
+    pub labels: BTreeMap<String, String>,
+    /// The host of every node that is ready.
+    pub all_nodes: bool,
+    /// Whence.
+    pub sources: Vec<Source>,
+    /// Whither.
+    pub targets: Vec<String>,
+    /// How.
+    pub kind: Option<Kind>,
+    /// Attempts.
+    pub count: Option<u32>,
+    /// Between two.
+    pub interval_nanos: Option<i64>,
+    /// Patience.
+    pub timeout_nanos: Option<i64>,
+    /// For names.
+    pub family: Option<Family>,
+    /// Begin.
+    pub start_at_nanos: Option<i64>,
+    /// Again and again.
+    pub every_nanos: Option<i64>,
+}
+
+/// Attempts when the caller names no number.
+const COUNT: u32 = 5;
+/// Between two of them.
+const INTERVAL_NANOS: i64 = 200 * MILLISECOND;
+/// Patience.
+const TIMEOUT_NANOS: i64 = 2 * SECOND;
+
+/// Between two runs: the end of one must not delay the next.
+const REST_NANOS: i64 = 100 * MILLISECOND;
+
+/// The probe, and its sources, or what is wrong with it. `nodes` are all that are known.
+pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(Spec, Vec<Source>), Error> {
+    check_labels(&request.name, &request.labels)?;
+    let kind = request.kind.ok_or_else(|| Error::invalid("kind", "missing; give icmp, tcp or udp"))?;
+    check_kind(&kind)?;
+    let targets = targets(request.targets, &kind)?;
+    let within =
+        |field: &'static str, asked: Option<i64>, default: i64, limits: &std::ops::RangeInclusive<i64>| {
+            let nanos = asked.unwrap_or(default);
+            let reason = || {
+                let [asked, least, most] = [nanos, *limits.start(), *limits.end()].map(display_span);
+                format!("{asked} is not within {least} and {most}")
+            };
+            if limits.contains(&nanos) { Ok(nanos) } else { Err(Error::invalid(field, reason())) }
+        };
+    let count = request.count.unwrap_or(COUNT);
+    if !PROBE_COUNT.contains(&count) {
+        let reason = format!("{count} is not within {} and {}", PROBE_COUNT.start(), PROBE_COUNT.end());
+        return Err(Error::invalid("count", reason));
+    }
+    let every = request.every_nanos;
+    let spec = Spec {
+        name: request.name,
+        labels: request.labels,
+        all_nodes: request.all_nodes,
+        targets,
+        kind,
+        count,
+        interval_nanos: within("interval", request.interval_nanos, INTERVAL_NANOS, &PROBE_INTERVAL_NANOS)?,
+        timeout_nanos: within("timeout", request.timeout_nanos, TIMEOUT_NANOS, &PROBE_TIMEOUT_NANOS)?,
+        family: request.family.unwrap_or(Family::Any),
+        every_nanos: every.map(|nanos| within("every", Some(nanos), 0, &PROBE_EVERY_NANOS)).transpose()?,
+    };
+    check_rate(&spec)?;
+    if let Some(at) =
+        request.start_at_nanos.filter(|at| at.saturating_sub(now_nanos) > limits::START_AHEAD_NANOS)
+    {
+        let ahead = display_span(at.saturating_sub(now_nanos));
+        let most = display_span(limits::START_AHEAD_NANOS);
+        return Err(Error::invalid("start_at", format!("{ahead} ahead is above the limit of {most}")));
+    }
+    let sources = sources(request.all_nodes, request.sources, nodes)?;
+    Ok((spec, sources))
+}
+
+fn check_kind(kind: &Kind) -> Result<(), Error> {
+    match kind {
+        Kind::Icmp { size, .. } if !PROBE_SIZE.contains(size) => {
+            let reason =
+                format!("{size} is not within {} and {} bytes", PROBE_SIZE.start(), PROBE_SIZE.end());
+            Err(Error::invalid("size", reason))
+        }
+        Kind::Udp { payload } if payload.len() > PROBE_PAYLOAD_BYTES => {
+            let reason = format!("{} bytes are above the limit of {PROBE_PAYLOAD_BYTES}", payload.len());
+            Err(Error::invalid("payload", reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As they are stored: one way to write each.
+fn targets(given: Vec<String>, kind: &Kind) -> Result<Vec<String>, Error> {
+    if given.is_empty() || given.len() > PROBE_TARGETS {
+        let reason = format!("{} targets; give 1 to {PROBE_TARGETS}", given.len());
+        return Err(Error::invalid("targets", reason));
+    }
+    let has_ports = !matches!(kind, Kind::Icmp { .. });
+    let read = |given: String| {
+        let target: Target =
+            given.parse().map_err(|error: lastseen_proto::target::TargetError| error.to_string())?;
+        match (has_ports, target.port) {
+            (true, None) => Err(format!("{target} lacks a port; give {target}:80 for example")),
+            (false, Some(_)) => Err(format!("{target} has a port, and ICMP has none; leave it out")),
+            _ => Ok(target.to_string()),
+        }
+    };
+    let targets: Result<Vec<String>, String> = given.into_iter().map(read).collect();
+    let targets = targets.map_err(|reason| Error::invalid("targets", reason))?;
+    let mut seen = BTreeSet::new();
+    match targets.iter().find(|target| !seen.insert(*target)) {
+        Some(twice) => Err(Error::invalid("targets", format!("{twice} comes twice; leave one out"))),
+        None => Ok(targets),
+    }
+}
+
+/// What one source sends, and that a run ends before the next.
+fn check_rate(spec: &Spec) -> Result<(), Error> {
+    let attempts = spec.targets.len() * spec.count as usize;
+    if attempts > limits::PROBE_ATTEMPTS {
+        let (targets, most) = (spec.targets.len(), limits::PROBE_ATTEMPTS);
+        let reason =
+            format!("{} at each of {targets} targets are {attempts}, above the limit of {most}", spec.count);
+        return Err(Error::invalid("count", reason));
+    }
+    let per_second = spec.targets.len() as f64 * SECOND as f64 / spec.interval_nanos as f64;
+    if per_second > limits::PROBES_PER_SECOND {
+        let least = spec.targets.len() as f64 / limits::PROBES_PER_SECOND;
+        return Err(Error::invalid(
+            "interval",
+            format!(
+                "{} targets every {} are {per_second:.0} a second from each source, above the limit of {:.0}; give {} or more",
+                spec.targets.len(),
+                display_span(spec.interval_nanos),
+                limits::PROBES_PER_SECOND,
+                display_span((least * SECOND as f64).ceil() as i64),
+            ),
+        ));
+    }
+    let least = spec.run_nanos() + REST_NANOS;
+    if let Some(every) = spec.every_nanos.filter(|every| *every < least) {
+        let [every, least] = [every, least].map(display_span);
+        let reason = format!("{every} is too short for a run; give {least} or more");
+        return Err(Error::invalid("every", reason));
+    }
+    Ok(())
+}
+
+fn sources(all_nodes: bool, given: Vec<Source>, nodes: &[NodeView]) -> Result<Vec<Source>, Error> {
+    if all_nodes != given.is_empty() {
+        return Err(Error::invalid("sources", "give either sources or all_nodes"));
+    }
+    let mut given: Vec<Source> = if all_nodes {
+        let ready = nodes.iter().filter(|node| node.is_ready);
+        ready.map(|node| Source { node: node.record.name.clone(), netns: String::new() }).collect()
+    } else {
+        given
+    };
+    if given.is_empty() {
+        return Err(Error::Precondition("all_nodes: no node is ready; `ctl list-nodes` says why".to_owned()));
+    }
+    if given.len() > limits::NODES_PER_CAPTURE {
+        let reason = format!("{} sources; the limit is {}", given.len(), limits::NODES_PER_CAPTURE);
+        return Err(Error::invalid("sources", reason));
+    }
+    let (mut sources, mut places) = (BTreeSet::new(), BTreeMap::<&str, usize>::new());
+    for source in &mut given {
+        if !nodes.iter().any(|node| node.record.name == source.node) {
+            return Err(Error::NoNode { name: source.node.clone(), known: known(nodes) });
+        }
+        let place: Result<Place, String> = source.netns.parse();
+        source.netns = place.map_err(|reason| Error::invalid("sources", reason))?.to_string();
+    }
+    for source in &given {
+        if !sources.insert(source) {
+            let reason = format!("{}:{} comes twice; leave one out", source.node, source.netns);
+            return Err(Error::invalid("sources", reason));
+        }
+        let of_node = places.entry(&source.node).or_default();
+        *of_node += 1;
+        if *of_node > limits::PROBE_PLACES {
+            let most = limits::PROBE_PLACES;
+            return Err(Error::invalid(
+                "sources",
+                format!("{} has more than {most} of them, the limit", source.node),
+            ));
+        }
+    }
+    Ok(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NodeRecord;
+
+    fn nodes() -> Vec<NodeView> {
+        let node = |name: &str, is_ready| NodeView {
+            record: NodeRecord {
+                name: name.into(),
+                agent_version: String::new(),
+                kernel: String::new(),
+                incarnation: 1,
+                last_seen_nanos: 0,
+                capabilities: Vec::new(),
+                topology: bytes::Bytes::new(),
+            },
+            is_ready,
+            clock: None,
+            round_trip_nanos: None,
+            resident_bytes: None,
+            notes: Vec::new(),
+        };
+        vec![node("a", true), node("b", false), node("c", true)]
+    }
+
+    fn source(node: &str) -> Source {
+        Source { node: node.into(), netns: String::new() }
+    }
+
+    fn request() -> Request {
+        Request {
+            sources: vec![source("a")],
+            targets: vec!["10.0.0.1".into()],
+            kind: Some(Kind::Icmp { size: 56, dont_fragment: false }),
+            ..Request::default()
+        }
+    }
+
+    fn refused(request: Request) -> String {
+        resolve(request, &nodes(), 0).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_left_out_is_filled_in_and_targets_have_one_form() {
+        let request = Request {
+            all_nodes: true,
+            sources: Vec::new(),
+            targets: vec!["[FD00::1]:080".into(), "dns:53".into()],
+            kind: Some(Kind::Tcp),
+            ..request()
+        };
+        let (spec, sources) = resolve(request, &nodes(), 0).unwrap();
+        assert_eq!(sources, [source("a"), source("c")], "those that are ready");
+        assert_eq!(spec.targets, ["[fd00::1]:80", "dns:53"]);
+        assert_eq!((spec.count, spec.interval_nanos, spec.timeout_nanos), (5, 200 * MILLISECOND, 2 * SECOND));
+        assert_eq!((spec.family, spec.every_nanos), (Family::Any, None));
+        assert_eq!(spec.run_nanos(), 4 * 200 * MILLISECOND + 2 * SECOND);
+    }
+
+    /// A request that has just as much as this limit allows, less or more by a step.
+    type Given = fn(i64) -> Request;
+
+    #[test]
+    fn every_limit_takes_what_reaches_it_and_names_field_and_limit_beyond_it() {
+        let limits: [(&str, i64, i64, Given); 8] = [
+            ("count", 1, 100, |n| Request { count: Some(n as u32), ..request() }),
+            ("interval", *PROBE_INTERVAL_NANOS.start(), *PROBE_INTERVAL_NANOS.end(), |n| Request {
+                interval_nanos: Some(n),
+                ..request()
+            }),
+            ("timeout", *PROBE_TIMEOUT_NANOS.start(), *PROBE_TIMEOUT_NANOS.end(), |n| Request {
+                timeout_nanos: Some(n),
+                ..request()
+            }),
+            ("every", *PROBE_EVERY_NANOS.start(), *PROBE_EVERY_NANOS.end(), |n| Request {
+                every_nanos: Some(n),
+                count: Some(1),
+                timeout_nanos: Some(10 * MILLISECOND),
+                ..request()
+            }),
+            ("size", 16, 65_507, |n| Request {
+                kind: Some(Kind::Icmp { size: n as u32, dont_fragment: false }),
+                ..request()
+            }),
+            ("payload", 0, PROBE_PAYLOAD_BYTES as i64, |n| Request {
+                kind: Some(Kind::Udp { payload: vec![0; n.max(0) as usize] }),
+                targets: vec!["a:1".into()],
+                ..request()
+            }),
+            ("targets", 1, PROBE_TARGETS as i64, |n| Request {
+                targets: (0..n).map(|n| format!("10.0.0.{n}")).collect(),
+                ..request()
+            }),
+            ("start_at", i64::MIN, limits::START_AHEAD_NANOS, |n| Request {
+                start_at_nanos: Some(n),
+                ..request()
+            }),
+        ];
+        for (field, least, most, given) in limits {
+            for within in [least, most] {
+                assert!(resolve(given(within), &nodes(), 0).is_ok(), "{field} {within}");
+            }
+            assert!(refused(given(most + 1)).starts_with(&format!("{field}: ")), "{field}");
+            if least > 0 {
+                assert!(refused(given(least - 1)).starts_with(&format!("{field}: ")), "{field}");
+            }
+        }
+        let places = |number: usize| Request {
+            sources: (0..number).map(|n| Source { node: "a".into(), netns: format!("n{n}") }).collect(),
+            ..request()
+        };
+        assert!(resolve(places(limits::PROBE_PLACES), &nodes(), 0).is_ok());
+        assert_eq!(
+            refused(places(limits::PROBE_PLACES + 1)),
+            "sources: a has more than 64 of them, the limit"
+        );
+        let many = |targets: usize, count, interval_nanos| Request {
+            targets: (0..targets).map(|n| format!("10.0.0.{n}")).collect(),
+            count: Some(count),
+            interval_nanos: Some(interval_nanos),
+            ..request()
+        };
+        assert!(resolve(many(10, 100, SECOND), &nodes(), 0).is_ok());
+        let reason = refused(many(11, 100, SECOND));
+        assert_eq!(reason, "count: 100 at each of 11 targets are 1100, above the limit of 1000");
+        assert!(resolve(many(10, 1, 10 * MILLISECOND), &nodes(), 0).is_ok());
+        let reason = refused(many(20, 1, 10 * MILLISECOND));
+        assert!(reason.starts_with("interval: 20 targets every 10ms are 2000 a second"), "{reason}");
+        assert!(reason.ends_with("above the limit of 1000; give 20ms or more"), "{reason}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (given, words) in [
+            (Request { kind: None, ..request() }, "kind: missing"),
+            (Request { sources: Vec::new(), ..request() }, "sources: give either"),
+            (Request { all_nodes: true, ..request() }, "sources: give either"),
+            (Request { sources: vec![source("z")], ..request() }, "no node named \"z\"; known: a, b, c"),
+            (Request { sources: vec![source("a"), source("a")], ..request() }, "sources: a: comes twice"),
+            (
+                Request { sources: vec![Source { node: "a".into(), netns: "../x".into() }], ..request() },
+                "netns: ",
+            ),
+            (Request { name: "n".repeat(64), ..request() }, "name: "),
+        ] {
+            let reason = refused(given);
+            assert!(reason.contains(words), "{reason}");
+        }
+        let nobody = Request { all_nodes: true, sources: Vec::new(), ..request() };
+        let reason = resolve(nobody, &nodes()[1..2], 0).unwrap_err().to_string();
+        assert!(reason.starts_with("all_nodes: no node is ready"), "{reason}");
+    }
+}

@@ -1,0 +1,172 @@
+//! `ProbeService`: the probes.
+
+use std::time::Duration;
+
+use lastseen_proto::v1;
+use lastseen_proto::v1::probe_service_server::ProbeService;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::capture::check_request_id;
+use super::{Context, Responses, page};
+use crate::access::caller;
+use crate::error::Error;
+use crate::limits;
+use crate::probes::model::{Probe, Source, Spec};
+use crate::probes::resolve;
+use crate::store::Cursor;
+use crate::store::probes::Reports;
+use crate::time::display_span;
+use crate::wire::probe::{message, request};
+
+/// A watcher sees what other coordinators did this late at most.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks for a watcher, however much happens.
+const WATCH_REST: Duration = Duration::from_millis(300);
+
+/// `ProbeService`.
+pub struct ProbeApi(pub Context);
+
+#[tonic::async_trait]
+impl ProbeService for ProbeApi {
+    type WatchProbeStream = Responses<v1::WatchProbeResponse>;
+
+    async fn run_probe(
+        &self,
+        call: Request<v1::RunProbeRequest>,
+    ) -> Result<Response<v1::RunProbeResponse>, Status> {
+        let (caller, context) = (caller(&call)?, &self.0);
+        let v1::RunProbeRequest { spec, request_id } = call.into_inner();
+        check_request_id(&request_id)?;
+        let spec = spec.ok_or_else(|| Error::invalid("spec", "missing; say what to probe"))?;
+        let (request, now) = (request(spec)?, context.clock.now());
+        let start_at_nanos = request.start_at_nanos;
+        let (spec, sources) = resolve(request, &context.fleet.nodes(now), now)?;
+        let (audit, who) = (&context.guard.audit, caller.identity.to_string());
+        audit.begin(&caller, "run-probe", "", asked(&spec, &sources)).await?;
+        let request = Some(request_id.as_str()).filter(|id| !id.is_empty());
+        let run = context.probes.run(spec, sources, start_at_nanos, &who, request).await;
+        audit.end(&caller, "run-probe", run.as_ref().map_or("", |probe| &probe.id), &run).await;
+        let probe = message(&run?, &Reports::default(), context.clock.now())?;
+        Ok(Response::new(v1::RunProbeResponse { probe: Some(probe) }))
+    }
+
+    async fn list_probes(
+        &self,
+        call: Request<v1::ListProbesRequest>,
+    ) -> Result<Response<v1::ListProbesResponse>, Status> {
+        let v1::ListProbesRequest { page_size, page_token } = call.into_inner();
+        let size =
+            page::size(page_size, limits::PROBES_PAGE, limits::CAPTURES_PAGE)?.min(limits::PROBES_PAGE);
+        let after = page::cursor(&page_token)?;
+        let stored = self.0.store.probes(after.as_ref(), size).await.map_err(Error::from)?;
+        let last = stored.last().filter(|_| stored.len() == size as usize);
+        let next_page_token = last.map_or_else(String::new, |probe| {
+            page::cursor_token(&Cursor { created_at_nanos: probe.created_at_nanos, id: probe.id.clone() })
+        });
+        let now = self.0.clock.now();
+        let none = Reports::default();
+        let probes = stored.iter().map(|probe| message(probe, &none, now)).collect::<Result<_, _>>()?;
+        Ok(Response::new(v1::ListProbesResponse { probes, next_page_token }))
+    }
+
+    async fn get_probe(
+        &self,
+        call: Request<v1::GetProbeRequest>,
+    ) -> Result<Response<v1::GetProbeResponse>, Status> {
+        let v1::GetProbeRequest { probe_id, runs } = call.into_inner();
+        if runs > limits::PROBE_RUNS_SHOWN {
+            let reason = format!("{runs} is above the limit of {}", limits::PROBE_RUNS_SHOWN);
+            return Err(Error::invalid("runs", reason).into());
+        }
+        let probe = if probe_id.is_empty() {
+            let newest = self.0.store.probes(None, 1).await.map_err(Error::from)?.pop();
+            newest.ok_or(Error::NoProbes)?
+        } else {
+            self.0.probes.get(&probe_id).await?
+        };
+        let probe = self.whole(&probe, runs.max(1)).await?;
+        Ok(Response::new(v1::GetProbeResponse { probe: Some(probe) }))
+    }
+
+    async fn watch_probe(
+        &self,
+        call: Request<v1::WatchProbeRequest>,
+    ) -> Result<Response<Self::WatchProbeStream>, Status> {
+        let id = call.into_inner().probe_id;
+        self.0.probes.get(&id).await?;
+        let (sender, stream) = mpsc::channel(1);
+        let api = Self(self.0.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                followed = api.follow(&id, &sender) => if let Err(error) = followed {
+                    let _ = sender.send(Err(error.into())).await;
+                },
+                () = sender.closed() => {}
+                () = api.0.stopping.cancelled() => {
+                    let _ = sender.try_send(Err(Error::Stopping.into()));
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn stop_probe(
+        &self,
+        call: Request<v1::StopProbeRequest>,
+    ) -> Result<Response<v1::StopProbeResponse>, Status> {
+        let caller = caller(&call)?;
+        let id = call.into_inner().probe_id;
+        // What runs must be stopped even if that cannot be recorded.
+        let stopped = self.0.probes.stop(&id, &caller.identity.to_string()).await;
+        self.0.guard.audit.end(&caller, "stop-probe", &id, &stopped).await;
+        let probe = self.whole(&stopped?, 1).await?;
+        Ok(Response::new(v1::StopProbeResponse { probe: Some(probe) }))
+    }
+}
+
+impl ProbeApi {
+    /// With the reports of its newest runs.
+    async fn whole(&self, probe: &Probe, runs: u32) -> Result<v1::Probe, Error> {
+        let found = self.0.store.probe_reports(&probe.id, runs, limits::PROBE_REPORTS_BYTES).await?;
+        message(probe, &found, self.0.clock.now())
+    }
+
+    /// The probe now and at each change, until it has ended.
+    async fn follow(
+        &self,
+        id: &str,
+        sender: &mpsc::Sender<Result<v1::WatchProbeResponse, Status>>,
+    ) -> Result<(), Error> {
+        let (mut changes, mut last) = (self.0.probes.changes(), None);
+        loop {
+            changes.mark_unchanged();
+            let probe = self.0.probes.get(id).await?;
+            let is_over = probe.ended_at_nanos.is_some();
+            let whole = self.whole(&probe, 1).await?;
+            if last.as_ref() != Some(&whole) {
+                let response = v1::WatchProbeResponse { probe: Some(whole.clone()) };
+                if sender.send(Ok(response)).await.is_err() {
+                    return Ok(());
+                }
+                last = Some(whole);
+            }
+            if is_over {
+                return Ok(());
+            }
+            let _ = timeout(WATCH_INTERVAL, changes.changed()).await;
+            sleep(WATCH_REST).await;
+        }
+    }
+}
+
+/// What a probe asks for, in one line.
+fn asked(spec: &Spec, sources: &[Source]) -> String {
+    let Spec { kind, targets, count, every_nanos, .. } = spec;
+    let every = every_nanos.map_or_else(|| "once".to_owned(), display_span);
+    let from: Vec<String> =
+        sources.iter().map(|source| format!("{}:{}", source.node, source.netns)).collect();
+    format!("kind={kind:?} targets={} count={count} every={every} from={}", targets.join(","), from.join(","))
+}

@@ -1,0 +1,163 @@
+//! Probes and what is asked of them.
+
+use lastseen_proto::convert::{nanos, timestamp};
+use lastseen_proto::v1;
+use lastseen_proto::v1::probe_spec::Kind as Asked;
+use prost::Message;
+
+use crate::error::Error;
+use crate::fleet::ProbeCommand;
+use crate::model::SECOND;
+use crate::probes::Request;
+use crate::probes::model::{Family, Kind, Part, Probe, Source, Spec, State};
+use crate::store::probes::Reports;
+
+/// Size of an echo when the caller names none, as `ping` has it.
+const ICMP_BYTES: u32 = 56;
+
+/// A probe as it was asked for.
+pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
+    let family = match v1::IpFamily::try_from(spec.family) {
+        Ok(v1::IpFamily::Any) => Family::Any,
+        Ok(v1::IpFamily::Ipv4) => Family::V4,
+        Ok(v1::IpFamily::Ipv6) => Family::V6,
+        Err(_) => return Err(Error::invalid("family", format!("{} is neither 0, 4 nor 6", spec.family))),
+    };
+    let kind = spec.kind.map(|kind| match kind {
+        Asked::Icmp(icmp) => {
+            Kind::Icmp { size: icmp.size.unwrap_or(ICMP_BYTES), dont_fragment: icmp.dont_fragment }
+        }
+        Asked::Tcp(v1::TcpProbe {}) => Kind::Tcp,
+        Asked::Udp(udp) => Kind::Udp { payload: udp.payload.to_vec() },
+    });
+    Ok(Request {
+        name: spec.name,
+        labels: spec.labels.into_iter().collect(),
+        all_nodes: spec.all_nodes,
+        sources: spec.sources.into_iter().map(source).collect(),
+        targets: spec.targets,
+        kind,
+        count: spec.count,
+        interval_nanos: spec.interval.as_ref().map(|span| span_nanos("interval", span)).transpose()?,
+        timeout_nanos: spec.timeout.as_ref().map(|span| span_nanos("timeout", span)).transpose()?,
+        family: Some(family),
+        start_at_nanos: spec.start_at.as_ref().map(nanos),
+        every_nanos: spec.every.as_ref().map(|span| span_nanos("every", span)).transpose()?,
+    })
+}
+
+fn span_nanos(field: &'static str, span: &prost_types::Duration) -> Result<i64, Error> {
+    let nanos = span.seconds.checked_mul(SECOND).and_then(|nanos| nanos.checked_add(span.nanos.into()));
+    nanos.ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
+}
+
+fn source(message: v1::ProbeSource) -> Source {
+    Source { node: message.node, netns: message.netns }
+}
+
+fn source_message(source: &Source) -> v1::ProbeSource {
+    v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }
+}
+
+fn spec_message<'a>(
+    spec: &Spec,
+    sources: impl Iterator<Item = &'a Source>,
+    start_nanos: i64,
+) -> v1::ProbeSpec {
+    let span = |nanos: i64| prost_types::Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 };
+    v1::ProbeSpec {
+        name: spec.name.clone(),
+        labels: spec.labels.clone().into_iter().collect(),
+        all_nodes: spec.all_nodes,
+        sources: sources.map(source_message).collect(),
+        targets: spec.targets.clone(),
+        kind: Some(match &spec.kind {
+            Kind::Icmp { size, dont_fragment } => {
+                Asked::Icmp(v1::IcmpProbe { size: Some(*size), dont_fragment: *dont_fragment })
+            }
+            Kind::Tcp => Asked::Tcp(v1::TcpProbe {}),
+            Kind::Udp { payload } => Asked::Udp(v1::UdpProbe { payload: payload.clone().into() }),
+        }),
+        count: Some(spec.count),
+        interval: Some(span(spec.interval_nanos)),
+        timeout: Some(span(spec.timeout_nanos)),
+        family: match spec.family {
+            Family::Any => v1::IpFamily::Any,
+            Family::V4 => v1::IpFamily::Ipv4,
+            Family::V6 => v1::IpFamily::Ipv6,
+        }
+        .into(),
+        start_at: Some(timestamp(start_nanos)),
+        every: spec.every_nanos.map(span),
+    }
+}
+
+/// A probe as people see it, and what it found.
+pub fn message(probe: &Probe, found: &Reports, now_nanos: i64) -> Result<v1::Probe, Error> {
+    let decode = |report: &Vec<u8>| {
+        let unreadable =
+            |error| Error::Internal(format!("a report of probe {} cannot be read: {error}", probe.id));
+        v1::ProbeReport::decode(report.as_slice()).map_err(unreadable)
+    };
+    Ok(v1::Probe {
+        id: probe.id.clone(),
+        spec: Some(spec_message(&probe.spec, probe.parts.iter().map(|part| &part.source), probe.start_nanos)),
+        state: state(probe.state(now_nanos)).into(),
+        created_at: Some(timestamp(probe.created_at_nanos)),
+        created_by: probe.created_by.clone(),
+        start: Some(timestamp(probe.start_nanos)),
+        parts: probe.parts.iter().map(part).collect(),
+        reports: found.reports.iter().map(decode).collect::<Result<_, _>>()?,
+        stopped_by: probe.stopped.clone(),
+        reports_omitted: found.is_cut,
+    })
+}
+
+fn part(part: &Part) -> v1::ProbePart {
+    v1::ProbePart {
+        source: Some(source_message(&part.source)),
+        state: state(part.state).into(),
+        reason: part.reason.clone(),
+        runs: part.runs,
+    }
+}
+
+fn state(state: State) -> v1::ProbeState {
+    match state {
+        State::Pending => v1::ProbeState::ProbePending,
+        State::Armed => v1::ProbeState::ProbeArmed,
+        State::Running => v1::ProbeState::ProbeRunning,
+        State::Completed => v1::ProbeState::ProbeCompleted,
+        State::Failed => v1::ProbeState::ProbeFailed,
+        State::Stopped => v1::ProbeState::ProbeStopped,
+    }
+}
+
+/// A command as the agent of `node` hears it.
+pub(super) fn command(command: ProbeCommand, node: &str) -> v1::coordinator_message::Kind {
+    use v1::coordinator_message::Kind;
+    match command {
+        ProbeCommand::Arm { probe, start_monotonic_nanos, allowed } => {
+            let open =
+                || probe.parts.iter().filter(|part| part.source.node == node && !part.state.is_final());
+            // What one of them lacks is made again by all of them, and stored once.
+            let first_run = open().map(|part| part.last_run.map_or(0, |last| last + 1)).min().unwrap_or(0);
+            Kind::ArmProbe(v1::ArmProbe {
+                probe_id: probe.id.clone(),
+                spec: Some(spec_message(&probe.spec, open().map(|part| &part.source), probe.start_nanos)),
+                start_monotonic_nanos,
+                allowed_networks: allowed,
+                first_run,
+            })
+        }
+        ProbeCommand::End(probe_id) => Kind::EndProbe(v1::EndProbe { probe_id }),
+        ProbeCommand::Stored(reports) => {
+            let report = |(probe_id, run, source): (String, u64, Source)| v1::probe_stored::Report {
+                probe_id,
+                run,
+                netns: source.netns,
+            };
+            Kind::ProbeStored(v1::ProbeStored { reports: reports.into_iter().map(report).collect() })
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Probes between operators, the coordinator and agents that follow the protocol, or do not.
+
+mod common;
+
+use common::agent::Agent;
+use common::{Fabric, PATIENCE, until};
+use lastseen_coordinator::limits;
+use lastseen_proto::v1;
+use lastseen_proto::v1::agent_message::Kind;
+use lastseen_proto::v1::coordinator_message::Kind as Told;
+use tokio_stream::StreamExt as _;
+use tonic::Code;
+
+/// One attempt at `target` from the hosts of `nodes`.
+fn spec(nodes: &[&str], target: &str) -> v1::ProbeSpec {
+    v1::ProbeSpec {
+        sources: nodes.iter().map(|node| source(node)).collect(),
+        targets: vec![target.into()],
+        kind: Some(v1::probe_spec::Kind::Icmp(v1::IcmpProbe::default())),
+        count: Some(1),
+        timeout: Some(prost_types::Duration { seconds: 0, nanos: 20_000_000 }),
+        ..Default::default()
+    }
+}
+
+fn source(node: &str) -> v1::ProbeSource {
+    v1::ProbeSource { node: node.into(), netns: String::new() }
+}
+
+fn every_second(spec: v1::ProbeSpec) -> v1::ProbeSpec {
+    v1::ProbeSpec { every: Some(prost_types::Duration { seconds: 1, nanos: 0 }), ..spec }
+}
+
+async fn run(fabric: &Fabric, spec: v1::ProbeSpec) -> v1::Probe {
+    let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };
+    fabric.probes().await.run_probe(request).await.unwrap().into_inner().probe.unwrap()
+}
+
+async fn get(fabric: &Fabric, id: &str) -> v1::Probe {
+    let request = v1::GetProbeRequest { probe_id: id.into(), runs: 100 };
+    fabric.probes().await.get_probe(request).await.unwrap().into_inner().probe.unwrap()
+}
+
+/// The next message of this kind.
+async fn next<T>(agent: &mut Agent, pick: impl Fn(Told) -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = pick(agent.told().await.unwrap()) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("it is told")
+}
+
+async fn armed(agent: &mut Agent) -> v1::ArmProbe {
+    next(agent, |told| match told {
+        Told::ArmProbe(arm) => Some(arm),
+        _ => None,
+    })
+    .await
+}
+
+/// The one report that is told to be stored.
+async fn stored(agent: &mut Agent) -> v1::probe_stored::Report {
+    let stored = next(agent, |told| match told {
+        Told::ProbeStored(stored) => Some(stored),
+        _ => None,
+    });
+    let mut reports = stored.await.reports;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    reports.remove(0)
+}
+
+async fn ended(agent: &mut Agent) -> String {
+    next(agent, |told| match told {
+        Told::EndProbe(end) => Some(end.probe_id),
+        _ => None,
+    })
+    .await
+}
+
+fn found(probe: &str, run: u64) -> v1::ProbeFound {
+    let attempt = v1::ProbeAttempt {
+        outcome: v1::ProbeOutcome::ProbeAnswered as i32,
+        delay_nanos: Some(7),
+        ..Default::default()
+    };
+    let result = v1::ProbeResult { target: "10.0.0.1".into(), attempts: vec![attempt], ..Default::default() };
+    v1::ProbeFound {
+        probe_id: probe.into(),
+        run,
+        netns: String::new(),
+        start_unix_nanos: 1,
+        results: vec![result],
+    }
+}
+
+/// As it is shown of `node`.
+fn shown(found: v1::ProbeFound, node: &str) -> v1::ProbeReport {
+    let v1::ProbeFound { run, start_unix_nanos, results, .. } = found;
+    v1::ProbeReport { run, source: Some(source(node)), start_unix_nanos, results }
+}
+
+#[tokio::test]
+async fn a_probe_is_handed_out_reported_acknowledged_and_ended() {
+    let (fabric, [mut first, mut second]) = Fabric::with_two().await;
+    let probe = run(&fabric, spec(&["node-a", "node-b"], "10.0.0.1")).await;
+    assert_eq!(probe.state(), v1::ProbeState::ProbePending);
+    let (arm, other) = (armed(&mut first).await, armed(&mut second).await);
+    assert_eq!((&arm.probe_id, arm.first_run), (&probe.id, 0));
+    assert_eq!(arm.spec.as_ref().unwrap().sources, [source("node-a")], "its own part alone");
+    assert_eq!(other.spec.unwrap().sources, [source("node-b")]);
+    assert_eq!(arm.spec.unwrap().count, Some(1));
+    first.say(Kind::ProbeFound(found(&probe.id, 0))).await;
+    let told = stored(&mut first).await;
+    assert_eq!((told.probe_id, told.run, told.netns), (probe.id.clone(), 0, String::new()));
+    let now = get(&fabric, &probe.id).await;
+    assert_eq!(now.parts[0].state(), v1::ProbeState::ProbeCompleted, "what is acknowledged is stored");
+    assert_eq!(now.reports, [shown(found(&probe.id, 0), "node-a")]);
+    let failed = v1::ProbeStatus {
+        probe_id: probe.id.clone(),
+        netns: String::new(),
+        state: v1::ProbeState::ProbeFailed as i32,
+        reason: "no such place".into(),
+    };
+    second.say(Kind::ProbeStatus(failed)).await;
+    assert_eq!((ended(&mut first).await, ended(&mut second).await), (probe.id.clone(), probe.id.clone()));
+    let over = get(&fabric, &probe.id).await;
+    assert_eq!(
+        (over.state(), over.parts[1].reason.as_str()),
+        (v1::ProbeState::ProbeCompleted, "no such place")
+    );
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_hears_what_is_wanted_of_it_and_what_is_not() {
+    let (fabric, mut agent) = Fabric::with_one().await;
+    let probe = run(&fabric, every_second(spec(&["node-a"], "10.0.0.1"))).await;
+    armed(&mut agent).await;
+    until("the first run", async || {
+        agent.say(Kind::ProbeFound(found(&probe.id, 0))).await;
+        get(&fabric, &probe.id).await.parts[0].runs == 1
+    })
+    .await;
+    drop(agent);
+    let register = |incarnation| v1::Register {
+        node_name: "node-a".into(),
+        protocol_version: lastseen_proto::PROTOCOL_VERSION,
+        incarnation,
+        probe_ids: vec![probe.id.clone(), "p-gone".into()],
+        ..Default::default()
+    };
+    let channel = fabric.channel("agent", "node-a").await;
+    let mut agent = Agent::join(channel, register(1)).await.unwrap();
+    let (mut arm, mut end) = (None, None);
+    while arm.is_none() || end.is_none() {
+        match agent.told().await.unwrap() {
+            Told::ArmProbe(told) => arm = Some(told),
+            Told::EndProbe(told) => end = Some(told.probe_id),
+            _ => {}
+        }
+    }
+    assert_eq!(arm.unwrap().first_run, 1, "what is stored is not made again");
+    assert_eq!(end.as_deref(), Some("p-gone"));
+    // After a restart of the coordinator, too.
+    let (authority, data) = fabric.kill();
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut agent = Agent::join(fabric.channel("agent", "node-a").await, register(1)).await.unwrap();
+    assert_eq!(armed(&mut agent).await.probe_id, probe.id);
+    let request = v1::StopProbeRequest { probe_id: probe.id.clone() };
+    let stopped = fabric.probes().await.stop_probe(request).await.unwrap().into_inner().probe.unwrap();
+    assert_eq!(stopped.state(), v1::ProbeState::ProbeStopped);
+    assert!(stopped.stopped_by.ends_with("/operator/eve"), "{}", stopped.stopped_by);
+    loop {
+        if ended(&mut agent).await == probe.id {
+            break;
+        }
+    }
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn an_agent_cannot_report_for_others_nor_what_nobody_asked_for() {
+    let (fabric, [mut liar, _other]) = Fabric::with_two().await;
+    let probe = run(&fabric, spec(&["node-a", "node-b"], "10.0.0.1")).await;
+    armed(&mut liar).await;
+    liar.say(Kind::ProbeFound(found(&probe.id, 0))).await;
+    stored(&mut liar).await;
+    let seen = get(&fabric, &probe.id).await;
+    assert_eq!((seen.parts[0].runs, seen.parts[1].runs), (1, 0), "it is that of its certificate");
+    assert_eq!(seen.reports[0].source, Some(source("node-a")));
+    for dropped in [found(&probe.id, 1), found("p-none", 0)] {
+        let (id, run) = (dropped.probe_id.clone(), dropped.run);
+        liar.say(Kind::ProbeFound(dropped)).await;
+        let told = stored(&mut liar).await;
+        assert_eq!((told.probe_id, told.run), (id, run), "it must not come again and again");
+    }
+    // What no agent says is dropped without a word.
+    let attempt = v1::ProbeAttempt { detail: "x".repeat(limits::AGENT_TEXT_BYTES), ..Default::default() };
+    let result =
+        |attempts: usize| v1::ProbeResult { attempts: vec![attempt.clone(); attempts], ..Default::default() };
+    let (mut long, mut many, mut wide) = (found(&probe.id, 0), found(&probe.id, 0), found(&probe.id, 0));
+    long.results = vec![result(limits::PROBE_REPORT_BYTES / limits::AGENT_TEXT_BYTES)];
+    many.results = vec![v1::ProbeResult {
+        attempts: vec![v1::ProbeAttempt::default(); limits::PROBE_ATTEMPTS + 1],
+        ..Default::default()
+    }];
+    wide.results = vec![v1::ProbeResult::default(); limits::PROBE_TARGETS + 1];
+    let nameless = found(&"p".repeat(limits::CAPTURE_ID_BYTES + 1), 0);
+    for senseless in [long, many, wide, nameless, found("p-last", 0)] {
+        liar.say(Kind::ProbeFound(senseless)).await;
+    }
+    assert_eq!(stored(&mut liar).await.probe_id, "p-last");
+    assert_eq!(get(&fabric, &probe.id).await.reports.len(), 1);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_never_comes_fails_and_the_watcher_sees_the_end() {
+    let (fabric, agent) = Fabric::with_one().await;
+    drop(agent);
+    until("the node offline", async || {
+        let nodes = fabric.nodes().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner();
+        nodes.nodes[0].state() == v1::NodeState::Offline
+    })
+    .await;
+    let probe = run(&fabric, spec(&["node-a"], "10.0.0.1")).await;
+    let request = v1::WatchProbeRequest { probe_id: probe.id };
+    let mut watching = fabric.probes().await.watch_probe(request).await.unwrap().into_inner();
+    let last = tokio::time::timeout(PATIENCE, async {
+        let mut last = None;
+        while let Some(answer) = watching.next().await {
+            last = answer.unwrap().probe;
+        }
+        last.unwrap()
+    });
+    let last = last.await.expect("it ends");
+    assert_eq!(last.state(), v1::ProbeState::ProbeFailed);
+    assert!(last.parts[0].reason.contains("its agent was not there"), "{:?}", last.parts);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn the_fabric_takes_no_more_probes_than_the_limit_and_a_call_made_again_none() {
+    let (fabric, _agent) = Fabric::with_one().await;
+    let mut client = fabric.probes().await;
+    let spec = every_second(spec(&["node-a"], "10.0.0.1"));
+    let mut ids = Vec::new();
+    for number in 0..limits::PROBES_PER_FABRIC {
+        let request = v1::RunProbeRequest { spec: Some(spec.clone()), request_id: number.to_string() };
+        ids.push(client.run_probe(request).await.unwrap().into_inner().probe.unwrap().id);
+    }
+    let again = v1::RunProbeRequest { spec: Some(spec.clone()), request_id: "0".into() };
+    assert_eq!(client.run_probe(again).await.unwrap().into_inner().probe.unwrap().id, ids[0]);
+    let status =
+        client.run_probe(v1::RunProbeRequest { spec: Some(spec), ..Default::default() }).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("probes: 32 have not ended, the limit"), "{status}");
+    let listed = client.list_probes(v1::ListProbesRequest::default()).await.unwrap().into_inner().probes;
+    assert_eq!(listed.len(), limits::PROBES_PER_FABRIC);
+    let request = v1::GetProbeRequest { probe_id: ids[0].clone(), runs: limits::PROBE_RUNS_SHOWN + 1 };
+    let status = client.get_probe(request).await.unwrap_err();
+    assert_eq!(status.message(), "runs: 101 is above the limit of 100");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_says_where_probes_may_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    std::fs::write(&path, "probe-networks = [\"10.0.0.0/8\", \"fd00::/8\"]\n").unwrap();
+    let fabric = Fabric::start_under(&path).await;
+    let mut agent = Agent::connect(&fabric, "node-a", 1, &[]).await;
+    run(&fabric, spec(&["node-a"], "10.0.0.1")).await;
+    assert_eq!(armed(&mut agent).await.allowed_networks, ["10.0.0.0/8", "fd00::/8"]);
+    let running = run(&fabric, every_second(spec(&["node-a"], "10.0.0.1"))).await;
+    assert_eq!(armed(&mut agent).await.probe_id, running.id);
+    std::fs::write(&path, "probe-networks = [\"10.0.0.0/9\"]\n").unwrap();
+    loop {
+        let arm = armed(&mut agent).await;
+        if arm.probe_id == running.id && arm.allowed_networks == ["10.0.0.0/9"] {
+            break;
+        }
+    }
+    fabric.stop().await;
+}

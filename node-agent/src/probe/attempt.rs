@@ -1,0 +1,80 @@
+//! What became of one attempt.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// What came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer.
+    Answered,
+    /// The target said no.
+    Refused,
+    /// Something on the way said no.
+    Unreachable,
+    /// Nothing in time.
+    Silent,
+    /// It was not sent.
+    NotSent,
+}
+
+/// One attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// When it was sent, nanoseconds since 1970 on this node's clock.
+    pub sent: i64,
+    /// What came back.
+    pub outcome: Outcome,
+    /// Until then.
+    pub delay: Option<Duration>,
+    /// Who said so, if it was not the target.
+    pub responder: Option<IpAddr>,
+    /// In words, where the outcome does not say it all.
+    pub detail: String,
+}
+
+impl Attempt {
+    /// Nothing came back so far.
+    pub fn silent(sent: i64) -> Self {
+        Self { sent, outcome: Outcome::Silent, delay: None, responder: None, detail: String::new() }
+    }
+
+    /// It could not be sent.
+    pub fn not_sent(sent: i64, error: &io::Error) -> Self {
+        Self { outcome: Outcome::NotSent, detail: trouble(error), ..Self::silent(sent) }
+    }
+}
+
+/// Why nothing can be sent, in words.
+pub fn trouble(error: &io::Error) -> String {
+    let words = match error.raw_os_error() {
+        Some(libc::EMSGSIZE) => "it is larger than the MTU on the way, and must not be fragmented",
+        Some(libc::ENETUNREACH) => "there is no route to it from here",
+        Some(libc::EHOSTUNREACH) => "no neighbour answers for it, or a route forbids it",
+        Some(libc::EACCES) => "a route forbids it, or it is a broadcast address",
+        Some(libc::EPERM) => "a filter of this node forbids it, or the agent lacks NET_RAW",
+        _ => return error.to_string(),
+    };
+    words.to_owned()
+}
+
+/// An ICMP error in words. `is_v6`: of RFC 4443 §3, else of RFC 792 and RFC 1812 §5.2.7.1.
+pub fn icmp_error(is_v6: bool, kind: u8, code: u8) -> String {
+    let words = match (is_v6, kind, code) {
+        (false, 3, 0) | (true, 1, 0) => "network unreachable",
+        (false, 3, 1) => "host unreachable",
+        (true, 1, 3) => "address unreachable",
+        (false, 3, 2) => "protocol unreachable",
+        (false, 3, 3) | (true, 1, 4) => "port unreachable",
+        (false, 3, 4) => "fragmentation needed",
+        (true, 2, _) => "packet too big",
+        (false, 3, 9 | 10 | 13) | (true, 1, 1) => "administratively prohibited",
+        (true, 1, 5) => "source address failed policy",
+        (true, 1, 6) => "route rejected",
+        (false, 11, 0) | (true, 3, 0) => "hop limit exceeded",
+        (false, 11, 1) | (true, 3, 1) => "fragment reassembly time exceeded",
+        _ => return format!("ICMP type {kind} code {code}"),
+    };
+    words.to_owned()
+}
