@@ -60,7 +60,7 @@ demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab
 test: packages lint deny ## every check and every test, each scenario once
 	cargo build --workspace --bins
 	cargo test --workspace --all-targets $(AS_ROOT)
-	LASTSEEN_TEST_DATABASE=postgres cargo test -p lastseen-coordinator --test access --test audit --test captures --test certificates --test faults --test health --test hostile --test limits --test objects --test policy --test reports --test retention $(AS_ROOT)
+	LASTSEEN_TEST_DATABASE=postgres cargo test -p lastseen-coordinator --test access --test audit --test captures --test certificates --test faults --test health --test hostile --test limits --test objects --test policy --test probes --test reports --test retention $(AS_ROOT)
 	$(SUDO) $(BIN)/lastseen-scenarios
 	$(SUDO) $(BIN)/lastseen-faults --rounds 2
 	$(MAKE) fuzz FUZZ_SECONDS=20

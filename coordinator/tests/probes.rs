@@ -3,11 +3,13 @@
 mod common;
 
 use common::agent::Agent;
+use common::cluster::Cluster;
 use common::{Fabric, PATIENCE, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::v1::coordinator_message::Kind as Told;
+use lastseen_proto::v1::probe_service_client::ProbeServiceClient;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
 
@@ -285,4 +287,35 @@ async fn a_policy_says_where_probes_may_go() {
         }
     }
     fabric.stop().await;
+}
+
+#[tokio::test]
+async fn agents_of_every_coordinator_have_the_probe_and_a_report_told_to_two_of_them_is_stored_once() {
+    let mut cluster = Cluster::start(2).await;
+    let mut first = cluster.agent(0, 1, "node-a", &[]).await;
+    let mut second = cluster.agent(1, 0, "node-b", &[]).await;
+    let mut client = ProbeServiceClient::new(cluster.channel(0, "operator", "eve").await);
+    let spec = every_second(spec(&["node-a", "node-b"], "10.0.0.1"));
+    let request = v1::RunProbeRequest { spec: Some(spec), request_id: "once".into() };
+    let probe = client.run_probe(request.clone()).await.unwrap().into_inner().probe.unwrap();
+    for agent in [&mut first, &mut second] {
+        assert_eq!(armed(agent).await.probe_id, probe.id);
+        agent.say(Kind::ProbeFound(found(&probe.id, 0))).await;
+        stored(agent).await;
+    }
+    cluster.kill(0);
+    let mut client = ProbeServiceClient::new(cluster.channel(1, "operator", "eve").await);
+    let again = client.run_probe(request).await.unwrap().into_inner().probe.unwrap();
+    assert_eq!(again.id, probe.id, "the same call, made of another");
+    // It did not hear the acknowledgement, and tells it once more.
+    let mut first = cluster.agent(1, 1, "node-a", &[]).await;
+    assert_eq!(armed(&mut first).await.first_run, 1);
+    first.say(Kind::ProbeFound(found(&probe.id, 0))).await;
+    stored(&mut first).await;
+    let request = v1::GetProbeRequest { probe_id: probe.id.clone(), runs: 100 };
+    let seen = client.get_probe(request).await.unwrap().into_inner().probe.unwrap();
+    assert_eq!(seen.reports, ["node-a", "node-b"].map(|node| shown(found(&probe.id, 0), node)));
+    assert_eq!(seen.parts.iter().map(|part| part.runs).collect::<Vec<_>>(), [1, 1]);
+    client.stop_probe(v1::StopProbeRequest { probe_id: probe.id.clone() }).await.unwrap();
+    assert_eq!((ended(&mut first).await, ended(&mut second).await), (probe.id.clone(), probe.id));
 }
