@@ -12,6 +12,7 @@ pub mod error;
 pub mod files;
 pub mod fleet;
 pub mod guard;
+mod id;
 pub mod ingest;
 pub mod jobs;
 pub mod limits;

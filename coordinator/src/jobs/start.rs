@@ -130,12 +130,10 @@ impl Jobs {
         Ok(created)
     }
 
-    /// `c-` and six of 32 letters and digits that are not mistaken for each other.
+    /// One that no other has.
     async fn free_id(&self) -> Result<String, Error> {
-        const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstvwxyz0123456789";
         loop {
-            let letters: String = (0..6).map(|_| LETTERS[rand::rng().random_range(0..32)] as char).collect();
-            let id = format!("c-{letters}");
+            let id = crate::id::random('c');
             if self.services.store.capture(&id).await?.is_none() {
                 return Ok(id);
             }

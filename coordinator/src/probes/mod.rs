@@ -10,7 +10,6 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -152,12 +151,10 @@ impl Probes {
         self.0.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// `p-` and six of 32 letters and digits that are not mistaken for each other.
+    /// One that no other has.
     async fn free_id(&self) -> Result<String, Error> {
-        const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstvwxyz0123456789";
         loop {
-            let letters: String = (0..6).map(|_| LETTERS[rand::rng().random_range(0..32)] as char).collect();
-            let id = format!("p-{letters}");
+            let id = crate::id::random('p');
             if self.0.means.store.probe(&id).await?.is_none() {
                 return Ok(id);
             }
