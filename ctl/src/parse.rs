@@ -76,6 +76,12 @@ pub fn from_now(delay: Duration) -> Result<Timestamp, String> {
     Timestamp::now().checked_add(delay).map_err(too_far)
 }
 
+/// A length of time as it is sent.
+pub fn proto_duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,10 @@
 //! `CLOCK_MONOTONIC`, which does not.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 use crate::capture::backend::Source;
 
@@ -39,6 +41,12 @@ pub fn monotonic_nanos() -> i64 {
 /// Nanoseconds since 1970 on `CLOCK_REALTIME`.
 pub fn realtime_nanos() -> i64 {
     clock().realtime_nanos()
+}
+
+/// A time on `CLOCK_MONOTONIC` as timers take it; now if it has passed.
+pub(crate) fn instant(monotonic_nanos: i64) -> Instant {
+    let ahead = monotonic_nanos.saturating_sub(self::monotonic_nanos()).max(0);
+    Instant::now() + Duration::from_nanos(ahead as u64)
 }
 
 /// Puts a source's stamps onto the clock.

@@ -137,7 +137,12 @@ impl Probes {
             tracing::warn!(node, "news of a probe dropped: no agent of this version says that");
             return Ok(());
         };
-        if self.0.recorder.put(news) { Ok(()) } else { Err(Error::Unseen) }
+        if self.0.recorder.put(news) {
+            return Ok(());
+        }
+        let reason =
+            "news of probes wait for the coordinator's database; check that it runs and can be reached";
+        Err(Error::Exhausted(reason.to_owned()))
     }
 
     /// Waits until what was heard is stored; `stopping` must be cancelled.

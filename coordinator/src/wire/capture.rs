@@ -1,7 +1,7 @@
 //! Captures and what is asked of them.
 
 use lastseen_proto::convert::{nanos, timestamp};
-use lastseen_proto::v1;
+use lastseen_proto::{convert, v1};
 
 use crate::error::Error;
 use crate::jobs::Request;
@@ -27,8 +27,7 @@ pub fn request(spec: v1::CaptureSpec) -> Result<Request, Error> {
 }
 
 fn duration_nanos(duration: &prost_types::Duration) -> Result<i64, Error> {
-    let nanos = duration.seconds.checked_mul(SECOND).and_then(|n| n.checked_add(duration.nanos.into()));
-    nanos.ok_or_else(|| {
+    convert::span_nanos(duration).ok_or_else(|| {
         Error::invalid("duration", format!("{}s is above the limit; give 100ms to 1h", duration.seconds))
     })
 }

@@ -1,8 +1,8 @@
 //! Probes and what is asked of them.
 
 use lastseen_proto::convert::{nanos, timestamp};
-use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
+use lastseen_proto::{convert, v1};
 use prost::Message;
 
 use crate::error::Error;
@@ -47,8 +47,8 @@ pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
 }
 
 fn span_nanos(field: &'static str, span: &prost_types::Duration) -> Result<i64, Error> {
-    let nanos = span.seconds.checked_mul(SECOND).and_then(|nanos| nanos.checked_add(span.nanos.into()));
-    nanos.ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
+    convert::span_nanos(span)
+        .ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
 }
 
 fn source(message: v1::ProbeSource) -> Source {

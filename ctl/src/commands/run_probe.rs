@@ -159,10 +159,6 @@ fn spec(arguments: Arguments) -> (ProbeSpec, bool) {
         v1::ProbeSource { node: node.to_owned(), netns: netns.to_owned() }
     };
     let follows = !common.no_wait && common.every.is_none();
-    let span = |span: Duration| prost_types::Duration {
-        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        nanos: span.subsec_nanos() as i32,
-    };
     let spec = ProbeSpec {
         name: common.name,
         labels: common.label.into_iter().collect(),
@@ -171,11 +167,11 @@ fn spec(arguments: Arguments) -> (ProbeSpec, bool) {
         targets: common.targets.iter().map(ToString::to_string).collect(),
         kind: Some(kind),
         count: common.count,
-        interval: common.interval.map(span),
-        timeout: common.timeout.map(span),
+        interval: common.interval.map(parse::proto_duration),
+        timeout: common.timeout.map(parse::proto_duration),
         family: family.into(),
         start_at: None,
-        every: common.every.map(span),
+        every: common.every.map(parse::proto_duration),
     };
     (spec, follows)
 }

@@ -2,6 +2,7 @@
 
 mod summary;
 
+use lastseen_proto::convert::timestamp;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
 pub use summary::Summary;
@@ -119,7 +120,5 @@ fn found(probe: &v1::Probe, is_wide: bool) -> String {
 }
 
 fn began(report: &v1::ProbeReport) -> String {
-    let nanos = report.start_unix_nanos;
-    let (seconds, nanos) = (nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000) as i32);
-    units::time_of_day_micros(Some(&prost_types::Timestamp { seconds, nanos }))
+    units::time_of_day_micros(Some(&timestamp(report.start_unix_nanos)))
 }

@@ -142,7 +142,7 @@ impl Job {
                     Some(note) => self.note(note),
                     None => return State::Completed,
                 },
-                () = sleep_until(instant(end)), if state == State::Running => {
+                () = sleep_until(clock::instant(end)), if state == State::Running => {
                     state = State::Draining;
                     self.post(state);
                 }
@@ -228,11 +228,6 @@ fn check(start: i64, end: i64) -> Result<(), String> {
         return Err(format!("window: it ended {} ago", seconds(now - end)));
     }
     Ok(())
-}
-
-fn instant(monotonic: i64) -> Instant {
-    let ahead = monotonic.saturating_sub(clock::monotonic_nanos()).max(0);
-    Instant::now() + Duration::from_nanos(ahead as u64)
 }
 
 fn seconds(nanos: i64) -> String {

@@ -47,7 +47,7 @@ impl Life {
             let schedule = *self.times.borrow_and_update();
             from = from.max(schedule.first_run);
             let Some(number) = schedule.next(from, clock::monotonic_nanos()) else { return };
-            let begin = instant(schedule.begin(number));
+            let begin = clock::instant(schedule.begin(number));
             tokio::select! {
                 () = sleep_until(begin.checked_sub(AHEAD).unwrap_or(begin)) => {}
                 changed = self.times.changed() => match changed {
@@ -64,9 +64,4 @@ impl Life {
             from = number + 1;
         }
     }
-}
-
-fn instant(monotonic: i64) -> Instant {
-    let ahead = monotonic.saturating_sub(clock::monotonic_nanos()).max(0);
-    Instant::now() + Duration::from_nanos(ahead as u64)
 }

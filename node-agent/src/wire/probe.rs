@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
     CAPTURE_ID_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_INTERVAL_NANOS, PROBE_PAYLOAD_BYTES, PROBE_SIZE,
     PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
@@ -73,9 +74,7 @@ fn schedule(asked: &v1::ProbeSpec, start: i64, first_run: u64) -> Result<Schedul
     let span = |field: &str,
                 asked: Option<&prost_types::Duration>,
                 limits: &std::ops::RangeInclusive<i64>| {
-        let nanos = asked.map_or(0, |asked| {
-            asked.seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(asked.nanos))
-        });
+        let nanos = asked.map_or(0, |asked| span_nanos(asked).unwrap_or(i64::MAX));
         let is_within = limits.contains(&nanos);
         let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
         is_within.then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)

@@ -9,7 +9,7 @@ mod translation;
 
 pub use points::{point, slice, threshold, to_coordinator_nanos};
 pub use report::{flow_record, lost_packet};
-pub use times::{nanos, timestamp};
+pub use times::{nanos, span_nanos, timestamp};
 pub use translation::translated_connection;
 
 /// A message that means nothing to the domain.

@@ -1,6 +1,6 @@
-//! Unix nanoseconds and `google.protobuf.Timestamp`.
+//! Nanoseconds and the times of `google.protobuf`.
 
-use prost_types::Timestamp;
+use prost_types::{Duration, Timestamp};
 
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
@@ -17,6 +17,11 @@ pub fn nanos(timestamp: &Timestamp) -> i64 {
     timestamp.seconds.saturating_mul(NANOS_PER_SECOND).saturating_add(timestamp.nanos.into())
 }
 
+/// A length of time in nanoseconds; none for one beyond 292 years.
+pub fn span_nanos(span: &Duration) -> Option<i64> {
+    span.seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(span.nanos.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,5 +33,12 @@ mod tests {
             assert!(timestamp(value).nanos >= 0);
         }
         assert_eq!(nanos(&Timestamp { seconds: i64::MAX, nanos: 5 }), i64::MAX);
+    }
+
+    #[test]
+    fn a_length_that_does_not_fit_is_none() {
+        assert_eq!(span_nanos(&Duration { seconds: 2, nanos: -5 }), Some(1_999_999_995));
+        assert_eq!(span_nanos(&Duration { seconds: i64::MAX, nanos: 0 }), None);
+        assert_eq!(span_nanos(&Duration { seconds: i64::MAX / NANOS_PER_SECOND, nanos: i32::MAX }), None);
     }
 }

@@ -1,7 +1,6 @@
 //! The job that the flags of `start-capture` ask for. What can be seen to be wrong without asking anyone is refused here.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use anyhow::ensure;
 use jiff::Timestamp;
@@ -32,7 +31,7 @@ pub(super) fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
         nodes: arguments.nodes,
         filter: arguments.filter.unwrap_or_default(),
         interfaces: interfaces(arguments.interfaces)?,
-        duration: arguments.duration.map(proto_duration),
+        duration: arguments.duration.map(parse::proto_duration),
         max_packets: arguments.max_packets,
         max_bytes: arguments.max_bytes,
         snap_length: arguments.snaplen,
@@ -72,11 +71,6 @@ fn short(field: &str, text: &str) -> anyhow::Result<()> {
     let shown: String = text.chars().take(SHOWN_TEXT).collect();
     ensure!(length <= LONGEST_TEXT, "{field}: {shown:?}… has {length} bytes; give at most {LONGEST_TEXT}");
     Ok(())
-}
-
-fn proto_duration(duration: Duration) -> prost_types::Duration {
-    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    prost_types::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
 }
 
 fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
