@@ -5,7 +5,8 @@ use std::time::Duration;
 pub use lastseen_proto::limits::{
     BATCH_BYTES, BATCHES_PER_POINT, CAPTURE_ID_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS,
     FILTER_BYTES, LEAD_NANOS, LEAST_SAMPLING_THRESHOLD, MESSAGE_BYTES, MISSED_NANOS, PROBE_PLACES,
-    PROBE_TARGETS, PROBES_PER_NODE, SNAP_LENGTH, SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS, TRANSLATIONS,
+    PROBE_SERVERS, PROBE_TARGETS, PROBES_PER_NODE, SNAP_LENGTH, SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS,
+    TRANSLATIONS,
 };
 
 use crate::model::{MILLISECOND, SECOND};
@@ -193,6 +194,8 @@ pub const PROBES_PER_FABRIC: usize = 32;
 pub const PROBES_PER_SECOND: f64 = 1_000.0;
 /// Attempts of one source of a probe in a run, over all its targets.
 pub const PROBE_ATTEMPTS: usize = 1_000;
+/// Records, names and link-layer addresses that a result tells, of each.
+pub const PROBE_FOUND: usize = 16;
 /// Bytes of one source's report of a run.
 pub const PROBE_REPORT_BYTES: usize = 256 << 10;
 /// Bytes of reports that one answer holds.

@@ -82,6 +82,17 @@ pub fn proto_duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration { seconds, nanos: duration.subsec_nanos() as i32 }
 }
 
+/// As a message holds it.
+pub fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
+    // A Timestamp of the protocol counts nanoseconds forward, also before 1970; jiff's nanoseconds share the sign.
+    let nanos = time.subsec_nanosecond();
+    let borrow = i64::from(nanos < 0);
+    prost_types::Timestamp {
+        seconds: time.as_second() - borrow,
+        nanos: nanos + borrow as i32 * 1_000_000_000,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,5 +145,11 @@ mod tests {
         assert!(label("a").is_err() && label("=b").is_err());
         assert!(instant("2026-03-01T14:03:20+01:00").is_ok());
         assert!(instant("2026-03-01 14:03").is_err() && instant("tomorrow").is_err());
+    }
+
+    #[test]
+    fn instants_before_1970_keep_positive_nanoseconds() {
+        let time = proto_timestamp(Timestamp::new(-1, -500_000_000).unwrap());
+        assert_eq!((time.seconds, time.nanos), (-2, 500_000_000));
     }
 }

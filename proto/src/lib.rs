@@ -6,6 +6,7 @@ pub mod convert;
 pub mod limits;
 pub mod place;
 pub mod target;
+pub mod url;
 
 /// Generated messages, clients and servers of `lastseen.v1`. Documented in the .proto files.
 pub mod v1 {

@@ -12,6 +12,7 @@ pub mod identity;
 mod origin;
 pub mod process;
 pub mod refusal;
+pub mod roots;
 pub mod sampled;
 pub mod scratch;
 pub mod server;

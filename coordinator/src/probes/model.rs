@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lastseen_proto::limits::{PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS};
 use serde::{Deserialize, Serialize};
 
 /// Whence.
@@ -31,6 +32,91 @@ pub enum Kind {
         /// What it holds.
         payload: Vec<u8>,
     },
+    /// A question to name servers.
+    Dns {
+        /// Empty: those of the source.
+        servers: Vec<String>,
+        /// What for.
+        record: Record,
+        /// Empty: as the source has it.
+        search: Vec<String>,
+        /// Over TCP from the start.
+        tcp: bool,
+    },
+    /// GET.
+    Http {
+        /// Empty: those of the web.
+        ca_pem: String,
+    },
+    /// The largest packet that comes through.
+    PathMtu {
+        /// Nothing larger is tried.
+        max_size: Option<u32>,
+    },
+    /// Routers on the way.
+    Trace {
+        /// How the packets look.
+        protocol: TraceProtocol,
+        /// Routers at most.
+        max_hops: u32,
+    },
+    /// Who has an address on the link.
+    Neighbor,
+    /// The gateways of default routes.
+    Gateway,
+}
+
+/// What a name server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Hosts and ports of a service.
+    Srv,
+    /// Name of an address.
+    Ptr,
+}
+
+/// How packets of a trace look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TraceProtocol {
+    /// Echo requests.
+    Icmp,
+    /// Datagrams.
+    Udp,
+    /// SYN.
+    Tcp,
+}
+
+impl Kind {
+    /// Attempts at one target in a run, at most, if there are `count` of each kind.
+    pub fn attempts(&self, count: u32) -> usize {
+        let times = match self {
+            Self::Dns { servers, .. } if servers.is_empty() => PROBE_OWN_SERVERS,
+            Self::Dns { servers, .. } => servers.len(),
+            Self::PathMtu { .. } => PROBE_MTU_STEPS as usize,
+            Self::Trace { max_hops, .. } => *max_hops as usize,
+            Self::Gateway => PROBE_GATEWAYS,
+            _ => 1,
+        };
+        count as usize * times
+    }
+
+    /// Attempts at one target that begin within `interval_nanos`, at most.
+    pub fn attempts_at_once(&self, interval_nanos: i64) -> f64 {
+        match self {
+            Self::Trace { max_hops, .. } => {
+                let spread = f64::from(*max_hops).min(interval_nanos as f64 / PROBE_HOP_NANOS as f64);
+                spread.max(1.0)
+            }
+            Self::PathMtu { .. } => 1.0,
+            kind => kind.attempts(1) as f64,
+        }
+    }
 }
 
 /// Which addresses a name stands for.
@@ -73,7 +159,12 @@ pub struct Spec {
 impl Spec {
     /// From the first attempt of a run until the last has its answer, or none.
     pub fn run_nanos(&self) -> i64 {
-        self.interval_nanos * i64::from(self.count.saturating_sub(1)) + self.timeout_nanos
+        let series = self.interval_nanos * i64::from(self.count.saturating_sub(1)) + self.timeout_nanos;
+        match self.kind {
+            Kind::PathMtu { .. } => series * i64::from(PROBE_MTU_STEPS),
+            Kind::Trace { max_hops, .. } => series + i64::from(max_hops) * PROBE_HOP_NANOS,
+            _ => series,
+        }
     }
 }
 

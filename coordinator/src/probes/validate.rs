@@ -1,15 +1,18 @@
 //! What is asked for, before anything is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use lastseen_proto::limits::{
-    PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_INTERVAL_NANOS, PROBE_PAYLOAD_BYTES, PROBE_SIZE, PROBE_TARGETS,
-    PROBE_TIMEOUT_NANOS,
+    PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS, PROBE_MTU,
+    PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
-use lastseen_proto::target::Target;
+use lastseen_proto::target::{Host, Target, TargetError};
+use lastseen_proto::url::{UrlError, WebUrl};
+use lastseen_runtime::roots;
 
-use super::model::{Family, Kind, Source, Spec};
+use super::model::{Family, Kind, Record, Source, Spec, TraceProtocol};
 use crate::error::Error;
 use crate::fleet::NodeView;
 use crate::jobs::{check_labels, known};
@@ -46,12 +49,33 @@ pub struct Request {
     pub every_nanos: Option<i64>,
 }
 
-/// Attempts when the caller names no number.
-const COUNT: u32 = 5;
-/// Between two of them.
-const INTERVAL_NANOS: i64 = 200 * MILLISECOND;
-/// Patience.
-const TIMEOUT_NANOS: i64 = 2 * SECOND;
+/// What a kind does when the caller does not say.
+struct Defaults {
+    /// Attempts.
+    count: u32,
+    /// Between two of them.
+    interval_nanos: i64,
+    /// Patience.
+    timeout_nanos: i64,
+}
+
+impl Defaults {
+    fn of(kind: &Kind) -> Self {
+        let usual = Self { count: 5, interval_nanos: 200 * MILLISECOND, timeout_nanos: 2 * SECOND };
+        match kind {
+            // Every size that does not come through is waited for.
+            Kind::PathMtu { .. } => {
+                Self { count: 3, interval_nanos: 50 * MILLISECOND, timeout_nanos: 500 * MILLISECOND }
+            }
+            // Routers answer about one a second to each address (icmp_ratelimit).
+            Kind::Trace { .. } => Self { count: 3, interval_nanos: SECOND, ..usual },
+            _ => usual,
+        }
+    }
+}
+
+/// Where a trace by UDP goes unless a port is named, as `traceroute` has it.
+const TRACE_PORT: u16 = 33_434;
 
 /// Between two runs: the end of one must not delay the next.
 const REST_NANOS: i64 = 100 * MILLISECOND;
@@ -59,19 +83,19 @@ const REST_NANOS: i64 = 100 * MILLISECOND;
 /// The probe, and its sources, or what is wrong with it. `nodes` are all that are known.
 pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(Spec, Vec<Source>), Error> {
     check_labels(&request.name, &request.labels)?;
-    let kind = request.kind.ok_or_else(|| Error::invalid("kind", "missing; give icmp, tcp or udp"))?;
+    let kind = request.kind.ok_or_else(|| Error::invalid("kind", "missing; say how to probe"))?;
     check_kind(&kind)?;
     let targets = targets(request.targets, &kind)?;
-    let within =
-        |field: &'static str, asked: Option<i64>, default: i64, limits: &std::ops::RangeInclusive<i64>| {
-            let nanos = asked.unwrap_or(default);
-            let reason = || {
-                let [asked, least, most] = [nanos, *limits.start(), *limits.end()].map(display_span);
-                format!("{asked} is not within {least} and {most}")
-            };
-            if limits.contains(&nanos) { Ok(nanos) } else { Err(Error::invalid(field, reason())) }
+    let within = |field: &'static str, asked: Option<i64>, default: i64, limits: &RangeInclusive<i64>| {
+        let nanos = asked.unwrap_or(default);
+        let reason = || {
+            let [asked, least, most] = [nanos, *limits.start(), *limits.end()].map(display_span);
+            format!("{asked} is not within {least} and {most}")
         };
-    let count = request.count.unwrap_or(COUNT);
+        if limits.contains(&nanos) { Ok(nanos) } else { Err(Error::invalid(field, reason())) }
+    };
+    let defaults = Defaults::of(&kind);
+    let count = request.count.unwrap_or(defaults.count);
     if !PROBE_COUNT.contains(&count) {
         let reason = format!("{count} is not within {} and {}", PROBE_COUNT.start(), PROBE_COUNT.end());
         return Err(Error::invalid("count", reason));
@@ -84,8 +108,18 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         targets,
         kind,
         count,
-        interval_nanos: within("interval", request.interval_nanos, INTERVAL_NANOS, &PROBE_INTERVAL_NANOS)?,
-        timeout_nanos: within("timeout", request.timeout_nanos, TIMEOUT_NANOS, &PROBE_TIMEOUT_NANOS)?,
+        interval_nanos: within(
+            "interval",
+            request.interval_nanos,
+            defaults.interval_nanos,
+            &PROBE_INTERVAL_NANOS,
+        )?,
+        timeout_nanos: within(
+            "timeout",
+            request.timeout_nanos,
+            defaults.timeout_nanos,
+            &PROBE_TIMEOUT_NANOS,
+        )?,
         family: request.family.unwrap_or(Family::Any),
         every_nanos: every.map(|nanos| within("every", Some(nanos), 0, &PROBE_EVERY_NANOS)).transpose()?,
     };
@@ -102,11 +136,22 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
 }
 
 fn check_kind(kind: &Kind) -> Result<(), Error> {
+    let check = |field: &'static str, given: u32, limits: &RangeInclusive<u32>, unit: &str| {
+        let reason = format!("{given} is not within {} and {}{unit}", limits.start(), limits.end());
+        if limits.contains(&given) { Ok(()) } else { Err(Error::invalid(field, reason)) }
+    };
     match kind {
-        Kind::Icmp { size, .. } if !PROBE_SIZE.contains(size) => {
-            let reason =
-                format!("{size} is not within {} and {} bytes", PROBE_SIZE.start(), PROBE_SIZE.end());
-            Err(Error::invalid("size", reason))
+        Kind::Icmp { size, .. } => check("size", *size, &PROBE_SIZE, " bytes"),
+        Kind::PathMtu { max_size: Some(size) } => check("max_size", *size, &PROBE_MTU, " bytes"),
+        Kind::Trace { max_hops, .. } => check("max_hops", *max_hops, &PROBE_HOPS, ""),
+        Kind::Dns { servers, search, .. } => check_dns(servers, search),
+        Kind::Http { ca_pem } if ca_pem.is_empty() => Ok(()),
+        Kind::Http { ca_pem } if ca_pem.len() > PROBE_CA_BYTES => {
+            let reason = format!("{} bytes are above the limit of {PROBE_CA_BYTES}", ca_pem.len());
+            Err(Error::invalid("ca_pem", reason))
+        }
+        Kind::Http { ca_pem } => {
+            roots::from_pem(ca_pem).map(drop).map_err(|reason| Error::invalid("ca_pem", reason))
         }
         Kind::Udp { payload } if payload.len() > PROBE_PAYLOAD_BYTES => {
             let reason = format!("{} bytes are above the limit of {PROBE_PAYLOAD_BYTES}", payload.len());
@@ -116,23 +161,43 @@ fn check_kind(kind: &Kind) -> Result<(), Error> {
     }
 }
 
+fn check_dns(servers: &[String], search: &[String]) -> Result<(), Error> {
+    for (field, given, most) in [("servers", servers, PROBE_SERVERS), ("search", search, PROBE_SEARCH)] {
+        if given.len() > most {
+            let reason = format!("{} are above the limit of {most}", given.len());
+            return Err(Error::invalid(field, reason));
+        }
+    }
+    for (field, text) in
+        servers.iter().map(|text| ("servers", text)).chain(search.iter().map(|text| ("search", text)))
+    {
+        let target: Result<Target, TargetError> = text.parse();
+        let target = target.map_err(|error| Error::invalid(field, error.to_string()))?;
+        match (field, &target.host, target.port) {
+            ("servers", Host::Name(name), _) => {
+                let reason = format!("{name} is a name; give the server's address");
+                return Err(Error::invalid(field, reason));
+            }
+            ("search", Host::Address(_), _) | ("search", _, Some(_)) => {
+                return Err(Error::invalid(field, format!("{target} is no domain")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// As they are stored: one way to write each.
 fn targets(given: Vec<String>, kind: &Kind) -> Result<Vec<String>, Error> {
+    if *kind == Kind::Gateway {
+        let reason = "gateways are found on the node; leave the targets out";
+        return if given.is_empty() { Ok(given) } else { Err(Error::invalid("targets", reason)) };
+    }
     if given.is_empty() || given.len() > PROBE_TARGETS {
         let reason = format!("{} targets; give 1 to {PROBE_TARGETS}", given.len());
         return Err(Error::invalid("targets", reason));
     }
-    let has_ports = !matches!(kind, Kind::Icmp { .. });
-    let read = |given: String| {
-        let target: Target =
-            given.parse().map_err(|error: lastseen_proto::target::TargetError| error.to_string())?;
-        match (has_ports, target.port) {
-            (true, None) => Err(format!("{target} lacks a port; give {target}:80 for example")),
-            (false, Some(_)) => Err(format!("{target} has a port, and ICMP has none; leave it out")),
-            _ => Ok(target.to_string()),
-        }
-    };
-    let targets: Result<Vec<String>, String> = given.into_iter().map(read).collect();
+    let targets: Result<Vec<String>, String> = given.into_iter().map(|given| target(&given, kind)).collect();
     let targets = targets.map_err(|reason| Error::invalid("targets", reason))?;
     let mut seen = BTreeSet::new();
     match targets.iter().find(|target| !seen.insert(*target)) {
@@ -141,23 +206,55 @@ fn targets(given: Vec<String>, kind: &Kind) -> Result<Vec<String>, Error> {
     }
 }
 
+fn target(given: &str, kind: &Kind) -> Result<String, String> {
+    if matches!(kind, Kind::Http { .. }) {
+        let url: WebUrl = given.parse().map_err(|error: UrlError| error.to_string())?;
+        return Ok(url.to_string());
+    }
+    let mut target: Target = given.parse().map_err(|error: TargetError| error.to_string())?;
+    let has_port = match kind {
+        Kind::Trace { protocol: TraceProtocol::Udp, .. } => {
+            target.port = target.port.or(Some(TRACE_PORT));
+            true
+        }
+        Kind::Tcp | Kind::Udp { .. } | Kind::Trace { protocol: TraceProtocol::Tcp, .. } => true,
+        _ => false,
+    };
+    match (has_port, target.port) {
+        (true, None) => return Err(format!("{target} lacks a port; give {target}:80 for example")),
+        (false, Some(_)) => {
+            return Err(format!("{target} has a port, and such a probe has none; leave it out"));
+        }
+        _ => {}
+    }
+    match (kind, &target.host) {
+        (Kind::Dns { record: Record::Ptr, .. }, Host::Name(name)) => {
+            Err(format!("{name} is a name, and PTR asks for that of an address"))
+        }
+        (Kind::Dns { record: Record::A | Record::Aaaa | Record::Srv, .. }, Host::Address(address)) => {
+            Err(format!("{address} is an address; ask for its name with type ptr"))
+        }
+        _ => Ok(target.to_string()),
+    }
+}
+
 /// What one source sends, and that a run ends before the next.
 fn check_rate(spec: &Spec) -> Result<(), Error> {
-    let attempts = spec.targets.len() * spec.count as usize;
+    let targets = spec.targets.len().max(1);
+    let attempts = targets * spec.kind.attempts(spec.count);
     if attempts > limits::PROBE_ATTEMPTS {
-        let (targets, most) = (spec.targets.len(), limits::PROBE_ATTEMPTS);
-        let reason =
-            format!("{} at each of {targets} targets are {attempts}, above the limit of {most}", spec.count);
+        let (each, most) = (spec.kind.attempts(spec.count), limits::PROBE_ATTEMPTS);
+        let reason = format!("{each} at each of {targets} targets are {attempts}, above the limit of {most}");
         return Err(Error::invalid("count", reason));
     }
-    let per_second = spec.targets.len() as f64 * SECOND as f64 / spec.interval_nanos as f64;
+    let at_once = targets as f64 * spec.kind.attempts_at_once(spec.interval_nanos);
+    let per_second = at_once * SECOND as f64 / spec.interval_nanos as f64;
     if per_second > limits::PROBES_PER_SECOND {
-        let least = spec.targets.len() as f64 / limits::PROBES_PER_SECOND;
+        let least = at_once / limits::PROBES_PER_SECOND;
         return Err(Error::invalid(
             "interval",
             format!(
-                "{} targets every {} are {per_second:.0} a second from each source, above the limit of {:.0}; give {} or more",
-                spec.targets.len(),
+                "{targets} targets every {} are {per_second:.0} a second from each source, above the limit of {:.0}; give {} or more",
                 display_span(spec.interval_nanos),
                 limits::PROBES_PER_SECOND,
                 display_span((least * SECOND as f64).ceil() as i64),

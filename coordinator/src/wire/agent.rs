@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
 
@@ -158,7 +159,9 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
     check_capture_id(&message.probe_id).ok()?;
     let source = own(message.netns, node);
     let attempts: usize = message.results.iter().map(|result| result.attempts.len()).sum();
-    if message.results.len() > limits::PROBE_TARGETS || attempts > limits::PROBE_ATTEMPTS {
+    // Each name server has a result of its own.
+    let most = limits::PROBE_TARGETS * limits::PROBE_SERVERS;
+    if message.results.len() > most || attempts > limits::PROBE_ATTEMPTS {
         return None;
     }
     let attempt = |attempt: v1::ProbeAttempt| v1::ProbeAttempt {
@@ -171,6 +174,7 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
         address: bounded(result.address),
         reason: bounded(result.reason),
         attempts: result.attempts.into_iter().map(attempt).collect(),
+        finding: result.finding.map(finding),
     };
     let kept = v1::ProbeReport {
         run: message.run,
@@ -185,6 +189,40 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
         source,
         what,
     })
+}
+
+fn finding(finding: Finding) -> Finding {
+    let all = |texts: Vec<String>| texts.into_iter().take(limits::PROBE_FOUND).map(bounded).collect();
+    match finding {
+        Finding::Dns(dns) => Finding::Dns(v1::DnsFinding {
+            name: bounded(dns.name),
+            code: bounded(dns.code),
+            records: all(dns.records),
+            ..dns
+        }),
+        Finding::Http(http) => Finding::Http(v1::HttpFinding {
+            version: bounded(http.version),
+            tls_version: bounded(http.tls_version),
+            location: bounded(http.location),
+            certificate: http.certificate.map(|certificate| v1::ProbeCertificate {
+                subject: bounded(certificate.subject),
+                issuer: bounded(certificate.issuer),
+                names: all(certificate.names),
+                fault: bounded(certificate.fault),
+                ..certificate
+            }),
+            ..http
+        }),
+        Finding::PathMtu(path) => {
+            Finding::PathMtu(v1::PathMtuFinding { limited_by: bounded(path.limited_by), ..path })
+        }
+        Finding::Neighbor(neighbor) => Finding::Neighbor(v1::NeighborFinding {
+            interface: bounded(neighbor.interface),
+            kernel_state: bounded(neighbor.kernel_state),
+            kernel_link_address: bounded(neighbor.kernel_link_address),
+            link_addresses: all(neighbor.link_addresses),
+        }),
+    }
 }
 
 /// An agent speaks of its own node only.

@@ -9,11 +9,13 @@ use crate::error::Error;
 use crate::fleet::ProbeCommand;
 use crate::model::SECOND;
 use crate::probes::Request;
-use crate::probes::model::{Family, Kind, Part, Probe, Source, Spec, State};
+use crate::probes::model::{Family, Kind, Part, Probe, Record, Source, Spec, State, TraceProtocol};
 use crate::store::probes::Reports;
 
 /// Size of an echo when the caller names none, as `ping` has it.
 const ICMP_BYTES: u32 = 56;
+/// Routers that a trace looks for when the caller names no number, as `traceroute` has it.
+const MAX_HOPS: u32 = 30;
 
 /// A probe as it was asked for.
 pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
@@ -29,6 +31,29 @@ pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
         }
         Asked::Tcp(v1::TcpProbe {}) => Kind::Tcp,
         Asked::Udp(udp) => Kind::Udp { payload: udp.payload.to_vec() },
+        Asked::Dns(dns) => Kind::Dns {
+            record: match dns.record_type() {
+                v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified => Record::A,
+                v1::DnsRecordType::DnsAaaa => Record::Aaaa,
+                v1::DnsRecordType::DnsSrv => Record::Srv,
+                v1::DnsRecordType::DnsPtr => Record::Ptr,
+            },
+            servers: dns.servers,
+            search: dns.search,
+            tcp: dns.tcp,
+        },
+        Asked::Http(http) => Kind::Http { ca_pem: http.ca_pem },
+        Asked::PathMtu(path) => Kind::PathMtu { max_size: path.max_size },
+        Asked::Trace(trace) => Kind::Trace {
+            protocol: match trace.protocol() {
+                v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
+                v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
+                v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
+            },
+            max_hops: trace.max_hops.unwrap_or(MAX_HOPS),
+        },
+        Asked::Neighbor(v1::NeighborProbe {}) => Kind::Neighbor,
+        Asked::Gateway(v1::GatewayProbe {}) => Kind::Gateway,
     });
     Ok(Request {
         name: spec.name,
@@ -71,13 +96,7 @@ fn spec_message<'a>(
         all_nodes: spec.all_nodes,
         sources: sources.map(source_message).collect(),
         targets: spec.targets.clone(),
-        kind: Some(match &spec.kind {
-            Kind::Icmp { size, dont_fragment } => {
-                Asked::Icmp(v1::IcmpProbe { size: Some(*size), dont_fragment: *dont_fragment })
-            }
-            Kind::Tcp => Asked::Tcp(v1::TcpProbe {}),
-            Kind::Udp { payload } => Asked::Udp(v1::UdpProbe { payload: payload.clone().into() }),
-        }),
+        kind: Some(kind_message(&spec.kind)),
         count: Some(spec.count),
         interval: Some(span(spec.interval_nanos)),
         timeout: Some(span(spec.timeout_nanos)),
@@ -89,6 +108,42 @@ fn spec_message<'a>(
         .into(),
         start_at: Some(timestamp(start_nanos)),
         every: spec.every_nanos.map(span),
+    }
+}
+
+fn kind_message(kind: &Kind) -> Asked {
+    match kind {
+        Kind::Icmp { size, dont_fragment } => {
+            Asked::Icmp(v1::IcmpProbe { size: Some(*size), dont_fragment: *dont_fragment })
+        }
+        Kind::Tcp => Asked::Tcp(v1::TcpProbe {}),
+        Kind::Udp { payload } => Asked::Udp(v1::UdpProbe { payload: payload.clone().into() }),
+        Kind::Dns { servers, record, search, tcp } => {
+            let record_type = match record {
+                Record::A => v1::DnsRecordType::DnsA,
+                Record::Aaaa => v1::DnsRecordType::DnsAaaa,
+                Record::Srv => v1::DnsRecordType::DnsSrv,
+                Record::Ptr => v1::DnsRecordType::DnsPtr,
+            };
+            Asked::Dns(v1::DnsProbe {
+                servers: servers.clone(),
+                record_type: record_type.into(),
+                search: search.clone(),
+                tcp: *tcp,
+            })
+        }
+        Kind::Http { ca_pem } => Asked::Http(v1::HttpProbe { ca_pem: ca_pem.clone() }),
+        Kind::PathMtu { max_size } => Asked::PathMtu(v1::PathMtuProbe { max_size: *max_size }),
+        Kind::Trace { protocol, max_hops } => {
+            let protocol = match protocol {
+                TraceProtocol::Icmp => v1::TraceProtocol::TraceIcmp,
+                TraceProtocol::Udp => v1::TraceProtocol::TraceUdp,
+                TraceProtocol::Tcp => v1::TraceProtocol::TraceTcp,
+            };
+            Asked::Trace(v1::TraceProbe { protocol: protocol.into(), max_hops: Some(*max_hops) })
+        }
+        Kind::Neighbor => Asked::Neighbor(v1::NeighborProbe {}),
+        Kind::Gateway => Asked::Gateway(v1::GatewayProbe {}),
     }
 }
 

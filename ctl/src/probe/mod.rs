@@ -1,8 +1,10 @@
 //! Probes and their results for people.
 
+mod found;
 mod summary;
+mod trace;
+mod words;
 
-use lastseen_proto::convert::timestamp;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
 pub use summary::Summary;
@@ -20,12 +22,19 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
     }
     if !probe.reports.is_empty() {
         text.push('\n');
-        text.push_str(&found(probe, is_wide));
+        text.push_str(&match spec_kind(probe) {
+            Some(Kind::Trace(_)) => trace::text(probe),
+            _ => found::text(probe, is_wide),
+        });
         if probe.reports_omitted {
             text.push_str("there is more than one answer holds; ask for fewer --runs\n");
         }
     }
     text
+}
+
+fn spec_kind(probe: &v1::Probe) -> Option<&Kind> {
+    probe.spec.as_ref()?.kind.as_ref()
 }
 
 fn facts(probe: &v1::Probe) -> Vec<(&'static str, String)> {
@@ -55,13 +64,39 @@ pub fn kind(spec: &v1::ProbeSpec) -> String {
         Some(Kind::Tcp(_)) => "tcp".to_owned(),
         Some(Kind::Udp(udp)) if udp.payload.is_empty() => "udp".to_owned(),
         Some(Kind::Udp(udp)) => format!("udp, {} bytes", udp.payload.len()),
+        Some(Kind::Dns(dns)) => {
+            let record = match dns.record_type() {
+                v1::DnsRecordType::DnsAaaa => "AAAA",
+                v1::DnsRecordType::DnsSrv => "SRV",
+                v1::DnsRecordType::DnsPtr => "PTR",
+                v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified => "A",
+            };
+            format!("dns, {record}{}", if dns.tcp { " over TCP" } else { "" })
+        }
+        Some(Kind::Http(_)) => "http".to_owned(),
+        Some(Kind::PathMtu(_)) => "mtu".to_owned(),
+        Some(Kind::Trace(trace)) => match trace.protocol() {
+            v1::TraceProtocol::TraceUdp => "trace, udp".to_owned(),
+            v1::TraceProtocol::TraceTcp => "trace, tcp".to_owned(),
+            v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => "trace, icmp".to_owned(),
+        },
+        Some(Kind::Neighbor(_)) => "neighbor".to_owned(),
+        Some(Kind::Gateway(_)) => "gateway".to_owned(),
         None => "of a newer version".to_owned(),
     }
 }
 
 fn attempts(spec: &v1::ProbeSpec) -> String {
     let (interval, timeout) = (units::span(spec.interval.as_ref()), units::span(spec.timeout.as_ref()));
-    format!("{}, one every {interval}, answered within {timeout} or not", spec.count.unwrap_or_default())
+    let what = match spec.kind {
+        Some(Kind::Trace(_)) => " rounds",
+        Some(Kind::PathMtu(_)) => " of each size",
+        _ => "",
+    };
+    format!(
+        "{}{what}, one every {interval}, answered within {timeout} or not",
+        spec.count.unwrap_or_default()
+    )
 }
 
 /// A source as it is written on the command line.
@@ -82,43 +117,4 @@ fn failed(probe: &v1::Probe) -> String {
         table.row([source(part.source.as_ref()), names::probe_state(part.state), part.reason.clone()]);
     }
     if is_empty { String::new() } else { table.text() }
-}
-
-fn found(probe: &v1::Probe, is_wide: bool) -> String {
-    let is_scheduled = probe.spec.as_ref().is_some_and(|spec| spec.every.is_some());
-    let mut headers = if is_scheduled { vec![">RUN"] } else { Vec::new() };
-    headers.extend(["SOURCE", "TARGET", ">SENT", ">ANSWERED", ">LOST", ">MIN", ">MEDIAN", ">MAX", "RESULT"]);
-    if is_wide {
-        headers.extend(["ADDRESS", "BEGAN"]);
-    }
-    let mut table = Table::new(&headers);
-    for report in &probe.reports {
-        for result in &report.results {
-            let summary = Summary::of(result);
-            let mut row = if is_scheduled { vec![report.run.to_string()] } else { Vec::new() };
-            let delay =
-                |delay: Option<u64>| delay.map_or_else(String::new, |delay| units::delay(delay as i64));
-            row.extend([
-                source(report.source.as_ref()),
-                result.target.clone(),
-                units::count(summary.sent),
-                units::count(summary.answered),
-                summary.lost(),
-                delay(summary.least()),
-                delay(summary.median()),
-                delay(summary.most()),
-                summary.words(probe.spec.as_ref()),
-            ]);
-            if is_wide {
-                row.push(result.address.clone());
-                row.push(began(report));
-            }
-            table.row(row);
-        }
-    }
-    table.text()
-}
-
-fn began(report: &v1::ProbeReport) -> String {
-    units::time_of_day_micros(Some(&timestamp(report.start_unix_nanos)))
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use lastseen_proto::v1;
 use lastseen_proto::v1::ProbeOutcome as Outcome;
-use lastseen_proto::v1::probe_spec::Kind;
 
 use crate::output::units;
 
@@ -15,32 +14,38 @@ pub struct Summary {
     pub sent: u64,
     /// Those of them that were answered.
     pub answered: u64,
-    /// Why nothing was sent at all.
-    reason: String,
     /// Until the answers, sorted, nanoseconds.
     delays: Vec<u64>,
-    /// How often what else happened, in words.
-    others: BTreeMap<(i32, String), u64>,
+    /// How often what happened.
+    outcomes: BTreeMap<(i32, String), u64>,
 }
 
 impl Summary {
     /// Of one result.
     pub fn of(result: &v1::ProbeResult) -> Self {
-        let mut summary = Self { reason: result.reason.clone(), ..Self::default() };
+        Self::counting(result, |outcome| outcome == Outcome::ProbeAnswered)
+    }
+
+    /// Of the attempts of a trace at one hop: whoever says something answers.
+    pub(super) fn of_hop(result: &v1::ProbeResult) -> Self {
+        Self::counting(result, |outcome| !matches!(outcome, Outcome::ProbeSilent | Outcome::ProbeNotSent))
+    }
+
+    fn counting(result: &v1::ProbeResult, is_answer: impl Fn(Outcome) -> bool) -> Self {
+        let mut summary = Self::default();
         for attempt in &result.attempts {
             let outcome = attempt.outcome();
             summary.sent += u64::from(outcome != Outcome::ProbeNotSent);
-            if outcome == Outcome::ProbeAnswered {
+            if is_answer(outcome) {
                 summary.answered += 1;
                 summary.delays.extend(attempt.delay_nanos);
-            } else {
-                let by = if attempt.responder.is_empty() {
-                    String::new()
-                } else {
-                    format!(" says {}", attempt.responder)
-                };
-                *summary.others.entry((attempt.outcome, format!("{}{by}", attempt.detail))).or_default() += 1;
             }
+            let by = if attempt.responder.is_empty() {
+                String::new()
+            } else {
+                format!(" says {}", attempt.responder)
+            };
+            *summary.outcomes.entry((attempt.outcome, format!("{}{by}", attempt.detail))).or_default() += 1;
         }
         summary.delays.sort_unstable();
         summary
@@ -69,37 +74,14 @@ impl Summary {
         self.delays.last().copied()
     }
 
-    /// What happened, in words that fit the kind.
-    pub fn words(&self, spec: Option<&v1::ProbeSpec>) -> String {
-        if !self.reason.is_empty() {
-            return self.reason.clone();
-        }
-        let kind = spec.and_then(|spec| spec.kind.as_ref());
-        let mut words = Vec::new();
-        if self.answered > 0 {
-            let word = if matches!(kind, Some(Kind::Tcp(_))) { "open" } else { "answers" };
-            words.push(if self.others.is_empty() {
-                word.to_owned()
-            } else {
-                format!("{} {word}", self.answered)
-            });
-        }
-        for ((outcome, detail), count) in &self.others {
-            let word = match (Outcome::try_from(*outcome), kind) {
-                (Ok(Outcome::ProbeRefused), Some(Kind::Tcp(_) | Kind::Udp(_))) => "closed",
-                (Ok(Outcome::ProbeRefused), _) => "refused",
-                (Ok(Outcome::ProbeUnreachable), _) => "unreachable",
-                (Ok(Outcome::ProbeSilent), Some(Kind::Tcp(_))) => "filtered: no answer",
-                (Ok(Outcome::ProbeSilent), Some(Kind::Udp(_))) => "open or filtered: no answer",
-                (Ok(Outcome::ProbeSilent), _) => "no answer",
-                (Ok(Outcome::ProbeNotSent), _) => "not sent",
-                _ => "of a newer version",
-            };
-            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
-            let is_all = self.others.len() == 1 && self.answered == 0;
-            words.push(if is_all { format!("{word}{detail}") } else { format!("{count} {word}{detail}") });
-        }
-        words.join("; ")
+    /// How often what happened: outcome and what was said of it.
+    pub(super) fn outcomes(&self) -> impl Iterator<Item = (&(i32, String), &u64)> {
+        self.outcomes.iter()
+    }
+
+    /// How many different things happened.
+    pub(super) fn kinds(&self) -> usize {
+        self.outcomes.len()
     }
 }
 
@@ -107,57 +89,24 @@ impl Summary {
 mod tests {
     use super::*;
 
-    fn result(attempts: &[(Outcome, Option<u64>, &str, &str)]) -> v1::ProbeResult {
-        let attempt = |(outcome, delay_nanos, responder, detail): &(Outcome, Option<u64>, &str, &str)| {
-            v1::ProbeAttempt {
-                outcome: *outcome as i32,
-                delay_nanos: *delay_nanos,
-                responder: (*responder).to_owned(),
-                detail: (*detail).to_owned(),
-                ..Default::default()
-            }
+    #[test]
+    fn attempts_come_to_counts_and_delays() {
+        let attempt = |outcome: Outcome, delay_nanos| v1::ProbeAttempt {
+            outcome: outcome.into(),
+            delay_nanos,
+            ..Default::default()
         };
-        v1::ProbeResult { attempts: attempts.iter().map(attempt).collect(), ..Default::default() }
-    }
-
-    fn spec(kind: Kind) -> v1::ProbeSpec {
-        v1::ProbeSpec { kind: Some(kind), ..Default::default() }
-    }
-
-    #[test]
-    fn attempts_come_to_counts_delays_and_words() {
-        let all = [(Outcome::ProbeAnswered, Some(300), "", ""), (Outcome::ProbeAnswered, Some(100), "", "")];
-        let summary = Summary::of(&result(&all));
-        assert_eq!((summary.sent, summary.answered, summary.lost()), (2, 2, "0 %".to_owned()));
-        assert_eq!((summary.least(), summary.median(), summary.most()), (Some(100), Some(300), Some(300)));
-        assert_eq!(summary.words(Some(&spec(Kind::Tcp(v1::TcpProbe {})))), "open");
-        let some = [
-            (Outcome::ProbeAnswered, Some(100), "", ""),
-            (Outcome::ProbeSilent, None, "", ""),
-            (Outcome::ProbeUnreachable, Some(9), "10.0.0.1", "host unreachable"),
-            (Outcome::ProbeNotSent, None, "", "there is no route to it from here"),
+        let attempts = vec![
+            attempt(Outcome::ProbeAnswered, Some(300)),
+            attempt(Outcome::ProbeAnswered, Some(100)),
+            attempt(Outcome::ProbeUnreachable, Some(9)),
+            attempt(Outcome::ProbeNotSent, None),
         ];
-        let summary = Summary::of(&result(&some));
-        assert_eq!((summary.sent, summary.answered, summary.lost()), (3, 1, "66.7 %".to_owned()));
-        assert_eq!(
-            summary.words(Some(&spec(Kind::Icmp(v1::IcmpProbe::default())))),
-            "1 answers; 1 unreachable: host unreachable says 10.0.0.1; 1 no answer; \
-             1 not sent: there is no route to it from here"
-        );
-    }
-
-    #[test]
-    fn a_port_that_says_nothing_is_told_apart_by_kind() {
-        let silent = Summary::of(&result(&[(Outcome::ProbeSilent, None, "", "")]));
-        assert_eq!(silent.words(Some(&spec(Kind::Tcp(v1::TcpProbe {})))), "filtered: no answer");
-        assert_eq!(
-            silent.words(Some(&spec(Kind::Udp(v1::UdpProbe::default())))),
-            "open or filtered: no answer"
-        );
-        let closed = Summary::of(&result(&[(Outcome::ProbeRefused, Some(5), "", "")]));
-        assert_eq!(closed.words(Some(&spec(Kind::Tcp(v1::TcpProbe {})))), "closed");
-        let none =
-            Summary::of(&v1::ProbeResult { reason: "x does not resolve".into(), ..Default::default() });
-        assert_eq!((none.lost(), none.words(None)), (String::new(), "x does not resolve".to_owned()));
+        let result = v1::ProbeResult { attempts, ..Default::default() };
+        let summary = Summary::of(&result);
+        assert_eq!((summary.sent, summary.answered, summary.lost()), (3, 2, "33.3 %".to_owned()));
+        assert_eq!((summary.least(), summary.median(), summary.most()), (Some(100), Some(300), Some(300)));
+        assert_eq!(Summary::of_hop(&result).answered, 3);
+        assert_eq!(Summary::default().lost(), "");
     }
 }

@@ -17,6 +17,19 @@ pub enum Outcome {
     Silent,
     /// It was not sent.
     NotSent,
+    /// It ran out of hops, as it was meant to.
+    Expired,
+}
+
+/// When each step of a request was done, each counted from its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The connection was open.
+    pub connected: Option<Duration>,
+    /// TLS was agreed on.
+    pub secured: Option<Duration>,
+    /// The headers were there.
+    pub first_byte: Option<Duration>,
 }
 
 /// One attempt.
@@ -32,17 +45,56 @@ pub struct Attempt {
     pub responder: Option<IpAddr>,
     /// In words, where the outcome does not say it all.
     pub detail: String,
+    /// Bytes of the packet with its IP header, where those are what is looked for.
+    pub size: Option<u16>,
+    /// What the next link takes, as who refused it says.
+    pub next_mtu: Option<u32>,
+    /// Hops it was given.
+    pub hop_limit: Option<u8>,
+    /// Of HTTP.
+    pub timing: Option<Timing>,
 }
 
 impl Attempt {
     /// Nothing came back so far.
     pub fn silent(sent: i64) -> Self {
-        Self { sent, outcome: Outcome::Silent, delay: None, responder: None, detail: String::new() }
+        Self {
+            sent,
+            outcome: Outcome::Silent,
+            delay: None,
+            responder: None,
+            detail: String::new(),
+            size: None,
+            next_mtu: None,
+            hop_limit: None,
+            timing: None,
+        }
     }
 
     /// It could not be sent.
     pub fn not_sent(sent: i64, error: &io::Error) -> Self {
         Self { outcome: Outcome::NotSent, detail: trouble(error), ..Self::silent(sent) }
+    }
+
+    /// What came back is an error of the socket: the target's word, or a router's.
+    pub fn ended(sent: i64, error: &io::Error, delay: Duration) -> Self {
+        let silent = Self::silent(sent);
+        let with = |outcome, detail: &str| Self {
+            outcome,
+            delay: Some(delay),
+            detail: detail.to_owned(),
+            ..silent.clone()
+        };
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => with(Outcome::Refused, ""),
+            Some(libc::ECONNRESET) => with(Outcome::Refused, "the connection was reset"),
+            // The kernel gave up: its own patience was shorter.
+            Some(libc::ETIMEDOUT) => silent,
+            Some(libc::EHOSTUNREACH) => with(Outcome::Unreachable, "host unreachable"),
+            Some(libc::ENETUNREACH) => with(Outcome::Unreachable, "network unreachable"),
+            Some(libc::EACCES) => with(Outcome::Unreachable, "administratively prohibited"),
+            _ => with(Outcome::Unreachable, &error.to_string()),
+        }
     }
 }
 

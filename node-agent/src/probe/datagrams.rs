@@ -14,7 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 use rustix::net::sockopt::{
     Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -34,6 +34,8 @@ pub(super) enum Heard {
         code: u8,
         /// Who sent it.
         from: Option<IpAddr>,
+        /// Of one that is too large: what the next link takes, as RFC 1191 §4 and RFC 4443 §3.2 have it. 0: unknown.
+        next_mtu: u32,
     },
 }
 
@@ -87,6 +89,23 @@ impl Datagrams {
         Ok(())
     }
 
+    /// After so many routers they are thrown away.
+    pub(super) fn set_hop_limit(&self, is_v6: bool, hops: u8) -> io::Result<()> {
+        let socket = self.socket.get_ref();
+        if is_v6 { socket.set_unicast_hops_v6(hops.into()) } else { socket.set_ttl_v4(hops.into()) }
+    }
+
+    /// Hears only what is for this port, of all that the other end sends. Of raw sockets.
+    pub(super) fn hear_only(&self, is_v6: bool, port: u16) -> io::Result<()> {
+        self.socket.get_ref().attach_filter(&for_port(is_v6, port))
+    }
+
+    /// What they are sent from.
+    pub(super) fn source(&self) -> io::Result<IpAddr> {
+        let address = self.socket.get_ref().local_addr()?;
+        address.as_socket().map(|address| address.ip()).ok_or_else(|| io::Error::other("no address of IP"))
+    }
+
     /// Sends one. An error that was left by an earlier one is not taken for its own.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
         let socket = self.socket.get_ref();
@@ -127,19 +146,43 @@ impl Datagrams {
                 {
                     let from =
                         from.map(|from| IpAddr::from(u32::from_be(from.sin_addr.s_addr).to_be_bytes()));
-                    heard = Some(Heard::Error { kind: error.ee_type, code: error.ee_code, from });
+                    heard = Some(of_icmp(&error, from));
                 }
                 ControlMessageOwned::Ipv6RecvErr(error, from)
                     if error.ee_origin == libc::SO_EE_ORIGIN_ICMP6 =>
                 {
                     let from = from.map(|from| IpAddr::from(from.sin6_addr.s6_addr));
-                    heard = Some(Heard::Error { kind: error.ee_type, code: error.ee_code, from });
+                    heard = Some(of_icmp(&error, from));
                 }
                 _ => {}
             }
         }
         Ok(heard.map(|heard| Arrival { heard, length: message.bytes, stamp }))
     }
+}
+
+/// Takes packets whose destination port, bytes 2 and 3 behind the IP header, is this one. Raw sockets of IPv4 show the
+/// filter that header (raw(7)), those of IPv6 do not.
+fn for_port(is_v6: bool, port: u16) -> Vec<SockFilter> {
+    let step = |code: u32, jt, jf, k| SockFilter::new(code as u16, jt, jf, k);
+    let mut steps = if is_v6 {
+        vec![step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, 2)]
+    } else {
+        vec![
+            step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, 0),
+            step(libc::BPF_LD | libc::BPF_H | libc::BPF_IND, 0, 0, 2),
+        ]
+    };
+    steps.extend([
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port.into()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ]);
+    steps
+}
+
+fn of_icmp(error: &libc::sock_extended_err, from: Option<IpAddr>) -> Heard {
+    Heard::Error { kind: error.ee_type, code: error.ee_code, from, next_mtu: error.ee_info }
 }
 
 /// The kernel's `CLOCK_REALTIME`, by which it stamps.

@@ -12,9 +12,11 @@ use super::spec::Schedule;
 use super::train::{self, About, Message};
 
 /// Bytes of the ICMP header.
-const HEADER_BYTES: usize = 8;
+pub(super) const HEADER_BYTES: usize = 8;
 /// What tells our echoes from all others, behind the header.
 const TOKEN_BYTES: usize = 8;
+/// The token, and what evens the number out.
+pub(super) const LEAST_BYTES: usize = TOKEN_BYTES + 2;
 
 /// Sends echo requests of `size` bytes behind the header.
 pub(super) async fn run(
@@ -24,14 +26,19 @@ pub(super) async fn run(
     schedule: &Schedule,
     begin: Instant,
 ) -> io::Result<Vec<Attempt>> {
-    let protocol = if to.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMPV4 };
-    let socket = Datagrams::open(Type::RAW, Some(protocol), SocketAddr::new(to, 0))?;
+    let socket = open(SocketAddr::new(to, 0))?;
     socket.may_fragment(to.is_ipv6(), !dont_fragment)?;
-    let echo = Echo { is_v6: to.is_ipv6(), identifier: rand::random(), token: rand::random(), size };
-    Ok(train::run(&socket, &echo, to, schedule, begin).await)
+    Ok(train::run(&socket, &Echo::new(to.is_ipv6(), size), to, schedule, begin).await)
 }
 
-struct Echo {
+/// A socket of ICMP. The port of the address means nothing, its scope may.
+pub(super) fn open(to: SocketAddr) -> io::Result<Datagrams> {
+    let protocol = if to.is_ipv6() { Protocol::ICMPV6 } else { Protocol::ICMPV4 };
+    Datagrams::open(Type::RAW, Some(protocol), to)
+}
+
+/// Echo requests of one series.
+pub(super) struct Echo {
     is_v6: bool,
     identifier: u16,
     token: [u8; TOKEN_BYTES],
@@ -39,6 +46,11 @@ struct Echo {
 }
 
 impl Echo {
+    /// With `size` bytes behind the header, or what it takes to know them again.
+    pub(super) fn new(is_v6: bool, size: usize) -> Self {
+        Self { is_v6, identifier: rand::random(), token: rand::random(), size }
+    }
+
     fn request(&self) -> u8 {
         if self.is_v6 { 128 } else { 8 }
     }
@@ -63,7 +75,9 @@ impl Message for Echo {
         datagram.extend(self.identifier.to_be_bytes());
         datagram.extend(sequence.to_be_bytes());
         datagram.extend(self.token);
-        datagram.resize(HEADER_BYTES + self.size.max(TOKEN_BYTES), 0);
+        // Evens the number out: all requests of a series have the same checksum, which routers may tell flows by.
+        datagram.extend((!sequence).to_be_bytes());
+        datagram.resize(HEADER_BYTES + self.size.max(LEAST_BYTES), 0);
         if !self.is_v6 {
             // That of ICMPv6 covers addresses, and is the kernel's.
             let checksum = checksum(datagram);
@@ -83,13 +97,13 @@ impl Message for Echo {
 }
 
 /// Raw sockets of IPv4 give the header too (raw(7)).
-fn behind_ipv4(datagram: &[u8]) -> Option<&[u8]> {
+pub(super) fn behind_ipv4(datagram: &[u8]) -> Option<&[u8]> {
     let length = usize::from(datagram.first()? & 0x0f) * 4;
     datagram.get(length..)
 }
 
 /// RFC 1071.
-fn checksum(message: &[u8]) -> u16 {
+pub(super) fn checksum(message: &[u8]) -> u16 {
     let words =
         message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
     let sum: u32 = words.sum();

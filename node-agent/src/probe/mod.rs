@@ -1,17 +1,29 @@
 //! Probes: what this node asks of addresses, at times that the coordinator sets, from any of its network namespaces.
 
+mod arp;
 pub mod attempt;
 pub mod board;
+mod certificate;
 mod datagrams;
+mod dns;
+mod gateway;
+mod http;
 mod icmp;
+mod inquiry;
 mod life;
+mod mtu;
+mod neighbor;
 pub mod netns;
 pub mod report;
+mod resolver;
 mod run;
+mod solicitation;
 pub mod spec;
 mod tcp;
+mod trace;
 mod train;
 mod udp;
+mod way;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! What one source found in one run.
 
 use std::net::IpAddr;
+use std::time::SystemTime;
 
 use lastseen_proto::place::Place;
 
@@ -39,4 +40,112 @@ pub struct Found {
     pub reason: String,
     /// In their order.
     pub attempts: Vec<Attempt>,
+    /// What they showed beyond that.
+    pub finding: Option<Finding>,
+}
+
+impl Found {
+    /// Nothing was sent.
+    pub fn nothing(target: String, reason: String) -> Self {
+        Self { target, address: None, reason, attempts: Vec::new(), finding: None }
+    }
+}
+
+/// What attempts showed, by kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// A name server's answer.
+    Dns(Names),
+    /// A web server's.
+    Http(Page),
+    /// Of the path.
+    PathMtu(PathMtu),
+    /// Of the link.
+    Neighbor(Neighbor),
+}
+
+/// What a name server said last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Asked for in the end.
+    pub name: String,
+    /// Response code in words.
+    pub code: String,
+    /// Those of the type that was asked for.
+    pub records: Vec<String>,
+    /// Over TCP.
+    pub tcp: bool,
+    /// Until then, over all names.
+    pub questions: u32,
+}
+
+/// What a web server showed last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// 0: none.
+    pub status: u16,
+    /// Of HTTP.
+    pub version: String,
+    /// As many as were read.
+    pub body_bytes: u64,
+    /// Of HTTPS.
+    pub certificate: Option<Certificate>,
+    /// Of HTTPS.
+    pub tls_version: String,
+    /// Where it redirects to.
+    pub location: String,
+}
+
+/// The first certificate of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Whose.
+    pub subject: String,
+    /// By whom.
+    pub issuer: String,
+    /// Names and addresses it is for.
+    pub names: Vec<String>,
+    /// Valid from.
+    pub not_before: SystemTime,
+    /// Valid until.
+    pub not_after: SystemTime,
+    /// Why it is not to be trusted; empty: it is.
+    pub fault: String,
+}
+
+/// How a path MTU was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// The interface's own.
+    Interface,
+    /// Somebody said so.
+    Icmp,
+    /// By sizes alone.
+    Probing,
+}
+
+/// The largest packet that came through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathMtu {
+    /// Bytes; absent: none came through.
+    pub mtu: Option<u16>,
+    /// How it was found.
+    pub method: Method,
+    /// Who said that larger ones do not fit.
+    pub limited_by: Option<IpAddr>,
+    /// Of the interface that the route leaves by.
+    pub interface_mtu: u32,
+}
+
+/// What the link says of an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Neighbor {
+    /// Where it is looked for.
+    pub interface: String,
+    /// Of the kernel's entry before.
+    pub kernel_state: String,
+    /// Of the kernel's entry.
+    pub kernel_link_address: String,
+    /// Those that answered.
+    pub link_addresses: Vec<String>,
 }

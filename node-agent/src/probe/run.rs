@@ -1,46 +1,54 @@
 //! One run: every target at once.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target};
 use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, trouble};
-use super::report::Found;
-use super::spec::{Family, Kind, Spec};
-use super::{icmp, tcp, udp};
+use super::report::{Finding, Found};
+use super::spec::{Aim, Family, Kind, Spec};
+use super::{dns, gateway, http, icmp, mtu, neighbor, tcp, trace, udp};
 
 /// A name that is not resolved by then is not.
 const RESOLUTION: Duration = Duration::from_secs(5);
 
-/// Probes every target from `begin` on, in the network namespace of this thread.
-pub(super) async fn run(spec: &Arc<Spec>, begin: Instant) -> Vec<Found> {
+/// Probes every target from `begin` on, in the network namespace of this thread, which is that of `place`.
+pub(super) async fn run(spec: &Arc<Spec>, place: &Place, begin: Instant) -> Vec<Found> {
     let mut targets = JoinSet::new();
-    for (number, target) in spec.targets.iter().cloned().enumerate() {
-        let spec = spec.clone();
-        targets.spawn(async move { (number, probe(&spec, &target, begin).await) });
+    for (number, aim) in spec.targets.iter().cloned().enumerate() {
+        let (spec, place) = (spec.clone(), place.clone());
+        targets.spawn(async move { (number, probe(&spec, &place, &aim, begin).await) });
     }
     let mut found = targets.join_all().await;
     found.sort_by_key(|(number, _)| *number);
-    found.into_iter().map(|(_, found)| found).collect()
+    found.into_iter().flat_map(|(_, found)| found).collect()
 }
 
-async fn probe(spec: &Spec, target: &Target, begin: Instant) -> Found {
-    let mut found =
-        Found { target: target.to_string(), address: None, reason: String::new(), attempts: Vec::new() };
-    match address(spec, target).await {
+async fn probe(spec: &Spec, place: &Place, aim: &Aim, begin: Instant) -> Vec<Found> {
+    match (&spec.kind, aim) {
+        (_, Aim::Gateways) => gateway::run(spec, begin).await,
+        (Kind::Dns(questions), Aim::Host(target)) => dns::run(spec, questions, place, target, begin).await,
+        (_, Aim::Host(target)) => vec![one(spec, aim, target, begin).await],
+        (_, Aim::Url(url)) => vec![one(spec, aim, &url.server, begin).await],
+    }
+}
+
+/// A target that has one address.
+async fn one(spec: &Spec, aim: &Aim, server: &Target, begin: Instant) -> Found {
+    let mut found = Found::nothing(aim.to_string(), String::new());
+    match address(spec, server).await {
         Ok(address) => {
             found.address = Some(address);
             // Attempts that are late would come in a burst.
-            let attempts = attempts(spec, address, target.port, begin.max(Instant::now())).await;
-            match attempts {
-                Ok(attempts) => found.attempts = attempts,
-                Err(error) => found.reason = trouble(&error),
+            match attempts(spec, aim, address, begin.max(Instant::now())).await {
+                Ok((attempts, finding)) => (found.attempts, found.finding) = (attempts, finding),
+                Err(reason) => found.reason = reason,
             }
         }
         Err(reason) => found.reason = reason,
@@ -48,13 +56,40 @@ async fn probe(spec: &Spec, target: &Target, begin: Instant) -> Found {
     found
 }
 
-async fn attempts(spec: &Spec, to: IpAddr, port: Option<u16>, begin: Instant) -> io::Result<Vec<Attempt>> {
-    let (schedule, socket) = (&spec.schedule, SocketAddr::new(to, port.unwrap_or_default()));
-    match &spec.kind {
-        Kind::Icmp { size, dont_fragment } => icmp::run(to, *size, *dont_fragment, schedule, begin).await,
-        Kind::Tcp => Ok(tcp::run(socket, schedule, begin).await),
-        Kind::Udp { payload } => udp::run(socket, payload.as_deref(), schedule, begin).await,
-    }
+async fn attempts(
+    spec: &Spec,
+    aim: &Aim,
+    to: IpAddr,
+    begin: Instant,
+) -> Result<(Vec<Attempt>, Option<Finding>), String> {
+    let port = if let Aim::Host(target) = aim { target.port.unwrap_or_default() } else { 0 };
+    let (schedule, socket) = (&spec.schedule, SocketAddr::new(to, port));
+    let attempts = match (&spec.kind, aim) {
+        (Kind::Icmp { size, dont_fragment }, _) => {
+            icmp::run(to, *size, *dont_fragment, schedule, begin).await
+        }
+        (Kind::Tcp, _) => Ok(tcp::run(socket, schedule, begin).await),
+        (Kind::Udp { payload }, _) => udp::run(socket, payload.as_deref(), schedule, begin).await,
+        (Kind::Trace { protocol, max_hops }, _) => {
+            trace::run(socket, *protocol, *max_hops, schedule, begin).await
+        }
+        (Kind::PathMtu { max_size }, _) => {
+            let (attempts, path) = mtu::run(to, *max_size, schedule, begin).await?;
+            return Ok((attempts, path.map(Finding::PathMtu)));
+        }
+        (Kind::Neighbor, _) => {
+            let (attempts, neighbor) = neighbor::run(to, schedule, begin).await?;
+            return Ok((attempts, Some(Finding::Neighbor(neighbor))));
+        }
+        (Kind::Http { ca_pem }, Aim::Url(url)) => {
+            let (attempts, page) = http::run(url, to, ca_pem, schedule, begin).await?;
+            return Ok((attempts, page.map(Finding::Http)));
+        }
+        (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway, _) => {
+            return Err("its target is of another kind".to_owned());
+        }
+    };
+    attempts.map(|attempts| (attempts, None)).map_err(|error| trouble(&error))
 }
 
 /// The address to probe, if it may be.

@@ -1,11 +1,14 @@
 //! A probe as this node works with it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use lastseen_proto::place::Place;
 use lastseen_proto::target::Target;
+use lastseen_proto::url::WebUrl;
 
 /// How it asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,74 @@ pub enum Kind {
         /// What it holds; absent: what tells it from all others.
         payload: Option<Vec<u8>>,
     },
+    /// A question to name servers.
+    Dns(Questions),
+    /// GET.
+    Http {
+        /// Certificates that end a chain, PEM; empty: those of the web.
+        ca_pem: String,
+    },
+    /// The largest packet that comes through.
+    PathMtu {
+        /// Nothing larger is tried, bytes with the IP header.
+        max_size: Option<u16>,
+    },
+    /// Routers on the way.
+    Trace {
+        /// How the packets look.
+        protocol: TraceProtocol,
+        /// Routers at most.
+        max_hops: u8,
+    },
+    /// Who has an address on the link.
+    Neighbor,
+    /// The gateways of the default routes.
+    Gateway,
+}
+
+/// What name servers are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Questions {
+    /// Empty: those of resolv.conf.
+    pub servers: Vec<SocketAddr>,
+    /// What for.
+    pub record_type: RecordType,
+    /// Where names are looked for; empty: as resolv.conf says.
+    pub search: Vec<Name>,
+    /// Over TCP from the start.
+    pub tcp: bool,
+}
+
+/// How packets of a trace look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceProtocol {
+    /// Echo requests.
+    Icmp,
+    /// Datagrams.
+    Udp,
+    /// SYN.
+    Tcp,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// A host, or a port of it.
+    Host(Target),
+    /// A page.
+    Url(WebUrl),
+    /// Whoever is the gateway.
+    Gateways,
+}
+
+impl fmt::Display for Aim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(target) => target.fmt(f),
+            Self::Url(url) => url.fmt(f),
+            Self::Gateways => f.write_str("gateways"),
+        }
+    }
 }
 
 /// How late a run of several may begin.
@@ -100,22 +171,25 @@ impl Allowed {
 
     /// Why an address may not be probed.
     pub fn check(&self, address: IpAddr) -> Result<(), String> {
+        self.check_own(address)?;
         let address = address.to_canonical();
-        if self.0.iter().any(|network| network.contains(&address)) {
-            return Ok(());
-        }
-        if !self.0.is_empty() {
-            return Err(format!(
-                "{address} is in no network of probe-networks in the coordinator's policy file"
-            ));
-        }
-        if is_guarded(address) {
+        if self.0.is_empty() && is_guarded(address) {
             return Err(format!(
                 "{address} is link-local or a metadata service; an operator allows it by probe-networks in the \
                  coordinator's policy file"
             ));
         }
         Ok(())
+    }
+
+    /// The same of an address that the node's own settings name, such as a gateway or a name server: it may be
+    /// link-local.
+    pub fn check_own(&self, address: IpAddr) -> Result<(), String> {
+        let address = address.to_canonical();
+        if self.0.is_empty() || self.0.iter().any(|network| network.contains(&address)) {
+            return Ok(());
+        }
+        Err(format!("{address} is in no network of probe-networks in the coordinator's policy file"))
     }
 }
 
@@ -141,7 +215,7 @@ pub struct Spec {
     /// Whence.
     pub places: Vec<Place>,
     /// Whither.
-    pub targets: Vec<Target>,
+    pub targets: Vec<Aim>,
     /// How.
     pub kind: Kind,
     /// When.

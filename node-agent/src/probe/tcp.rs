@@ -30,19 +30,39 @@ pub(super) async fn run(to: SocketAddr, schedule: &Schedule, begin: Instant) -> 
 
 async fn attempt(to: SocketAddr, patience: Duration) -> Attempt {
     let (sent, began) = (clock::realtime_nanos(), Instant::now());
-    let stream = match begin(to) {
-        Ok(stream) => stream,
-        // Before anything was sent: this node's own word.
-        Err(error) => return Attempt::not_sent(sent, &error),
-    };
-    let ended = timeout(patience, async {
-        stream.writable().await?;
-        stream.take_error()
-    });
-    match ended.await {
+    match timeout(patience, connect(to)).await {
         Err(_) => Attempt::silent(sent),
-        Ok(Err(error)) => Attempt::not_sent(sent, &error),
-        Ok(Ok(error)) => judged(sent, error.as_ref(), began.elapsed()),
+        Ok(Ok(_)) => {
+            Attempt { outcome: Outcome::Answered, delay: Some(began.elapsed()), ..Attempt::silent(sent) }
+        }
+        Ok(Err(failure)) => failure.attempt(sent, began.elapsed()),
+    }
+}
+
+/// Why there is no connection.
+pub(super) enum Failure {
+    /// Nothing was sent: this node's own word.
+    Here(io::Error),
+    /// What ended the handshake (`SO_ERROR`): the target, or an ICMP error, whose sender TCP does not tell.
+    There(io::Error),
+}
+
+impl Failure {
+    pub(super) fn attempt(&self, sent: i64, delay: Duration) -> Attempt {
+        match self {
+            Self::Here(error) => Attempt::not_sent(sent, error),
+            Self::There(error) => Attempt::ended(sent, error, delay),
+        }
+    }
+}
+
+/// Opens a connection.
+pub(super) async fn connect(to: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = begin(to).map_err(Failure::Here)?;
+    stream.writable().await.map_err(Failure::Here)?;
+    match stream.take_error().map_err(Failure::Here)? {
+        None => Ok(stream),
+        Some(error) => Err(Failure::There(error)),
     }
 }
 
@@ -52,27 +72,5 @@ fn begin(to: SocketAddr) -> io::Result<TcpStream> {
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => TcpStream::from_std(socket.into()),
-    }
-}
-
-/// What ended the handshake (`SO_ERROR`): the target, or an ICMP error, whose sender TCP does not tell.
-fn judged(sent: i64, error: Option<&io::Error>, delay: Duration) -> Attempt {
-    let silent = Attempt::silent(sent);
-    let with = |outcome, detail: &str| Attempt {
-        outcome,
-        delay: Some(delay),
-        detail: detail.to_owned(),
-        ..silent.clone()
-    };
-    let Some(error) = error else { return with(Outcome::Answered, "") };
-    match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => with(Outcome::Refused, ""),
-        Some(libc::ECONNRESET) => with(Outcome::Refused, "reset while it was being opened"),
-        // The kernel gave up: its own patience was shorter.
-        Some(libc::ETIMEDOUT) => silent,
-        Some(libc::EHOSTUNREACH) => with(Outcome::Unreachable, "host unreachable"),
-        Some(libc::ENETUNREACH) => with(Outcome::Unreachable, "network unreachable"),
-        Some(libc::EACCES) => with(Outcome::Unreachable, "administratively prohibited"),
-        _ => with(Outcome::Unreachable, &error.to_string()),
     }
 }

@@ -1,20 +1,26 @@
 //! Probes as messages.
 
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use hickory_proto::rr::{Name, RecordType};
 use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
-    CAPTURE_ID_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_INTERVAL_NANOS, PROBE_PAYLOAD_BYTES, PROBE_SIZE,
-    PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
+    CAPTURE_ID_BYTES, PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
+    PROBE_MTU, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_TARGETS,
+    PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
+use lastseen_proto::target::{Host, Target, TargetError};
+use lastseen_proto::url::UrlError;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 
-use crate::probe::attempt::{Attempt, Outcome};
+use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
-use crate::probe::report::{Found, Report};
-use crate::probe::spec::{Allowed, Family, Kind, Schedule, Spec};
+use crate::probe::report::{Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report};
+use crate::probe::spec::{Aim, Allowed, Family, Kind, Questions, Schedule, Spec, TraceProtocol};
 
 /// The probe in an `ArmProbe`, or what is wrong with it.
 pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
@@ -26,37 +32,62 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
     let schedule = schedule(&asked, start_monotonic_nanos, first_run)?;
     let places =
         asked.sources.iter().map(|source| source.netns.parse()).collect::<Result<Vec<Place>, _>>()?;
-    if places.is_empty() || asked.targets.is_empty() || asked.targets.len() > PROBE_TARGETS {
-        return Err(format!("sources, targets: at least one of each, and at most {PROBE_TARGETS} targets"));
+    if places.is_empty() {
+        return Err("sources: none".to_owned());
     }
-    let targets = asked.targets.iter().map(|target| target.parse()).collect::<Result<_, _>>();
     let networks = allowed_networks.iter().map(|network| network.parse()).collect::<Result<_, _>>();
+    let family = asked.family();
+    let kind = kind(asked.kind)?;
     Ok(Spec {
         probe: probe_id,
         places,
-        targets: targets.map_err(|error| format!("targets: {error}"))?,
-        family: match asked.family() {
+        targets: aims(&asked.targets, &kind).map_err(|reason| format!("targets: {reason}"))?,
+        family: match family {
             v1::IpFamily::Any => Family::Any,
             v1::IpFamily::Ipv4 => Family::V4,
             v1::IpFamily::Ipv6 => Family::V6,
         },
-        kind: kind(asked.kind)?,
+        kind,
         schedule,
         allowed: Allowed::new(networks.map_err(|error| format!("allowed_networks: {error}"))?),
     })
 }
 
+/// What is asked, in the order it was given.
+fn aims(targets: &[String], kind: &Kind) -> Result<Vec<Aim>, String> {
+    if matches!(kind, Kind::Gateway) {
+        return Ok(vec![Aim::Gateways]);
+    }
+    if targets.is_empty() || targets.len() > PROBE_TARGETS {
+        return Err(format!("{} are not within 1 and {PROBE_TARGETS}", targets.len()));
+    }
+    let aim = |text: &String| {
+        if let Kind::Http { .. } = kind {
+            return text.parse().map(Aim::Url).map_err(|error: UrlError| error.to_string());
+        }
+        let target: Target = text.parse().map_err(|error: TargetError| error.to_string())?;
+        let has_port = match kind {
+            Kind::Tcp | Kind::Udp { .. } => true,
+            Kind::Trace { protocol, .. } => *protocol != TraceProtocol::Icmp,
+            _ => false,
+        };
+        if has_port && target.port.is_none() {
+            return Err(format!("{target} lacks a port"));
+        }
+        Ok(Aim::Host(target))
+    };
+    targets.iter().map(aim).collect()
+}
+
+fn within(field: &str, given: u32, limits: &RangeInclusive<u32>) -> Result<u32, String> {
+    let reason = || format!("{field}: {given} is not within {} and {}", limits.start(), limits.end());
+    limits.contains(&given).then_some(given).ok_or_else(reason)
+}
+
 fn kind(asked: Option<Asked>) -> Result<Kind, String> {
     match asked {
         Some(Asked::Icmp(icmp)) => {
-            let size = icmp.size.unwrap_or_default();
-            if !PROBE_SIZE.contains(&size) {
-                return Err(format!(
-                    "size: {size} is not within {} and {}",
-                    PROBE_SIZE.start(),
-                    PROBE_SIZE.end()
-                ));
-            }
+            let size = within("size", icmp.size.unwrap_or_default(), &PROBE_SIZE)?;
             Ok(Kind::Icmp { size: size as usize, dont_fragment: icmp.dont_fragment })
         }
         Some(Asked::Tcp(v1::TcpProbe {})) => Ok(Kind::Tcp),
@@ -66,27 +97,66 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
         Some(Asked::Udp(udp)) => {
             Ok(Kind::Udp { payload: Some(udp.payload.to_vec()).filter(|payload| !payload.is_empty()) })
         }
+        Some(Asked::Dns(dns)) => Ok(Kind::Dns(questions(&dns)?)),
+        Some(Asked::Http(http)) if http.ca_pem.len() > PROBE_CA_BYTES => {
+            Err(format!("ca_pem: {} bytes are above {PROBE_CA_BYTES}", http.ca_pem.len()))
+        }
+        Some(Asked::Http(http)) => Ok(Kind::Http { ca_pem: http.ca_pem }),
+        Some(Asked::PathMtu(path)) => {
+            let max_size = path.max_size.map(|size| within("max_size", size, &PROBE_MTU)).transpose()?;
+            Ok(Kind::PathMtu { max_size: max_size.map(|size| size as u16) })
+        }
+        Some(Asked::Trace(trace)) => {
+            let max_hops = within("max_hops", trace.max_hops.unwrap_or_default(), &PROBE_HOPS)?;
+            let protocol = match trace.protocol() {
+                v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
+                v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
+                v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
+            };
+            Ok(Kind::Trace { protocol, max_hops: max_hops as u8 })
+        }
+        Some(Asked::Neighbor(v1::NeighborProbe {})) => Ok(Kind::Neighbor),
+        Some(Asked::Gateway(v1::GatewayProbe {})) => Ok(Kind::Gateway),
         None => Err("kind: this agent does not know it; is it older than the coordinator?".to_owned()),
     }
 }
 
+fn questions(asked: &v1::DnsProbe) -> Result<Questions, String> {
+    /// RFC 1035 §4.2.
+    const PORT: u16 = 53;
+    if asked.servers.len() > PROBE_SERVERS || asked.search.len() > PROBE_SEARCH {
+        return Err(format!("servers, search: at most {PROBE_SERVERS} and {PROBE_SEARCH}"));
+    }
+    let server = |text: &String| {
+        let target: Target = text.parse().map_err(|error| format!("servers: {error}"))?;
+        match target.host {
+            Host::Address(address) => Ok(SocketAddr::new(address, target.port.unwrap_or(PORT))),
+            Host::Name(name) => Err(format!("servers: {name} is no address")),
+        }
+    };
+    let domain =
+        |text: &String| Name::from_str_relaxed(text).map_err(|error| format!("search: {text:?}: {error}"));
+    Ok(Questions {
+        servers: asked.servers.iter().map(server).collect::<Result<_, String>>()?,
+        record_type: match asked.record_type() {
+            v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified => RecordType::A,
+            v1::DnsRecordType::DnsAaaa => RecordType::AAAA,
+            v1::DnsRecordType::DnsSrv => RecordType::SRV,
+            v1::DnsRecordType::DnsPtr => RecordType::PTR,
+        },
+        search: asked.search.iter().map(domain).collect::<Result<_, String>>()?,
+        tcp: asked.tcp,
+    })
+}
+
 fn schedule(asked: &v1::ProbeSpec, start: i64, first_run: u64) -> Result<Schedule, String> {
-    let span = |field: &str,
-                asked: Option<&prost_types::Duration>,
-                limits: &std::ops::RangeInclusive<i64>| {
+    let span = |field: &str, asked: Option<&prost_types::Duration>, limits: &RangeInclusive<i64>| {
         let nanos = asked.map_or(0, |asked| span_nanos(asked).unwrap_or(i64::MAX));
         let is_within = limits.contains(&nanos);
         let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
         is_within.then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)
     };
-    let count = asked.count.unwrap_or_default();
-    if !PROBE_COUNT.contains(&count) {
-        return Err(format!(
-            "count: {count} is not within {} and {}",
-            PROBE_COUNT.start(),
-            PROBE_COUNT.end()
-        ));
-    }
+    let count = within("count", asked.count.unwrap_or_default(), &PROBE_COUNT)?;
     let every = asked.every.as_ref();
     Ok(Schedule {
         start,
@@ -133,6 +203,67 @@ fn result(found: &Found) -> v1::ProbeResult {
         address: found.address.map(|address| address.to_string()).unwrap_or_default(),
         reason: found.reason.clone(),
         attempts: found.attempts.iter().map(attempt).collect(),
+        finding: found.finding.as_ref().map(finding),
+    }
+}
+
+fn finding(finding: &Finding) -> v1::probe_result::Finding {
+    use v1::probe_result::Finding as Message;
+    match finding.clone() {
+        Finding::Dns(Names { name, code, records, tcp, questions }) => {
+            Message::Dns(v1::DnsFinding { name, code, records, tcp, questions })
+        }
+        Finding::Http(Page { status, version, body_bytes, certificate, tls_version, location }) => {
+            Message::Http(v1::HttpFinding {
+                status: status.into(),
+                version,
+                body_bytes,
+                certificate: certificate.map(self::certificate),
+                tls_version,
+                location,
+            })
+        }
+        Finding::PathMtu(PathMtu { mtu, method, limited_by, interface_mtu }) => {
+            let method = match method {
+                Method::Interface => v1::PathMtuMethod::PathMtuInterface,
+                Method::Icmp => v1::PathMtuMethod::PathMtuIcmp,
+                Method::Probing => v1::PathMtuMethod::PathMtuProbing,
+            };
+            Message::PathMtu(v1::PathMtuFinding {
+                mtu: mtu.unwrap_or_default().into(),
+                method: method.into(),
+                limited_by: limited_by.map(|address| address.to_string()).unwrap_or_default(),
+                interface_mtu,
+            })
+        }
+        Finding::Neighbor(Neighbor { interface, kernel_state, kernel_link_address, link_addresses }) => {
+            Message::Neighbor(v1::NeighborFinding {
+                interface,
+                kernel_state,
+                kernel_link_address,
+                link_addresses,
+            })
+        }
+    }
+}
+
+fn certificate(certificate: Certificate) -> v1::ProbeCertificate {
+    v1::ProbeCertificate {
+        subject: certificate.subject,
+        issuer: certificate.issuer,
+        names: certificate.names,
+        not_before: Some(certificate.not_before.into()),
+        not_after: Some(certificate.not_after.into()),
+        fault: certificate.fault,
+    }
+}
+
+fn timing(timing: Timing) -> v1::HttpTiming {
+    let nanos = |step: Option<Duration>| step.map(|step| step.as_nanos() as u64);
+    v1::HttpTiming {
+        connected_nanos: nanos(timing.connected),
+        secured_nanos: nanos(timing.secured),
+        first_byte_nanos: nanos(timing.first_byte),
     }
 }
 
@@ -143,6 +274,7 @@ fn attempt(attempt: &Attempt) -> v1::ProbeAttempt {
         Outcome::Unreachable => v1::ProbeOutcome::ProbeUnreachable,
         Outcome::Silent => v1::ProbeOutcome::ProbeSilent,
         Outcome::NotSent => v1::ProbeOutcome::ProbeNotSent,
+        Outcome::Expired => v1::ProbeOutcome::ProbeExpired,
     };
     v1::ProbeAttempt {
         sent_unix_nanos: attempt.sent,
@@ -150,5 +282,8 @@ fn attempt(attempt: &Attempt) -> v1::ProbeAttempt {
         delay_nanos: attempt.delay.map(|delay| delay.as_nanos() as u64),
         responder: attempt.responder.map(|address| address.to_string()).unwrap_or_default(),
         detail: attempt.detail.clone(),
+        size: attempt.size.unwrap_or_default().into(),
+        hop_limit: attempt.hop_limit.unwrap_or_default().into(),
+        http: attempt.timing.map(timing),
     }
 }

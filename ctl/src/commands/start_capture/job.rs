@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 
 use anyhow::ensure;
-use jiff::Timestamp;
 use lastseen_proto::v1::CaptureSpec;
 
 use super::Arguments;
@@ -35,7 +34,7 @@ pub(super) fn spec(arguments: Arguments) -> anyhow::Result<CaptureSpec> {
         max_packets: arguments.max_packets,
         max_bytes: arguments.max_bytes,
         snap_length: arguments.snaplen,
-        start_at: arguments.start_at.or(start_in).map(proto_timestamp),
+        start_at: arguments.start_at.or(start_in).map(parse::proto_timestamp),
         sampling_interval: arguments.sample,
     })
 }
@@ -73,18 +72,9 @@ fn short(field: &str, text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
-    // A Timestamp of the protocol counts nanoseconds forward, also before 1970; jiff's nanoseconds share the sign.
-    let nanos = time.subsec_nanosecond();
-    let borrow = i64::from(nanos < 0);
-    prost_types::Timestamp {
-        seconds: time.as_second() - borrow,
-        nanos: nanos + borrow as i32 * 1_000_000_000,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
     use lastseen_runtime::usage;
 
     use super::*;
@@ -200,11 +190,5 @@ mod tests {
         assert_eq!(refused, format!("name: {:?}… has 5000 bytes; give at most 63", "x".repeat(20)));
         let refused = parsed("--all-nodes --filter=").unwrap_err().to_string();
         assert_eq!(refused, "--filter: \"\" is empty; leave the flag out to capture everything");
-    }
-
-    #[test]
-    fn instants_before_1970_keep_positive_nanoseconds() {
-        let time = proto_timestamp(Timestamp::new(-1, -500_000_000).unwrap());
-        assert_eq!((time.seconds, time.nanos), (-2, 500_000_000));
     }
 }

@@ -1,5 +1,8 @@
 //! Probes in the lab: what each kind finds where all is well, and where something is broken.
 
+mod names;
+mod paths;
+
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
@@ -40,6 +43,32 @@ fn answer(node: &Node) {
     }
 }
 
+/// A way from a pod to a pod on another node.
+fn cast(lab: &Lab) -> Cast<'_> {
+    Cast {
+        lab,
+        sender: &lab.nodes[0],
+        receiver: &lab.nodes[1],
+        bystander: &lab.nodes[2],
+        bystander_meets_sender: false,
+        family: Family::V4,
+    }
+}
+
+/// The answer of a probe that every source can do.
+fn reply(fleet: &Fleet<'_>, arguments: &[&str]) -> Value {
+    let arguments = [&["run-probe"], arguments].concat();
+    fleet.ctl.json(&arguments).unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.logs()))
+}
+
+/// The one result of a probe with one source and one target.
+fn only_result(fleet: &Fleet<'_>, arguments: &[&str]) -> Value {
+    let reply = reply(fleet, arguments);
+    let results = reply["probe"]["reports"][0]["results"].as_array().expect("results");
+    assert_eq!(results.len(), 1, "{reply}");
+    results[0].clone()
+}
+
 /// What became of the attempts at one target: how often which outcome, and what was said of it.
 type Found = BTreeMap<String, usize>;
 
@@ -67,9 +96,7 @@ fn found(reply: &Value) -> BTreeMap<(String, String), Found> {
 
 /// Runs a probe that every source can do, and returns what each found at each target.
 fn run(fleet: &Fleet<'_>, arguments: &[&str]) -> BTreeMap<(String, String), Found> {
-    let arguments = [&["run-probe"], arguments].concat();
-    let reply = fleet.ctl.json(&arguments).unwrap_or_else(|error| panic!("{error:#}\n{}", fleet.logs()));
-    found(&reply)
+    found(&reply(fleet, arguments))
 }
 
 /// The same of one source and one target.
@@ -172,14 +199,7 @@ fn what_is_broken_is_told_apart() {
         assert!(told >= 1, "{kind}: {found:?}");
     }
     to.netns.nft("delete table inet probes").unwrap();
-    let cast = Cast {
-        lab: &lab,
-        sender: from,
-        receiver: to,
-        bystander: &lab.nodes[2],
-        bystander_meets_sender: false,
-        family: Family::V4,
-    };
+    let cast = cast(&lab);
     let no_route = Fault::NoRoute.inject(cast).expect("fault");
     let [icmp, ..] = three();
     let said = format!("PROBE_UNREACHABLE network unreachable {}", from.plan.gateway());
@@ -222,7 +242,7 @@ fn what_cannot_be_done_is_said_of_its_source_and_the_others_go_on() {
     assert!(of(targets[1]).contains("link-local or a metadata service"), "{}", of(targets[1]));
     assert!(of(targets[2]).contains("does not resolve"), "{}", of(targets[2]));
     for (arguments, words) in [
-        (&["icmp", "10.0.0.1:80", "--all-nodes"][..], &["targets", "ICMP has none"][..]),
+        (&["icmp", "10.0.0.1:80", "--all-nodes"][..], &["targets", "such a probe has none"][..]),
         (&["tcp", "10.0.0.1", "--all-nodes"], &["targets", "lacks a port"]),
         (&["tcp", "10.0.0.1:70000", "--all-nodes"], &["port that is not within 1 and 65535"]),
         (&["icmp", "10.0.0.1", "--nodes", "nobody"], &["no node named", "nobody"]),

@@ -1,7 +1,12 @@
 //! The probes of a node, in network namespaces of the test's own.
 
+mod dns;
+mod http;
+mod support;
+mod trace;
+
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,100 +14,10 @@ use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_node_agent::probe::Probes;
 use lastseen_node_agent::probe::attempt::Outcome;
 use lastseen_node_agent::probe::board::{Board, News};
-use lastseen_node_agent::probe::report::Report;
-use lastseen_node_agent::probe::spec::{Allowed, Family, Kind, Schedule, Spec};
+use lastseen_node_agent::probe::report::{Finding, Method};
+use lastseen_node_agent::probe::spec::{Aim, Allowed, Kind, Schedule, Spec};
 use lastseen_proto::limits::PROBES_PER_NODE;
-use lastseen_proto::place::Place;
-use nix::sched::{CloneFlags, unshare};
-
-/// What does not happen within this time does not happen.
-const PATIENCE: Duration = Duration::from_secs(30);
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-/// Runs `test` on a thread in a network namespace of its own, in which loopback is up and nothing else.
-fn apart(test: impl FnOnce() + Send) {
-    thread::scope(|scope| {
-        let joined = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("these tests make network namespaces: run them as root");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let (connection, handle, _) = rtnetlink::new_connection().unwrap();
-                tokio::spawn(connection);
-                let up = rtnetlink::LinkUnspec::new_with_index(1).up().build();
-                handle.link().set(up).execute().await.unwrap();
-            });
-            test();
-        });
-        joined.join().unwrap();
-    });
-}
-
-fn once(kind: Kind, targets: &[String]) -> Spec {
-    Spec {
-        probe: "p-1".into(),
-        places: vec![Place::Host],
-        targets: targets.iter().map(|target| target.parse().unwrap()).collect(),
-        kind,
-        schedule: Schedule {
-            start: monotonic_nanos() + 100_000_000,
-            every: None,
-            first_run: 0,
-            count: 3,
-            interval: Duration::from_millis(20),
-            timeout: Duration::from_millis(500),
-        },
-        family: Family::Any,
-        allowed: Allowed::default(),
-    }
-}
-
-/// What is posted, until `enough` of it is there.
-fn posted(board: &Board, enough: impl Fn(&[News]) -> bool) -> Vec<News> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (news, _) = board.subscribe().borrow().since(0, usize::MAX);
-        if enough(&news) {
-            return news;
-        }
-        assert!(Instant::now() < deadline, "{news:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn reports(news: &[News]) -> Vec<Report> {
-    let report = |news: &News| match news {
-        News::Report(report) => Some(Report::clone(report)),
-        News::Status(_) => None,
-    };
-    news.iter().filter_map(report).collect()
-}
-
-fn failures(news: &[News]) -> Vec<String> {
-    let failure = |news: &News| match news {
-        News::Status(status) => status.failure.clone(),
-        News::Report(_) => None,
-    };
-    news.iter().filter_map(failure).collect()
-}
-
-/// The report of a probe of one run.
-fn run(spec: Spec) -> Report {
-    let mut probes = Probes::new(Board::default());
-    probes.arm(spec);
-    reports(&posted(probes.board(), |news| !reports(news).is_empty())).remove(0)
-}
-
-/// Outcomes of the attempts at each target, all of which must be alike.
-fn outcomes(report: &Report) -> Vec<Outcome> {
-    let alike = |attempts: &[lastseen_node_agent::probe::attempt::Attempt]| {
-        assert_eq!(attempts.len(), 3, "{report:?}");
-        let outcome = attempts[0].outcome;
-        assert!(attempts.iter().all(|attempt| attempt.outcome == outcome), "{report:?}");
-        outcome
-    };
-    report.results.iter().map(|found| alike(&found.attempts)).collect()
-}
+use support::{PATIENCE, V4, V6, apart, failures, once, outcomes, posted, reports, run};
 
 #[test]
 fn echoes_come_back_in_order_and_in_time() {
@@ -240,5 +155,35 @@ fn a_schedule_runs_without_gaps_takes_up_new_times_and_ends_when_told() {
             [],
             "nobody wants to hear of it"
         );
+    });
+}
+
+#[test]
+fn a_path_of_one_interface_takes_what_the_interface_takes() {
+    apart(|| {
+        for target in [V4, V6] {
+            let report = run(once(Kind::PathMtu { max_size: None }, &[target.to_string()]));
+            let Some(Finding::PathMtu(path)) = &report.results[0].finding else { panic!("{report:?}") };
+            // The loopback's is larger than an IPv4 packet can be.
+            assert_eq!((path.mtu, path.method), (Some(u16::MAX), Method::Interface), "{report:?}");
+            let small = run(once(Kind::PathMtu { max_size: Some(1_400) }, &[target.to_string()]));
+            let Some(Finding::PathMtu(path)) = &small.results[0].finding else { panic!("{small:?}") };
+            assert_eq!((path.mtu, path.interface_mtu), (Some(1_400), 65_536));
+            assert!(small.results[0].attempts.iter().all(|attempt| attempt.size == Some(1_400)), "{small:?}");
+        }
+        let tiny = run(once(Kind::PathMtu { max_size: Some(1_000) }, &[V6.to_string()]));
+        assert!(tiny.results[0].reason.contains("every host takes 1280"), "{tiny:?}");
+    });
+}
+
+#[test]
+fn what_has_no_link_has_no_neighbours_nor_gateways() {
+    apart(|| {
+        let gateways = run(Spec { targets: vec![Aim::Gateways], ..once(Kind::Gateway, &[]) });
+        assert_eq!(gateways.results[0].reason, "there is no default route with a gateway");
+        let neighbor = run(once(Kind::Neighbor, &["127.0.0.2".into()]));
+        assert!(neighbor.results[0].reason.contains("no interface"), "{neighbor:?}");
+        let far = run(once(Kind::Neighbor, &["192.0.2.1".into()]));
+        assert_eq!(far.results[0].reason, "there is no route to it from here");
     });
 }

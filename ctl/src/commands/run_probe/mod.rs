@@ -1,15 +1,18 @@
 //! `run-probe`.
 
+mod kind;
+
 use std::io::Write;
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{ArgGroup, Args, Subcommand};
-use lastseen_proto::limits::{PROBE_COUNT, PROBE_SIZE};
-use lastseen_proto::target::Target;
+use clap::{ArgGroup, Args};
+use jiff::Timestamp;
+use lastseen_proto::limits::PROBE_COUNT;
 use lastseen_proto::v1::{self, ProbeSpec, RunProbeRequest, RunProbeResponse, WatchProbeRequest};
 use uuid::Uuid;
 
+use self::kind::Kind;
 use crate::Outcome;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -26,58 +29,18 @@ use crate::{parse, probe};
 Examples:
   ctl run-probe icmp 10.244.2.10 --all-nodes
   ctl run-probe tcp kube-dns.kube-system.svc:53 --from node-a:cni-1f2e,node-b --count 20
+  ctl run-probe dns web.default.svc.cluster.local --all-nodes
+  ctl run-probe trace 10.244.2.10:80 --tcp --nodes node-a
   ctl run-probe udp 10.244.2.10:53 --nodes node-a --every 30s")]
 pub struct Arguments {
     #[command(subcommand)]
     kind: Kind,
 }
 
-/// How.
-#[derive(Debug, Subcommand)]
-enum Kind {
-    /// ICMP echo.
-    #[command(after_help = "\
-Examples:
-  ctl run-probe icmp 10.244.2.10 --all-nodes
-  ctl run-probe icmp 10.244.2.10 --nodes node-a --size 1422 --df")]
-    Icmp {
-        /// Bytes behind the ICMP header.
-        #[arg(long, value_name = "N", default_value = "56", value_parser = parse::whole(*PROBE_SIZE.start(), *PROBE_SIZE.end()))]
-        size: u32,
-        /// Do not let it be fragmented, neither on the way nor here.
-        #[arg(long)]
-        df: bool,
-        #[command(flatten)]
-        common: Common,
-    },
-    /// TCP connections: whether a port is open, closed or filtered.
-    #[command(after_help = "\
-Examples:
-  ctl run-probe tcp 10.244.2.10:80 '[fd00::a]:80' --all-nodes")]
-    Tcp {
-        #[command(flatten)]
-        common: Common,
-    },
-    /// UDP datagrams. Without an answer a port may be open or filtered.
-    #[command(after_help = "\
-Examples:
-  ctl run-probe udp 10.244.2.10:9 --nodes node-a --payload hello")]
-    Udp {
-        /// Text to send. Without it: 16 bytes that are unlike any other's.
-        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
-        payload: String,
-        #[command(flatten)]
-        common: Common,
-    },
-}
-
 /// What every kind takes.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("where").required(true).args(["all_nodes", "nodes", "from"]))]
 struct Common {
-    /// What to probe: an address or a name, with a port for tcp and udp.
-    #[arg(required = true, value_name = "TARGET")]
-    targets: Vec<Target>,
     /// From every node that is ready.
     #[arg(long)]
     all_nodes: bool,
@@ -87,18 +50,24 @@ struct Common {
     /// From these nodes, each with a network namespace: a name under /run/netns, or the number of a process.
     #[arg(long, value_delimiter = ',', value_name = "NODE[:NETNS]")]
     from: Vec<String>,
-    /// Attempts at each target.
+    /// From the network namespace of this process on the one node of --nodes, as a pod's process is numbered there.
+    #[arg(long, value_name = "PID", requires = "nodes", value_parser = parse::positive::<u32>)]
+    pid: Option<u32>,
+    /// Attempts at each target; at each size for mtu, rounds for trace. 5 unless given, 3 for those two.
     #[arg(long, value_name = "N", value_parser = parse::whole(*PROBE_COUNT.start(), *PROBE_COUNT.end()))]
     count: Option<u32>,
-    /// Between the beginnings of two attempts; 200ms unless given.
+    /// Between the beginnings of two attempts; 200ms unless given, 50ms for mtu and 1s for trace.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     interval: Option<Duration>,
-    /// How long an answer may take; 2s unless given.
+    /// How long an answer may take; 2s unless given, 500ms for mtu.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     timeout: Option<Duration>,
     /// Run again and again, this far apart, until `ctl stop-probe`.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
     every: Option<Duration>,
+    /// Begin then; as soon as every source can unless given.
+    #[arg(long, value_name = "RFC3339", value_parser = parse::instant)]
+    start_at: Option<Timestamp>,
     #[command(flatten)]
     family: Family,
     /// A name to find it by; need not be unique.
@@ -124,7 +93,7 @@ struct Family {
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
-    let (spec, follows) = spec(arguments);
+    let (spec, follows) = spec(arguments)?;
     let fabric = Fabric::connect(&context.global).await?;
     let probe = start(&fabric, spec).await?;
     if !follows {
@@ -138,42 +107,42 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
 }
 
 /// The probe, and whether to wait for its end.
-fn spec(arguments: Arguments) -> (ProbeSpec, bool) {
-    use v1::probe_spec::Kind as Asked;
-    let (kind, common) = match arguments.kind {
-        Kind::Icmp { size, df, common } => {
-            (Asked::Icmp(v1::IcmpProbe { size: Some(size), dont_fragment: df }), common)
-        }
-        Kind::Tcp { common } => (Asked::Tcp(v1::TcpProbe {}), common),
-        Kind::Udp { payload, common } => {
-            (Asked::Udp(v1::UdpProbe { payload: payload.into_bytes().into() }), common)
-        }
-    };
+fn spec(arguments: Arguments) -> anyhow::Result<(ProbeSpec, bool)> {
+    let (kind, targets, common) = arguments.kind.asked()?;
     let family = match (common.family.ipv4, common.family.ipv6) {
         (true, _) => v1::IpFamily::Ipv4,
         (_, true) => v1::IpFamily::Ipv6,
         _ => v1::IpFamily::Any,
     };
+    if common.pid.is_some() && common.nodes.len() != 1 {
+        bail!(
+            "--pid is of one node's process; give one node with --nodes, or several as --from NODE:PID,NODE:PID"
+        );
+    }
     let source = |text: String| {
         let (node, netns) = text.split_once(':').unwrap_or((&text, ""));
         v1::ProbeSource { node: node.to_owned(), netns: netns.to_owned() }
     };
+    let mut sources: Vec<v1::ProbeSource> = common.nodes.into_iter().chain(common.from).map(source).collect();
+    if let (Some(pid), [source]) = (common.pid, &mut sources[..]) {
+        source.netns = pid.to_string();
+    }
     let follows = !common.no_wait && common.every.is_none();
     let spec = ProbeSpec {
         name: common.name,
         labels: common.label.into_iter().collect(),
         all_nodes: common.all_nodes,
-        sources: common.nodes.into_iter().chain(common.from).map(source).collect(),
-        targets: common.targets.iter().map(ToString::to_string).collect(),
+        sources,
+        targets,
         kind: Some(kind),
         count: common.count,
         interval: common.interval.map(parse::proto_duration),
         timeout: common.timeout.map(parse::proto_duration),
         family: family.into(),
-        start_at: None,
+        start_at: common.start_at.map(parse::proto_timestamp),
         every: common.every.map(parse::proto_duration),
     };
-    (spec, follows)
+    Ok((spec, follows))
 }
 
 async fn start(fabric: &Fabric, spec: ProbeSpec) -> anyhow::Result<v1::Probe> {

@@ -1,0 +1,237 @@
+//! The kinds of probes, and what only one of them takes.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_SIZE};
+use lastseen_proto::target::Target;
+use lastseen_proto::url::WebUrl;
+use lastseen_proto::v1;
+use lastseen_proto::v1::probe_spec::Kind as Asked;
+
+use super::Common;
+use crate::parse;
+
+/// How.
+#[derive(Debug, Subcommand)]
+pub(super) enum Kind {
+    /// ICMP echo.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe icmp 10.244.2.10 --all-nodes
+  ctl run-probe icmp 10.244.2.10 --nodes node-a --size 1422 --df")]
+    Icmp {
+        #[command(flatten)]
+        targets: Hosts,
+        /// Bytes behind the ICMP header.
+        #[arg(long, value_name = "N", default_value = "56", value_parser = parse::whole(*PROBE_SIZE.start(), *PROBE_SIZE.end()))]
+        size: u32,
+        /// Do not let it be fragmented, neither on the way nor here.
+        #[arg(long)]
+        df: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// TCP connections: whether a port is open, closed or filtered.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe tcp 10.244.2.10:80 '[fd00::a]:80' --all-nodes")]
+    Tcp {
+        #[command(flatten)]
+        targets: Hosts,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// UDP datagrams. Without an answer a port may be open or filtered.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe udp 10.244.2.10:9 --nodes node-a --payload hello")]
+    Udp {
+        #[command(flatten)]
+        targets: Hosts,
+        /// Text to send. Without it: 16 bytes that are unlike any other's.
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        payload: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Questions to name servers, each on its own, in datagrams and, where an answer does not fit one, over TCP.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe dns web.default.svc.cluster.local --all-nodes
+  ctl run-probe dns web --from node-a:cni-1f2e --nameserver 10.96.0.10 --search default.svc.cluster.local
+  ctl run-probe dns 10.244.2.10 --type ptr --nodes node-a --tcp")]
+    Dns {
+        /// Names to ask for; addresses for --type ptr. One that ends with a dot is not looked for in the search list.
+        #[arg(required = true, value_name = "NAME")]
+        targets: Vec<Target>,
+        /// Servers to ask, with a port where it is not 53. Without it: those of resolv.conf at the source.
+        #[arg(long, value_delimiter = ',', value_name = "ADDRESS")]
+        nameserver: Vec<Target>,
+        /// Records to ask for.
+        #[arg(long = "type", value_name = "TYPE", default_value = "a", ignore_case = true)]
+        record: Record,
+        /// Domains to look for names in. Without it: those of resolv.conf at the source.
+        #[arg(long, value_delimiter = ',', value_name = "DOMAIN")]
+        search: Vec<String>,
+        /// Ask over TCP from the start.
+        #[arg(long)]
+        tcp: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// GET over HTTP or HTTPS: status, timing and certificate. Redirects are not followed.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe http http://10.244.2.10:8080/healthz --all-nodes
+  ctl run-probe http https://kubernetes.default.svc/livez --from node-a:cni-1f2e --ca ca.crt")]
+    Http {
+        /// Pages to get.
+        #[arg(required = true, value_name = "URL")]
+        targets: Vec<WebUrl>,
+        /// Certificates of the authorities to trust, PEM. Without it: those that browsers trust.
+        #[arg(long, value_name = "FILE")]
+        ca: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The largest packet that comes through, and who says that larger ones do not.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe mtu 10.244.2.10 --all-nodes
+  ctl run-probe mtu 10.244.2.10 --from node-a:cni-1f2e --max-size 1500")]
+    Mtu {
+        #[command(flatten)]
+        targets: Hosts,
+        /// Largest packet to try, in bytes with its IP header. Without it: what the interface takes.
+        #[arg(long, value_name = "BYTES", value_parser = parse::whole(*PROBE_MTU.start(), *PROBE_MTU.end()))]
+        max_size: Option<u32>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The routers on the way, by packets of one flow. With many rounds: what mtr shows.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe trace 10.244.2.10 --all-nodes
+  ctl run-probe trace 10.244.2.10:80 --tcp --nodes node-a --count 20")]
+    Trace {
+        #[command(flatten)]
+        targets: Hosts,
+        #[command(flatten)]
+        protocol: Protocol,
+        /// Routers to look for at most.
+        #[arg(long, value_name = "N", default_value = "30", value_parser = parse::whole(*PROBE_HOPS.start(), *PROBE_HOPS.end()))]
+        max_hops: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Who has an address on the link, by ARP or neighbour solicitation: nobody, one, or more than one.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe neighbor 10.244.1.10 --nodes node-a")]
+    Neighbor {
+        #[command(flatten)]
+        targets: Hosts,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The gateways of the default routes, as neighbours and by echo.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe gateway --all-nodes
+  ctl run-probe gateway --from node-a:cni-1f2e")]
+    Gateway {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Addresses and names.
+#[derive(Args, Debug)]
+pub(super) struct Hosts {
+    /// What to probe: an address or a name, with a port where the probe goes to one.
+    #[arg(required = true, value_name = "TARGET")]
+    targets: Vec<Target>,
+}
+
+/// Records of a name.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Record {
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Hosts and ports of a service.
+    Srv,
+    /// The name of an address.
+    Ptr,
+}
+
+/// How packets of a trace look.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct Protocol {
+    /// With echo requests, as without any of these.
+    #[arg(long)]
+    icmp: bool,
+    /// With datagrams, to port 33434 unless the target names one.
+    #[arg(long)]
+    udp: bool,
+    /// With TCP SYN, to the port that the target names.
+    #[arg(long)]
+    tcp: bool,
+}
+
+impl Kind {
+    /// What to ask, of whom, and the rest.
+    pub(super) fn asked(self) -> anyhow::Result<(Asked, Vec<String>, Common)> {
+        let texts = |targets: &[Target]| targets.iter().map(ToString::to_string).collect();
+        Ok(match self {
+            Self::Icmp { targets, size, df, common } => {
+                let icmp = v1::IcmpProbe { size: Some(size), dont_fragment: df };
+                (Asked::Icmp(icmp), texts(&targets.targets), common)
+            }
+            Self::Tcp { targets, common } => (Asked::Tcp(v1::TcpProbe {}), texts(&targets.targets), common),
+            Self::Udp { targets, payload, common } => {
+                let udp = v1::UdpProbe { payload: payload.into_bytes().into() };
+                (Asked::Udp(udp), texts(&targets.targets), common)
+            }
+            Self::Dns { targets, nameserver, record, search, tcp, common } => {
+                let record_type = match record {
+                    Record::A => v1::DnsRecordType::DnsA,
+                    Record::Aaaa => v1::DnsRecordType::DnsAaaa,
+                    Record::Srv => v1::DnsRecordType::DnsSrv,
+                    Record::Ptr => v1::DnsRecordType::DnsPtr,
+                };
+                let servers = texts(&nameserver);
+                let dns = v1::DnsProbe { servers, record_type: record_type.into(), search, tcp };
+                (Asked::Dns(dns), texts(&targets), common)
+            }
+            Self::Http { targets, ca, common } => {
+                let read = |path: PathBuf| {
+                    std::fs::read_to_string(&path).with_context(|| format!("--ca: {}", path.display()))
+                };
+                let ca_pem = ca.map(read).transpose()?.unwrap_or_default();
+                let urls = targets.iter().map(ToString::to_string).collect();
+                (Asked::Http(v1::HttpProbe { ca_pem }), urls, common)
+            }
+            Self::Mtu { targets, max_size, common } => {
+                (Asked::PathMtu(v1::PathMtuProbe { max_size }), texts(&targets.targets), common)
+            }
+            Self::Trace { targets, protocol, max_hops, common } => {
+                let protocol = match protocol {
+                    Protocol { udp: true, .. } => v1::TraceProtocol::TraceUdp,
+                    Protocol { tcp: true, .. } => v1::TraceProtocol::TraceTcp,
+                    _ => v1::TraceProtocol::TraceIcmp,
+                };
+                let trace = v1::TraceProbe { protocol: protocol.into(), max_hops: Some(max_hops) };
+                (Asked::Trace(trace), texts(&targets.targets), common)
+            }
+            Self::Neighbor { targets, common } => {
+                (Asked::Neighbor(v1::NeighborProbe {}), texts(&targets.targets), common)
+            }
+            Self::Gateway { common } => (Asked::Gateway(v1::GatewayProbe {}), Vec::new(), common),
+        })
+    }
+}

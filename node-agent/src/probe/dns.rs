@@ -1,0 +1,268 @@
+//! Questions to name servers, RFC 1035: each server on its own, name after name of the search list.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use lastseen_proto::place::Place;
+use lastseen_proto::target::{Host, Target};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::attempt::{Attempt, Outcome};
+use super::report::{Finding, Found, Names};
+use super::resolver::Resolver;
+use super::spec::{Questions, Schedule, Spec};
+use super::tcp;
+use crate::clock;
+
+/// Without EDNS (RFC 6891) a server sends no more in a datagram, RFC 1035 §4.2.1; room to see that one does.
+const DATAGRAM_BYTES: usize = 4_096;
+/// Records that are told.
+const RECORDS: usize = 16;
+
+/// What each server says of one name.
+pub(super) async fn run(
+    spec: &Spec,
+    questions: &Questions,
+    place: &Place,
+    target: &Target,
+    begin: Instant,
+) -> Vec<Found> {
+    let nothing = |reason| vec![Found::nothing(target.to_string(), reason)];
+    let (servers, names) = match plan(questions, place, target) {
+        Ok(plan) => plan,
+        Err(reason) => return nothing(reason),
+    };
+    let names: Arc<[Name]> = names.into();
+    let mut asked = JoinSet::new();
+    for (number, server) in servers.into_iter().enumerate() {
+        // Its own settings name a server that may be link-local, as node-local caches are.
+        let allowed = if questions.servers.is_empty() {
+            spec.allowed.check_own(server.ip())
+        } else {
+            spec.allowed.check(server.ip())
+        };
+        let found = Found { address: Some(server.ip()), ..Found::nothing(target.to_string(), String::new()) };
+        let (names, record_type, tcp) = (names.clone(), questions.record_type, questions.tcp);
+        let schedule = spec.schedule;
+        asked.spawn(async move {
+            if let Err(reason) = allowed {
+                return (number, Found { reason, ..found });
+            }
+            let lookup = Lookup { server, names, record_type, tcp };
+            let (attempts, said) = lookups(lookup, &schedule, begin).await;
+            (number, Found { attempts, finding: said.map(Finding::Dns), ..found })
+        });
+    }
+    let mut found = asked.join_all().await;
+    found.sort_by_key(|(number, _)| *number);
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+/// Whom to ask, and for which names.
+fn plan(
+    questions: &Questions,
+    place: &Place,
+    target: &Target,
+) -> Result<(Vec<SocketAddr>, Vec<Name>), String> {
+    let name = match &target.host {
+        Host::Address(address) if questions.record_type == RecordType::PTR => {
+            let name = Name::from(*address);
+            let servers = if questions.servers.is_empty() {
+                Resolver::of(place)?.servers
+            } else {
+                questions.servers.clone()
+            };
+            return Ok((servers, vec![name]));
+        }
+        Host::Address(address) => return Err(format!("{address} is an address; only PTR is asked of one")),
+        Host::Name(name) => name,
+    };
+    let is_complete = !questions.servers.is_empty() && (name.ends_with('.') || !questions.search.is_empty());
+    let mut resolver = if is_complete {
+        Resolver { servers: Vec::new(), search: Vec::new(), ndots: 1 }
+    } else {
+        Resolver::of(place)?
+    };
+    if !questions.servers.is_empty() {
+        resolver.servers.clone_from(&questions.servers);
+    }
+    if !questions.search.is_empty() {
+        resolver.search.clone_from(&questions.search);
+    }
+    let names = resolver.names(name)?;
+    Ok((resolver.servers, names))
+}
+
+#[derive(Clone)]
+struct Lookup {
+    server: SocketAddr,
+    names: Arc<[Name]>,
+    record_type: RecordType,
+    tcp: bool,
+}
+
+/// The attempts at one server, and the last thing it said.
+async fn lookups(lookup: Lookup, schedule: &Schedule, begin: Instant) -> (Vec<Attempt>, Option<Names>) {
+    let mut attempts = JoinSet::new();
+    for number in 0..schedule.count {
+        let (at, patience, lookup) =
+            (begin + schedule.interval * u32::from(number), schedule.timeout, lookup.clone());
+        attempts.spawn(async move {
+            sleep_until(at).await;
+            let (attempt, said) = lookup.make(Instant::now() + patience).await;
+            (number, attempt, said)
+        });
+    }
+    let mut done = attempts.join_all().await;
+    done.sort_by_key(|(number, ..)| *number);
+    let said = done.iter_mut().rev().find_map(|(.., said)| said.take());
+    (done.into_iter().map(|(_, attempt, _)| attempt).collect(), said)
+}
+
+impl Lookup {
+    /// Name after name, until one has what is asked for.
+    async fn make(&self, deadline: Instant) -> (Attempt, Option<Names>) {
+        let (sent, began) = (clock::realtime_nanos(), Instant::now());
+        let (mut said, mut questions) = (None, 0);
+        for (number, name) in self.names.iter().enumerate() {
+            questions += 1;
+            let question = question(name.clone(), self.record_type);
+            let asked = timeout_at(deadline, self.ask(&question, sent, began)).await;
+            let (answer, tcp) = match asked {
+                Err(_) => {
+                    let detail = if number == 0 { String::new() } else { format!("of {name}") };
+                    return (Attempt { detail, ..Attempt::silent(sent) }, said);
+                }
+                Ok(Err(attempt)) => return (attempt, said),
+                Ok(Ok(answered)) => answered,
+            };
+            let code = answer.metadata.response_code;
+            let records = answer.answers.iter().filter(|record| record.record_type() == self.record_type);
+            let records: Vec<String> = records.take(RECORDS).map(|record| record.data.to_string()).collect();
+            let is_there = code == ResponseCode::NoError && !records.is_empty();
+            let is_last = number + 1 == self.names.len();
+            said = Some(Names { name: name.to_string(), code: code_name(code), records, tcp, questions });
+            // As resolvers do: a name that does not exist, or has none of these records, is looked for elsewhere.
+            if is_there || is_last || !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+                let (outcome, detail) = judged(code, is_there);
+                let delay = Some(began.elapsed());
+                return (Attempt { outcome, delay, detail, ..Attempt::silent(sent) }, said);
+            }
+        }
+        (Attempt::silent(sent), said)
+    }
+
+    /// One question, and over TCP once more if the answer does not fit a datagram. Or what became of the attempt.
+    async fn ask(&self, question: &Message, sent: i64, began: Instant) -> Result<(Message, bool), Attempt> {
+        if !self.tcp {
+            let answer = self.ask_by_datagram(question, sent, began).await?;
+            if !answer.metadata.truncation {
+                return Ok((answer, false));
+            }
+        }
+        let after = |what: &str, error: &io::Error| {
+            let attempt = Attempt::ended(sent, error, began.elapsed());
+            let detail = if attempt.detail.is_empty() { "connection refused" } else { &attempt.detail };
+            Attempt { detail: format!("TCP, {what}: {detail}"), ..attempt.clone() }
+        };
+        let mut stream = tcp::connect(self.server).await.map_err(|failure| match failure {
+            tcp::Failure::Here(error) => Attempt::not_sent(sent, &error),
+            tcp::Failure::There(error) => after("connecting", &error),
+        })?;
+        let bytes = encoded(question).map_err(|error| Attempt::not_sent(sent, &error))?;
+        // RFC 1035 §4.2.2: the length goes before.
+        let framed = [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat();
+        let exchange = async {
+            stream.write_all(&framed).await?;
+            let mut answer = vec![0; usize::from(stream.read_u16().await?)];
+            stream.read_exact(&mut answer).await?;
+            Ok(answer)
+        };
+        let answer = exchange.await.map_err(|error| after("waiting for the answer", &error))?;
+        let answer = answer_to(question, &answer)
+            .ok_or_else(|| after("reading", &io::Error::other("the answer makes no sense")))?;
+        Ok((answer, true))
+    }
+
+    async fn ask_by_datagram(
+        &self,
+        question: &Message,
+        sent: i64,
+        began: Instant,
+    ) -> Result<Message, Attempt> {
+        let not_sent = |error: io::Error| Attempt::not_sent(sent, &error);
+        let any: SocketAddr = if self.server.is_ipv4() {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        };
+        let socket = UdpSocket::bind(any).await.map_err(not_sent)?;
+        socket.connect(self.server).await.map_err(not_sent)?;
+        socket.send(&encoded(question).map_err(not_sent)?).await.map_err(not_sent)?;
+        let mut buffer = [0; DATAGRAM_BYTES];
+        loop {
+            let length = socket
+                .recv(&mut buffer)
+                .await
+                .map_err(|error| Attempt::ended(sent, &error, began.elapsed()))?;
+            // What is no answer to it may come from whoever guesses, and is not waited less for.
+            if let Some(answer) = answer_to(question, &buffer[..length]) {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+fn question(name: Name, record_type: RecordType) -> Message {
+    let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(name, record_type));
+    message
+}
+
+fn encoded(message: &Message) -> io::Result<Vec<u8>> {
+    message.to_vec().map_err(io::Error::other)
+}
+
+/// The message in these bytes, if it answers the question (RFC 5452 §9.1).
+fn answer_to(question: &Message, bytes: &[u8]) -> Option<Message> {
+    let answer = Message::from_vec(bytes).ok()?;
+    let is_answer = answer.metadata.message_type == MessageType::Response
+        && answer.metadata.id == question.metadata.id
+        // A server that refuses may leave the question out.
+        && (answer.queries == question.queries || answer.queries.is_empty());
+    is_answer.then_some(answer)
+}
+
+fn judged(code: ResponseCode, is_there: bool) -> (Outcome, String) {
+    if is_there {
+        return (Outcome::Answered, String::new());
+    }
+    let detail = match code {
+        ResponseCode::NoError => "the name has no such records (NODATA)".to_owned(),
+        ResponseCode::NXDomain => "there is no such name (NXDOMAIN)".to_owned(),
+        ResponseCode::ServFail => "the server failed (SERVFAIL)".to_owned(),
+        ResponseCode::Refused => "the server will not answer (REFUSED)".to_owned(),
+        other => code_name(other),
+    };
+    (Outcome::Refused, detail)
+}
+
+/// As RFC 1035 and dig(1) write it.
+fn code_name(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::NoError => "NOERROR".to_owned(),
+        ResponseCode::FormErr => "FORMERR".to_owned(),
+        ResponseCode::ServFail => "SERVFAIL".to_owned(),
+        ResponseCode::NXDomain => "NXDOMAIN".to_owned(),
+        ResponseCode::NotImp => "NOTIMP".to_owned(),
+        ResponseCode::Refused => "REFUSED".to_owned(),
+        other => format!("RCODE {}", u16::from(other)),
+    }
+}
