@@ -7,7 +7,7 @@ use lastseen_coordinator::limits;
 use lastseen_proto::limits as wire;
 
 /// Constants that are no bound on what a peer or a user asks for, but the pace of the programs' own work.
-const OWN_PACE: [&str; 46] = [
+const OWN_PACE: [&str; 47] = [
     "AGENT_QUEUE",
     "ARMED_NANOS",
     "ARM_LONGEST_NANOS",
@@ -42,6 +42,7 @@ const OWN_PACE: [&str; 46] = [
     "OBJECT_WRITE_PATIENCE",
     "POLICY_INTERVAL",
     "PROBE_GRACE_NANOS",
+    "PROBE_HOP_NANOS",
     "PROBE_QUEUE",
     "RECOVERY_NANOS",
     "RETENTION_INTERVAL",
@@ -140,6 +141,7 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::PROBES_PER_NODE,
         limits::PROBES_PER_SECOND,
         limits::PROBE_ATTEMPTS,
+        limits::PROBE_FOUND,
         limits::PROBE_PLACES,
         limits::PROBE_REPORTS,
         limits::PROBE_REPORTS_BYTES,
@@ -159,7 +161,14 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::TRANSLATIONS,
         wire::BATCH_ROWS,
         wire::COLUMNS_BYTES,
+        wire::PROBE_CA_BYTES,
+        wire::PROBE_GATEWAYS,
+        wire::PROBE_MTU_STEPS,
+        wire::PROBE_OWN_SERVERS,
         wire::PROBE_PAYLOAD_BYTES,
+        wire::PROBE_SEARCH,
+        wire::PROBE_SERVERS,
+        wire::PROBE_URL_BYTES,
         wire::RAW_BYTES,
     ];
     known.insert("FLOW_ROWS", lastseen_correlate::FLOW_ROWS.to_string());
@@ -169,6 +178,8 @@ fn known() -> BTreeMap<&'static str, String> {
     known.insert("SILENCE", limits::SILENCE.as_secs().to_string());
     known.insert("SNAP_LENGTH", limits::SNAP_LENGTH.start().to_string());
     known.insert("PROBE_COUNT", wire::PROBE_COUNT.end().to_string());
+    known.insert("PROBE_HOPS", wire::PROBE_HOPS.end().to_string());
+    known.insert("PROBE_MTU", wire::PROBE_MTU.start().to_string());
     known.insert("PROBE_EVERY_NANOS", wire::PROBE_EVERY_NANOS.start().to_string());
     known.insert("PROBE_INTERVAL_NANOS", wire::PROBE_INTERVAL_NANOS.start().to_string());
     known.insert("PROBE_SIZE", wire::PROBE_SIZE.start().to_string());

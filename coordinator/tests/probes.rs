@@ -209,7 +209,7 @@ async fn an_agent_cannot_report_for_others_nor_what_nobody_asked_for() {
         attempts: vec![v1::ProbeAttempt::default(); limits::PROBE_ATTEMPTS + 1],
         ..Default::default()
     }];
-    wide.results = vec![v1::ProbeResult::default(); limits::PROBE_TARGETS + 1];
+    wide.results = vec![v1::ProbeResult::default(); limits::PROBE_TARGETS * limits::PROBE_SERVERS + 1];
     let nameless = found(&"p".repeat(limits::CAPTURE_ID_BYTES + 1), 0);
     for senseless in [long, many, wide, nameless, found("p-last", 0)] {
         liar.say(Kind::ProbeFound(senseless)).await;

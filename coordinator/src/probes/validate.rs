@@ -351,6 +351,31 @@ mod tests {
         }
     }
 
+    fn trace(protocol: TraceProtocol, max_hops: u32) -> Kind {
+        Kind::Trace { protocol, max_hops }
+    }
+
+    fn of_dns(servers: &[&str], record: Record, search: &[&str]) -> Kind {
+        let all = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        Kind::Dns { servers: all(servers), record, search: all(search), tcp: false }
+    }
+
+    fn dns(servers: i64, search: i64) -> Request {
+        let (servers, search) = (vec!["10.0.0.1"; servers as usize], vec!["a.example"; search as usize]);
+        Request { kind: Some(of_dns(&servers, Record::A, &search)), targets: vec!["web".into()], ..request() }
+    }
+
+    /// Certificates in so many bytes; none in none.
+    fn certificates(bytes: i64) -> String {
+        if bytes == 0 {
+            return String::new();
+        }
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        let blanks = " ".repeat(bytes as usize - certificate.len());
+        certificate + &blanks
+    }
+
     fn refused(request: Request) -> String {
         resolve(request, &nodes(), 0).unwrap_err().to_string()
     }
@@ -377,7 +402,7 @@ mod tests {
 
     #[test]
     fn every_limit_takes_what_reaches_it_and_names_field_and_limit_beyond_it() {
-        let limits: [(&str, i64, i64, Given); 8] = [
+        let limits: [(&str, i64, i64, Given); 13] = [
             ("count", 1, 100, |n| Request { count: Some(n as u32), ..request() }),
             ("interval", *PROBE_INTERVAL_NANOS.start(), *PROBE_INTERVAL_NANOS.end(), |n| Request {
                 interval_nanos: Some(n),
@@ -404,6 +429,21 @@ mod tests {
             }),
             ("targets", 1, PROBE_TARGETS as i64, |n| Request {
                 targets: (0..n).map(|n| format!("10.0.0.{n}")).collect(),
+                ..request()
+            }),
+            ("servers", 0, PROBE_SERVERS as i64, |n| dns(n, 0)),
+            ("search", 0, PROBE_SEARCH as i64, |n| dns(0, n)),
+            ("ca_pem", 0, PROBE_CA_BYTES as i64, |n| Request {
+                kind: Some(Kind::Http { ca_pem: certificates(n) }),
+                targets: vec!["http://a/".into()],
+                ..request()
+            }),
+            ("max_size", 68, 65_535, |n| Request {
+                kind: Some(Kind::PathMtu { max_size: Some(n as u32) }),
+                ..request()
+            }),
+            ("max_hops", 1, 64, |n| Request {
+                kind: Some(trace(TraceProtocol::Icmp, n as u32)),
                 ..request()
             }),
             ("start_at", i64::MIN, limits::START_AHEAD_NANOS, |n| Request {
@@ -445,6 +485,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_as_many_attempts_and_as_much_time_as_its_kind_takes() {
+        let spec = |kind: Kind, target: &str| resolve(of(kind, target), &nodes(), 0).unwrap().0;
+        let mtu = spec(Kind::PathMtu { max_size: None }, "10.0.0.1");
+        assert_eq!((mtu.count, mtu.run_nanos()), (3, 20 * 600 * MILLISECOND));
+        let udp = spec(trace(TraceProtocol::Udp, 30), "10.0.0.1");
+        assert_eq!(udp.targets, ["10.0.0.1:33434"]);
+        assert_eq!(
+            (udp.kind.attempts(udp.count), udp.run_nanos()),
+            (90, (2 + 2) * SECOND + 300 * MILLISECOND)
+        );
+        assert_eq!(spec(of_dns(&[], Record::A, &[]), "web").kind.attempts(5), 15);
+        let gateways = Request { targets: Vec::new(), kind: Some(Kind::Gateway), ..request() };
+        assert_eq!(resolve(gateways, &nodes(), 0).unwrap().0.kind.attempts(5), 40);
+        let deep = of(trace(TraceProtocol::Icmp, 64), "10.0.0.1");
+        let reason = refused(Request { count: Some(16), ..deep });
+        assert_eq!(reason, "count: 1024 at each of 1 targets are 1024, above the limit of 1000");
+    }
+
+    fn of(kind: Kind, target: &str) -> Request {
+        Request { kind: Some(kind), targets: vec![target.to_owned()], ..request() }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         for (given, words) in [
             (Request { kind: None, ..request() }, "kind: missing"),
@@ -457,6 +520,16 @@ mod tests {
                 "netns: ",
             ),
             (Request { name: "n".repeat(64), ..request() }, "name: "),
+            (Request { kind: Some(Kind::Gateway), ..request() }, "targets: gateways are found on the node"),
+            (of(Kind::Http { ca_pem: String::new() }, "10.0.0.1"), "targets: \"10.0.0.1\" has no scheme"),
+            (of(Kind::Http { ca_pem: "no PEM".into() }, "http://a/"), "ca_pem: holds no certificate"),
+            (of(Kind::Neighbor, "10.0.0.1:80"), "has a port, and such a probe has none"),
+            (of(trace(TraceProtocol::Tcp, 30), "10.0.0.1"), "lacks a port"),
+            (of(of_dns(&[], Record::A, &[]), "10.0.0.1"), "ask for its name with type ptr"),
+            (of(of_dns(&[], Record::Ptr, &[]), "web"), "PTR asks for that of an address"),
+            (of(of_dns(&["ns.example"], Record::A, &[]), "web"), "servers: ns.example is a name"),
+            (of(of_dns(&[], Record::A, &["10.0.0.1"]), "web"), "search: 10.0.0.1 is no domain"),
+            (of(of_dns(&[], Record::A, &["a:1"]), "web"), "search: a:1 is no domain"),
         ] {
             let reason = refused(given);
             assert!(reason.contains(words), "{reason}");

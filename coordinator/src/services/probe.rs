@@ -14,7 +14,7 @@ use super::{Context, Responses, page};
 use crate::access::caller;
 use crate::error::Error;
 use crate::limits;
-use crate::probes::model::{Probe, Source, Spec};
+use crate::probes::model::{Kind, Probe, Source, Spec};
 use crate::probes::resolve;
 use crate::store::Cursor;
 use crate::store::probes::Reports;
@@ -168,5 +168,15 @@ fn asked(spec: &Spec, sources: &[Source]) -> String {
     let every = every_nanos.map_or_else(|| "once".to_owned(), display_span);
     let from: Vec<String> =
         sources.iter().map(|source| format!("{}:{}", source.node, source.netns)).collect();
-    format!("kind={kind:?} targets={} count={count} every={every} from={}", targets.join(","), from.join(","))
+    let kind = asked_how(kind);
+    format!("kind={kind} targets={} count={count} every={every} from={}", targets.join(","), from.join(","))
+}
+
+/// Without what is long: a payload, certificates.
+fn asked_how(kind: &Kind) -> String {
+    match kind {
+        Kind::Udp { payload } => format!("udp payload={} bytes", payload.len()),
+        Kind::Http { ca_pem } => format!("http ca={} bytes", ca_pem.len()),
+        short => format!("{short:?}"),
+    }
 }

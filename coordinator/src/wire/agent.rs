@@ -318,4 +318,39 @@ mod tests {
         assert_eq!(came.works_on.iter().collect::<Vec<_>>(), [&longest]);
         assert_eq!(came.left.keys().collect::<Vec<_>>(), [&longest]);
     }
+
+    #[test]
+    fn what_a_result_tells_is_bounded() {
+        let (many, long) =
+            (vec![String::new(); limits::PROBE_FOUND + 1], "x".repeat(limits::AGENT_TEXT_BYTES + 1));
+        let certificate =
+            v1::ProbeCertificate { names: many.clone(), subject: long.clone(), ..Default::default() };
+        let kept = |told: Finding| {
+            let results = vec![v1::ProbeResult { finding: Some(told), ..Default::default() }];
+            let message = v1::ProbeFound { probe_id: "p-1".into(), results, ..Default::default() };
+            let What::Report { content, .. } = probe_found(message, "node-a").unwrap().what else { panic!() };
+            let report = v1::ProbeReport::decode(content.as_slice()).unwrap();
+            report.results[0].finding.clone().unwrap()
+        };
+        let dns = v1::DnsFinding { records: many.clone(), name: long.clone(), ..Default::default() };
+        let Finding::Dns(dns) = kept(Finding::Dns(dns)) else { panic!() };
+        assert_eq!((dns.records.len(), dns.name.len()), (limits::PROBE_FOUND, limits::AGENT_TEXT_BYTES));
+        let page = v1::HttpFinding { certificate: Some(certificate), ..Default::default() };
+        let Finding::Http(page) = kept(Finding::Http(page)) else { panic!() };
+        let certificate = page.certificate.unwrap();
+        assert_eq!(
+            (certificate.names.len(), certificate.subject.len()),
+            (limits::PROBE_FOUND, limits::AGENT_TEXT_BYTES)
+        );
+        let neighbor =
+            v1::NeighborFinding { link_addresses: many, interface: long.clone(), ..Default::default() };
+        let Finding::Neighbor(neighbor) = kept(Finding::Neighbor(neighbor)) else { panic!() };
+        assert_eq!(
+            (neighbor.link_addresses.len(), neighbor.interface.len()),
+            (limits::PROBE_FOUND, limits::AGENT_TEXT_BYTES)
+        );
+        let path = v1::PathMtuFinding { limited_by: long, ..Default::default() };
+        let Finding::PathMtu(path) = kept(Finding::PathMtu(path)) else { panic!() };
+        assert_eq!(path.limited_by.len(), limits::AGENT_TEXT_BYTES);
+    }
 }

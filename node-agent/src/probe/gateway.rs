@@ -91,3 +91,52 @@ async fn one(spec: &Spec, gateway: IpAddr, link: &Link, snapshot: &Snapshot, beg
     found.finding = neighbor.map(|(_, neighbor)| Finding::Neighbor(neighbor));
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use lastseen_proto::v1;
+
+    use super::*;
+
+    fn link(index: u32) -> Link {
+        let interface = v1::Interface { index, name: format!("eth{index}"), ..Default::default() };
+        Link { interface, frames: None }
+    }
+
+    fn route(destination: &str, gateway: &str, index: u32) -> v1::Route {
+        let (destination, gateway) = (destination.to_owned(), gateway.to_owned());
+        v1::Route { destination, gateway, output_index: Some(index), table: TABLE_MAIN, ..Default::default() }
+    }
+
+    fn found(routes: Vec<v1::Route>, family: Family) -> Vec<String> {
+        let topology = v1::NodeTopology { routes, ..Default::default() };
+        let snapshot = Snapshot { links: vec![link(1), link(2)], topology };
+        gateways(&snapshot, family)
+            .iter()
+            .map(|(gateway, link)| format!("{gateway} {}", link.interface.name))
+            .collect()
+    }
+
+    #[test]
+    fn each_gateway_of_a_default_route_is_looked_at_once() {
+        let routes = vec![
+            route("10.0.0.0/8", "10.0.0.9", 1),
+            route("0.0.0.0/0", "10.0.0.1", 1),
+            route("0.0.0.0/0", "10.0.0.1", 1),
+            route("0.0.0.0/0", "10.0.0.1", 2),
+            route("0.0.0.0/0", "", 1),
+            route("0.0.0.0/0", "10.0.0.2", 3),
+            route("::/0", "fe80::1", 2),
+            v1::Route { table: 100, ..route("0.0.0.0/0", "10.0.0.3", 1) },
+        ];
+        assert_eq!(found(routes.clone(), Family::Any), ["10.0.0.1 eth1", "10.0.0.1 eth2", "fe80::1 eth2"]);
+        assert_eq!(found(routes.clone(), Family::V6), ["fe80::1 eth2"]);
+        assert_eq!(found(routes, Family::V4), ["10.0.0.1 eth1", "10.0.0.1 eth2"]);
+    }
+
+    #[test]
+    fn no_more_gateways_are_looked_at_than_the_limit() {
+        let routes = (0..=PROBE_GATEWAYS).map(|n| route("0.0.0.0/0", &format!("10.0.0.{n}"), 1)).collect();
+        assert_eq!(found(routes, Family::Any).len(), PROBE_GATEWAYS);
+    }
+}

@@ -123,6 +123,8 @@ mod tests {
             ["web.default.svc.cluster.local.", "web.svc.cluster.local.", "web."]
         );
         assert_eq!(names(&resolver, "web."), ["web."]);
+        let many = "nameserver 10.0.0.1\n".repeat(PROBE_OWN_SERVERS + 1);
+        assert_eq!(Resolver::parse(many.as_bytes()).servers.len(), PROBE_OWN_SERVERS);
         assert_eq!(names(&resolver, "a.b.c.d.e.f")[0], "a.b.c.d.e.f.");
         assert!(resolver.names(&"a".repeat(64)).is_err());
     }

@@ -33,9 +33,13 @@ fn answer(stream: &mut (impl Read + Write)) {
         "/stall" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
         "/nonsense" => "HELO mail\r\n\r\n",
         "/mute" => "",
+        "/long" => "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n",
         _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
     };
     let _ = stream.write_all(reply.as_bytes()).and_then(|()| stream.flush());
+    if path == "/long" {
+        let _ = stream.write_all(&vec![b'x'; 3_000_000]);
+    }
     if matches!(path.as_str(), "/stall" | "/mute") {
         thread::sleep(Duration::from_secs(2));
     }
@@ -127,6 +131,15 @@ fn where_it_stops_is_said() {
         let (outcome, detail, ..) = get(&format!("https://{at}/"), "");
         assert_eq!(outcome, Outcome::Refused, "no TLS there");
         assert!(detail.starts_with("TLS: "), "{detail}");
+    });
+}
+
+#[test]
+fn of_a_long_page_no_more_is_read_than_the_limit() {
+    apart(|| {
+        let at = serve(TcpListener::bind((V4, 0)).unwrap(), None);
+        let (outcome, _, page, _) = get(&format!("http://{at}/long"), "");
+        assert_eq!((outcome, page.unwrap().body_bytes), (Outcome::Answered, 1 << 20));
     });
 }
 
