@@ -19,6 +19,7 @@ pub mod limits;
 pub mod lock;
 pub mod metrics;
 pub mod model;
+pub mod path_trace;
 pub mod policy;
 pub mod probes;
 pub mod quota;

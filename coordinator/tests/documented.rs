@@ -168,6 +168,7 @@ fn known() -> BTreeMap<&'static str, String> {
         wire::PROBE_PAYLOAD_BYTES,
         wire::PROBE_SEARCH,
         wire::PROBE_SERVERS,
+        wire::PROBE_SIZES,
         wire::PROBE_URL_BYTES,
         wire::RAW_BYTES,
     ];

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod follow;
 pub mod output;
 pub mod parse;
+pub mod path_trace;
 pub mod pki;
 pub mod probe;
 pub mod report;

@@ -87,6 +87,8 @@ pub const PROBE_CA_BYTES: usize = 64 << 10;
 pub const PROBE_MTU: RangeInclusive<u32> = 68..=65_535;
 /// Steps of that search, each of one size: 16 halvings, the ends, and what a router names.
 pub const PROBE_MTU_STEPS: u32 = 20;
+/// Sizes of the packets that follow a path.
+pub const PROBE_SIZES: usize = 64;
 /// Routers that a trace looks for.
 pub const PROBE_HOPS: RangeInclusive<u32> = 1..=64;
 /// Between the packets of one round of a trace.

@@ -136,7 +136,8 @@ fn bystander(record: &NodeRecord) -> Node {
     Node { name: record.name.clone(), topology, is_bystander: true, ..Node::default() }
 }
 
-fn read_topology(bytes: &Bytes) -> Result<Topology, String> {
+/// A node's network as it told it.
+pub(crate) fn read_topology(bytes: &Bytes) -> Result<Topology, String> {
     let message = v1::NodeTopology::decode(bytes.clone()).map_err(|e| e.to_string())?;
     Topology::try_from(&message).map_err(|e| e.to_string())
 }

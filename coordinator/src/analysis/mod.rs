@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, info_span};
 
+pub(crate) use self::job::read_topology;
 use self::run::Means;
 use crate::error::Error;
 use crate::files::Files;

@@ -6,6 +6,7 @@ mod dispatch;
 pub mod model;
 mod recorder;
 mod validate;
+mod whereabouts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 pub use validate::{Request, resolve};
+pub(crate) use whereabouts::{nodes_of, place};
 
 use self::dispatch::{Dispatch, Told};
 use self::model::{News, Part, Probe, Source, Spec};

@@ -60,6 +60,17 @@ pub enum Kind {
         /// Routers at most.
         max_hops: u32,
     },
+    /// Packets that a capture of the same time can follow.
+    Path {
+        /// How the packets look.
+        protocol: TraceProtocol,
+        /// Bytes with the IP header, one after the other and then again.
+        sizes: Vec<u32>,
+        /// DF.
+        dont_fragment: bool,
+        /// Of UDP and TCP.
+        source_port: u16,
+    },
     /// Who has an address on the link.
     Neighbor,
     /// The gateways of default routes.

@@ -5,17 +5,18 @@ use std::ops::RangeInclusive;
 
 use lastseen_proto::limits::{
     PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS, PROBE_MTU,
-    PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
+    PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS,
+    PROBE_TIMEOUT_NANOS,
 };
-use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target, TargetError};
 use lastseen_proto::url::{UrlError, WebUrl};
 use lastseen_runtime::roots;
 
 use super::model::{Family, Kind, Record, Source, Spec, TraceProtocol};
+use super::whereabouts::place;
 use crate::error::Error;
 use crate::fleet::NodeView;
-use crate::jobs::{check_labels, known};
+use crate::jobs::check_labels;
 use crate::limits;
 use crate::model::{MILLISECOND, SECOND};
 use crate::time::display_span;
@@ -144,6 +145,13 @@ fn check_kind(kind: &Kind) -> Result<(), Error> {
         Kind::Icmp { size, .. } => check("size", *size, &PROBE_SIZE, " bytes"),
         Kind::PathMtu { max_size: Some(size) } => check("max_size", *size, &PROBE_MTU, " bytes"),
         Kind::Trace { max_hops, .. } => check("max_hops", *max_hops, &PROBE_HOPS, ""),
+        Kind::Path { sizes, .. } if !(1..=PROBE_SIZES).contains(&sizes.len()) => {
+            let reason = format!("{} are not within 1 and {PROBE_SIZES}", sizes.len());
+            Err(Error::invalid("sizes", reason))
+        }
+        Kind::Path { sizes, .. } => {
+            sizes.iter().try_for_each(|size| check("sizes", *size, &PROBE_MTU, " bytes"))
+        }
         Kind::Dns { servers, search, .. } => check_dns(servers, search),
         Kind::Http { ca_pem } if ca_pem.is_empty() => Ok(()),
         Kind::Http { ca_pem } if ca_pem.len() > PROBE_CA_BYTES => {
@@ -213,6 +221,7 @@ fn target(given: &str, kind: &Kind) -> Result<String, String> {
     }
     let mut target: Target = given.parse().map_err(|error: TargetError| error.to_string())?;
     let has_port = match kind {
+        Kind::Path { protocol, .. } => *protocol != TraceProtocol::Icmp,
         Kind::Trace { protocol: TraceProtocol::Udp, .. } => {
             target.port = target.port.or(Some(TRACE_PORT));
             true
@@ -289,11 +298,7 @@ fn sources(all_nodes: bool, given: Vec<Source>, nodes: &[NodeView]) -> Result<Ve
     }
     let (mut sources, mut places) = (BTreeSet::new(), BTreeMap::<&str, usize>::new());
     for source in &mut given {
-        if !nodes.iter().any(|node| node.record.name == source.node) {
-            return Err(Error::NoNode { name: source.node.clone(), known: known(nodes) });
-        }
-        let place: Result<Place, String> = source.netns.parse();
-        source.netns = place.map_err(|reason| Error::invalid("sources", reason))?.to_string();
+        *source = place("sources", source.clone(), nodes)?;
     }
     for source in &given {
         if !sources.insert(source) {
@@ -402,7 +407,7 @@ mod tests {
 
     #[test]
     fn every_limit_takes_what_reaches_it_and_names_field_and_limit_beyond_it() {
-        let limits: [(&str, i64, i64, Given); 13] = [
+        let limits: [(&str, i64, i64, Given); 14] = [
             ("count", 1, 100, |n| Request { count: Some(n as u32), ..request() }),
             ("interval", *PROBE_INTERVAL_NANOS.start(), *PROBE_INTERVAL_NANOS.end(), |n| Request {
                 interval_nanos: Some(n),
@@ -440,6 +445,15 @@ mod tests {
             }),
             ("max_size", 68, 65_535, |n| Request {
                 kind: Some(Kind::PathMtu { max_size: Some(n as u32) }),
+                ..request()
+            }),
+            ("sizes", 1, PROBE_SIZES as i64, |n| Request {
+                kind: Some(Kind::Path {
+                    protocol: TraceProtocol::Icmp,
+                    sizes: vec![100; n as usize],
+                    dont_fragment: false,
+                    source_port: 0,
+                }),
                 ..request()
             }),
             ("max_hops", 1, 64, |n| Request {

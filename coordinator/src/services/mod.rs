@@ -9,6 +9,7 @@ mod page;
 mod probe;
 mod publish;
 mod session;
+mod trace_path;
 
 use std::sync::Arc;
 

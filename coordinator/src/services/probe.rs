@@ -5,12 +5,13 @@ use std::time::Duration;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_service_server::ProbeService;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::capture::check_request_id;
-use super::{Context, Responses, page};
+use super::{Context, Responses, page, trace_path};
 use crate::access::caller;
 use crate::error::Error;
 use crate::limits;
@@ -32,6 +33,7 @@ pub struct ProbeApi(pub Context);
 #[tonic::async_trait]
 impl ProbeService for ProbeApi {
     type WatchProbeStream = Responses<v1::WatchProbeResponse>;
+    type TracePathStream = Responses<v1::TracePathResponse>;
 
     async fn run_probe(
         &self,
@@ -43,7 +45,10 @@ impl ProbeService for ProbeApi {
         let spec = spec.ok_or_else(|| Error::invalid("spec", "missing; say what to probe"))?;
         let (request, now) = (request(spec)?, context.clock.now());
         let start_at_nanos = request.start_at_nanos;
-        let (spec, sources) = resolve(request, &context.fleet.nodes(now), now)?;
+        let nodes = context.fleet.nodes(now);
+        // An address is looked for in the tables of every node.
+        let resolved = spawn_blocking(move || resolve(request, &nodes, now)).await;
+        let (spec, sources) = resolved.map_err(|error| Error::Internal(error.to_string()))??;
         let (audit, who) = (&context.guard.audit, caller.identity.to_string());
         audit.begin(&caller, "run-probe", "", asked(&spec, &sources)).await?;
         let request = Some(request_id.as_str()).filter(|id| !id.is_empty());
@@ -124,6 +129,13 @@ impl ProbeService for ProbeApi {
         self.0.guard.audit.end(&caller, "stop-probe", &id, &stopped).await;
         let probe = self.whole(&stopped?, 1).await?;
         Ok(Response::new(v1::StopProbeResponse { probe: Some(probe) }))
+    }
+
+    async fn trace_path(
+        &self,
+        call: Request<v1::TracePathRequest>,
+    ) -> Result<Response<Self::TracePathStream>, Status> {
+        trace_path::answer(&self.0, caller(&call)?, call.into_inner()).await
     }
 }
 

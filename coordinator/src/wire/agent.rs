@@ -174,6 +174,7 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
         address: bounded(result.address),
         reason: bounded(result.reason),
         attempts: result.attempts.into_iter().map(attempt).collect(),
+        source_address: bounded(result.source_address),
         finding: result.finding.map(finding),
     };
     let kept = v1::ProbeReport {

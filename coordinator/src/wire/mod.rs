@@ -5,6 +5,7 @@ pub mod batch;
 pub mod capture;
 pub mod command;
 pub mod node;
+pub mod path_trace;
 pub mod probe;
 pub mod storage;
 mod text;

@@ -19,13 +19,25 @@ const MAX_HOPS: u32 = 30;
 
 /// A probe as it was asked for.
 pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
-    let family = match v1::IpFamily::try_from(spec.family) {
-        Ok(v1::IpFamily::Any) => Family::Any,
-        Ok(v1::IpFamily::Ipv4) => Family::V4,
-        Ok(v1::IpFamily::Ipv6) => Family::V6,
-        Err(_) => return Err(Error::invalid("family", format!("{} is neither 0, 4 nor 6", spec.family))),
-    };
-    let kind = spec.kind.map(|kind| match kind {
+    let family = family(spec.family)?;
+    Ok(Request {
+        name: spec.name,
+        labels: spec.labels.into_iter().collect(),
+        all_nodes: spec.all_nodes,
+        sources: spec.sources.into_iter().map(source).collect(),
+        targets: spec.targets,
+        kind: spec.kind.map(kind).transpose()?,
+        count: spec.count,
+        interval_nanos: spec.interval.as_ref().map(|span| span_nanos("interval", span)).transpose()?,
+        timeout_nanos: spec.timeout.as_ref().map(|span| span_nanos("timeout", span)).transpose()?,
+        family: Some(family),
+        start_at_nanos: spec.start_at.as_ref().map(nanos),
+        every_nanos: spec.every.as_ref().map(|span| span_nanos("every", span)).transpose()?,
+    })
+}
+
+fn kind(asked: Asked) -> Result<Kind, Error> {
+    Ok(match asked {
         Asked::Icmp(icmp) => {
             Kind::Icmp { size: icmp.size.unwrap_or(ICMP_BYTES), dont_fragment: icmp.dont_fragment }
         }
@@ -44,34 +56,42 @@ pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
         },
         Asked::Http(http) => Kind::Http { ca_pem: http.ca_pem },
         Asked::PathMtu(path) => Kind::PathMtu { max_size: path.max_size },
-        Asked::Trace(trace) => Kind::Trace {
-            protocol: match trace.protocol() {
-                v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
-                v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
-                v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
-            },
-            max_hops: trace.max_hops.unwrap_or(MAX_HOPS),
-        },
+        Asked::Trace(trace) => {
+            Kind::Trace { protocol: protocol(trace.protocol()), max_hops: trace.max_hops.unwrap_or(MAX_HOPS) }
+        }
+        Asked::Path(path) => {
+            let port = path.source_port;
+            let wrong = || Error::invalid("source_port", format!("{port} is not within 0 and 65535"));
+            Kind::Path {
+                protocol: protocol(path.protocol()),
+                source_port: port.try_into().map_err(|_| wrong())?,
+                sizes: path.sizes,
+                dont_fragment: path.dont_fragment,
+            }
+        }
         Asked::Neighbor(v1::NeighborProbe {}) => Kind::Neighbor,
         Asked::Gateway(v1::GatewayProbe {}) => Kind::Gateway,
-    });
-    Ok(Request {
-        name: spec.name,
-        labels: spec.labels.into_iter().collect(),
-        all_nodes: spec.all_nodes,
-        sources: spec.sources.into_iter().map(source).collect(),
-        targets: spec.targets,
-        kind,
-        count: spec.count,
-        interval_nanos: spec.interval.as_ref().map(|span| span_nanos("interval", span)).transpose()?,
-        timeout_nanos: spec.timeout.as_ref().map(|span| span_nanos("timeout", span)).transpose()?,
-        family: Some(family),
-        start_at_nanos: spec.start_at.as_ref().map(nanos),
-        every_nanos: spec.every.as_ref().map(|span| span_nanos("every", span)).transpose()?,
     })
 }
 
-fn span_nanos(field: &'static str, span: &prost_types::Duration) -> Result<i64, Error> {
+pub(super) fn family(number: i32) -> Result<Family, Error> {
+    match v1::IpFamily::try_from(number) {
+        Ok(v1::IpFamily::Any) => Ok(Family::Any),
+        Ok(v1::IpFamily::Ipv4) => Ok(Family::V4),
+        Ok(v1::IpFamily::Ipv6) => Ok(Family::V6),
+        Err(_) => Err(Error::invalid("family", format!("{number} is neither 0, 4 nor 6"))),
+    }
+}
+
+pub(super) fn protocol(protocol: v1::TraceProtocol) -> TraceProtocol {
+    match protocol {
+        v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
+        v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
+        v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
+    }
+}
+
+pub(super) fn span_nanos(field: &'static str, span: &prost_types::Duration) -> Result<i64, Error> {
     convert::span_nanos(span)
         .ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
 }
@@ -134,16 +154,26 @@ fn kind_message(kind: &Kind) -> Asked {
         }
         Kind::Http { ca_pem } => Asked::Http(v1::HttpProbe { ca_pem: ca_pem.clone() }),
         Kind::PathMtu { max_size } => Asked::PathMtu(v1::PathMtuProbe { max_size: *max_size }),
-        Kind::Trace { protocol, max_hops } => {
-            let protocol = match protocol {
-                TraceProtocol::Icmp => v1::TraceProtocol::TraceIcmp,
-                TraceProtocol::Udp => v1::TraceProtocol::TraceUdp,
-                TraceProtocol::Tcp => v1::TraceProtocol::TraceTcp,
-            };
-            Asked::Trace(v1::TraceProbe { protocol: protocol.into(), max_hops: Some(*max_hops) })
-        }
+        Kind::Trace { protocol, max_hops } => Asked::Trace(v1::TraceProbe {
+            protocol: protocol_message(*protocol).into(),
+            max_hops: Some(*max_hops),
+        }),
+        Kind::Path { protocol, sizes, dont_fragment, source_port } => Asked::Path(v1::PathProbe {
+            protocol: protocol_message(*protocol).into(),
+            sizes: sizes.clone(),
+            dont_fragment: *dont_fragment,
+            source_port: (*source_port).into(),
+        }),
         Kind::Neighbor => Asked::Neighbor(v1::NeighborProbe {}),
         Kind::Gateway => Asked::Gateway(v1::GatewayProbe {}),
+    }
+}
+
+fn protocol_message(protocol: TraceProtocol) -> v1::TraceProtocol {
+    match protocol {
+        TraceProtocol::Icmp => v1::TraceProtocol::TraceIcmp,
+        TraceProtocol::Udp => v1::TraceProtocol::TraceUdp,
+        TraceProtocol::Tcp => v1::TraceProtocol::TraceTcp,
     }
 }
 

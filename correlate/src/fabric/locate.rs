@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::fabric::prefix_table::PrefixTable;
 use crate::fabric::tables::{NodeTables, is_link_local};
-use crate::fabric::topology::{Interface, InterfaceKind, MacAddress, RouteType};
+use crate::fabric::topology::{Interface, InterfaceKind, MacAddress, RouteType, Topology};
 
 /// Where an address is on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +52,17 @@ pub(crate) struct Locator {
     /// Nodes from this one on are bystanders: what a node that was asked for says of an address counts before what they
     /// last said, which may be long ago.
     bystanders: usize,
+}
+
+/// The nodes that an address is on, as the tables of all of them tell: none, one, or several if they disagree. Indices of
+/// `topologies`.
+pub fn nodes_with(topologies: &[Topology], address: IpAddr) -> Vec<usize> {
+    let tables: Vec<_> = topologies.iter().map(NodeTables::new).collect();
+    let owners = Locator::new(&tables, tables.len()).owners(address, |_| true);
+    let mut nodes: Vec<usize> = owners.into_iter().map(|owner| owner.node).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
 }
 
 impl Locator {

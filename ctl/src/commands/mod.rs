@@ -23,6 +23,7 @@ pub mod show_probe;
 pub mod start_capture;
 pub mod stop_capture;
 pub mod stop_probe;
+pub mod trace_path;
 
 use std::fmt;
 use std::io::Write;
@@ -59,6 +60,7 @@ pub enum Command {
     ListProbes(list_probes::Arguments),
     ShowProbe(show_probe::Arguments),
     StopProbe(stop_probe::Arguments),
+    TracePath(trace_path::Arguments),
     ListAudit(list_audit::Arguments),
     ExportTopology(export_topology::Arguments),
     ShowFile(show_file::Arguments),
@@ -87,6 +89,7 @@ impl fmt::Display for Command {
             Self::ListProbes(_) => "list-probes",
             Self::ShowProbe(_) => "show-probe",
             Self::StopProbe(_) => "stop-probe",
+            Self::TracePath(_) => "trace-path",
             Self::ListAudit(_) => "list-audit",
             Self::ExportTopology(_) => "export-topology",
             Self::ShowFile(_) => "show-file",
@@ -116,6 +119,7 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::ListProbes(arguments) => list_probes::run(&arguments, context, out).await,
         Command::ShowProbe(arguments) => show_probe::run(arguments, context, out).await,
         Command::StopProbe(arguments) => stop_probe::run(arguments, context, out).await,
+        Command::TracePath(arguments) => trace_path::run(arguments, context, out).await,
         Command::ListAudit(arguments) => list_audit::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
         Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,

@@ -31,7 +31,7 @@ macro_rules! responses {
 responses! {
     ListNodesResponse, GetNodeResponse, StartCaptureResponse, ListCapturesResponse, GetCaptureResponse,
     WatchCaptureResponse, StopCaptureResponse, DeleteCaptureResponse, DiffReport, ListFlowsResponse,
-    ListLostPacketsResponse, FabricTopology, ListAuditResponse, RunProbeResponse, ListProbesResponse, GetProbeResponse, StopProbeResponse,
+    ListLostPacketsResponse, FabricTopology, ListAuditResponse, RunProbeResponse, ListProbesResponse, GetProbeResponse, StopProbeResponse, TracePathResponse,
 }
 
 /// Indented JSON, fields with default values included.

@@ -5,9 +5,12 @@ mod summary;
 mod trace;
 mod words;
 
+use std::net::IpAddr;
+
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
 pub use summary::Summary;
+pub use words::of as words;
 
 use crate::output::table::Table;
 use crate::output::{self, names, units};
@@ -80,6 +83,7 @@ pub fn kind(spec: &v1::ProbeSpec) -> String {
             v1::TraceProtocol::TraceTcp => "trace, tcp".to_owned(),
             v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => "trace, icmp".to_owned(),
         },
+        Some(Kind::Path(_)) => "path".to_owned(),
         Some(Kind::Neighbor(_)) => "neighbor".to_owned(),
         Some(Kind::Gateway(_)) => "gateway".to_owned(),
         None => "of a newer version".to_owned(),
@@ -97,6 +101,13 @@ fn attempts(spec: &v1::ProbeSpec) -> String {
         "{}{what}, one every {interval}, answered within {timeout} or not",
         spec.count.unwrap_or_default()
     )
+}
+
+/// Whence, as it is written on the command line: a node, a node with a network namespace, or an address.
+pub fn source_of(text: &str) -> v1::ProbeSource {
+    let is_address = text.parse::<IpAddr>().is_ok();
+    let (node, netns) = text.split_once(':').filter(|_| !is_address).unwrap_or((text, ""));
+    v1::ProbeSource { node: node.to_owned(), netns: netns.to_owned() }
 }
 
 /// A source as it is written on the command line.
@@ -117,4 +128,22 @@ fn failed(probe: &v1::Probe) -> String {
         table.row([source(part.source.as_ref()), names::probe_state(part.state), part.reason.clone()]);
     }
     if is_empty { String::new() } else { table.text() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_a_node_a_namespace_of_one_or_an_address() {
+        for (text, node, netns) in [
+            ("node-a", "node-a", ""),
+            ("node-a:cni-1", "node-a", "cni-1"),
+            ("node-a:@fd00::1", "node-a", "@fd00::1"),
+            ("10.244.1.10", "10.244.1.10", ""),
+            ("fd00::1", "fd00::1", ""),
+        ] {
+            assert_eq!(source_of(text), v1::ProbeSource { node: node.into(), netns: netns.into() });
+        }
+    }
 }

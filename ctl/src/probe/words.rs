@@ -9,7 +9,7 @@ use super::summary::Summary;
 use crate::output::units;
 
 /// `open`; `4 answers; 1 no answer`; `1,450, says 10.0.0.1`.
-pub(super) fn of(spec: Option<&v1::ProbeSpec>, result: &v1::ProbeResult, summary: &Summary) -> String {
+pub fn of(spec: Option<&v1::ProbeSpec>, result: &v1::ProbeResult, summary: &Summary) -> String {
     if !result.reason.is_empty() {
         return result.reason.clone();
     }

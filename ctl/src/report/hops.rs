@@ -16,6 +16,8 @@ struct Row {
     lost: String,
     marker: String,
     delays: Vec<String>,
+    /// TTL and MTU, of a traced path.
+    traced: Vec<String>,
     remark: String,
 }
 
@@ -29,26 +31,30 @@ struct Widths {
     delay: usize,
 }
 
+/// Widths of [`Row::traced`].
+const TRACED_WIDTHS: [usize; 2] = [5, 5];
 const LEFT_HEADERS: [&str; 4] = ["node", "interface", "dir", "sees"];
 
 pub(super) fn text(path: &PathReport, options: Options) -> String {
     let is_in_pieces = path.in_pieces.is_some();
+    let is_traced = path.hops.iter().any(|hop| hop.mtu.is_some() || hop.minimum_ttl.is_some());
     let row = |(i, hop)| {
-        let row = row(i + 1, hop, options.wide);
+        let row = row(i + 1, hop, options.wide, is_traced);
         // Pieces differ in length: a share of them is none of the traffic.
         let marker = if is_in_pieces && !row.marker.is_empty() { " ◀".to_owned() } else { row.marker };
         Row { marker, ..row }
     };
     let rows: Vec<Row> = path.hops.iter().enumerate().map(row).collect();
     let widths = widths(&rows, options.wide);
-    let mut text = header(&widths, options.wide, if is_in_pieces { "pieces" } else { "segments" });
+    let unit = if is_in_pieces { "pieces" } else { "segments" };
+    let mut text = header(&widths, options.wide, is_traced, unit);
     for row in &rows {
         text += &line(row, &widths, options.style);
     }
     text
 }
 
-fn row(number: usize, hop: &Hop, wide: bool) -> Row {
+fn row(number: usize, hop: &Hop, wide: bool, is_traced: bool) -> Row {
     let escaped = |text: &str| escape::line(text).into_owned();
     let lost = hop.missing_after;
     let share = lost as f64 / hop.seen.max(1) as f64;
@@ -67,7 +73,21 @@ fn row(number: usize, hop: &Hop, wide: bool) -> Row {
         lost: if lost == 0 { NONE.to_owned() } else { units::count(lost) },
         marker: if lost == 0 { String::new() } else { format!(" ◀ {}", units::percent(share)) },
         delays,
+        traced: if is_traced {
+            vec![ttl(hop), hop.mtu.map_or_else(|| NONE.to_owned(), |mtu| mtu.to_string())]
+        } else {
+            Vec::new()
+        },
         remark: remark(hop),
+    }
+}
+
+/// `63`, or `62-63`.
+fn ttl(hop: &Hop) -> String {
+    match (hop.minimum_ttl, hop.maximum_ttl) {
+        (Some(least), Some(most)) if least < most => format!("{least}-{most}"),
+        (Some(ttl), _) => ttl.to_string(),
+        (None, _) => NONE.to_owned(),
     }
 }
 
@@ -100,7 +120,7 @@ fn widths(rows: &[Row], wide: bool) -> Widths {
     }
 }
 
-fn header(widths: &Widths, wide: bool, unit: &str) -> String {
+fn header(widths: &Widths, wide: bool, is_traced: bool, unit: &str) -> String {
     let mut line = format!("  {:>1$}", "#", widths.number);
     for (header, width) in LEFT_HEADERS.iter().zip(widths.left) {
         line += &format!("  {header:<width$}");
@@ -110,6 +130,11 @@ fn header(widths: &Widths, wide: bool, unit: &str) -> String {
     line += &format!(" {:<1$}", "p50 delay", widths.delay);
     if wide {
         line += "  p99 delay";
+    }
+    if is_traced {
+        for (header, width) in ["ttl", "mtu"].iter().zip(TRACED_WIDTHS) {
+            line += &format!("  {header:>width$}");
+        }
     }
     format!("{}\n", line.trim_end())
 }
@@ -127,6 +152,9 @@ fn line(row: &Row, widths: &Widths, style: Style) -> String {
         &if is_lossy { format!("   {}", style.bad(&(lost + &marker))) } else { format!("   {lost}{marker}") };
     for (i, delay) in row.delays.iter().enumerate() {
         line += &format!("{:1$}{delay:>2$}", "", i + 1, widths.delay);
+    }
+    for (cell, width) in row.traced.iter().zip(TRACED_WIDTHS) {
+        line += &format!("  {cell:>width$}");
     }
     if !row.remark.is_empty() {
         line += &format!("  {}", style.doubtful(&row.remark));

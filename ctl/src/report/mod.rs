@@ -7,7 +7,7 @@ mod loss;
 mod path;
 mod summary;
 
-use lastseen_proto::v1::DiffReport;
+use lastseen_proto::v1::{DiffReport, PathReport};
 
 use crate::output::escape;
 use crate::output::style::Style;
@@ -51,6 +51,11 @@ pub fn text(report: &DiffReport, options: Options) -> String {
     }
     text.push('\n');
     text + &summary::text(report, options)
+}
+
+/// One path with all its points, and what is known of each.
+pub fn traced(path: &PathReport, style: Style) -> String {
+    path::text(path, Options { wide: true, style })
 }
 
 /// `number` and the word for it, in the plural unless it is one.

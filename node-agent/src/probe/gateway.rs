@@ -74,7 +74,7 @@ async fn one(spec: &Spec, gateway: IpAddr, link: &Link, snapshot: &Snapshot, beg
         Ok(socket) => socket,
         Err(error) => return Found { reason: trouble(&error), ..found },
     };
-    let echo = Echo::new(gateway.is_ipv6(), ECHO_BYTES);
+    let echo = Echo::new(gateway.is_ipv6(), vec![ECHO_BYTES]);
     let echoes = train::run(&socket, &echo, gateway, &spec.schedule, begin);
     let known = snapshot.topology.neighbors.iter();
     let mut known = known.filter(|entry| entry.index == link.interface.index);

@@ -28,7 +28,7 @@ pub(super) async fn run(
 ) -> io::Result<Vec<Attempt>> {
     let socket = open(SocketAddr::new(to, 0))?;
     socket.may_fragment(to.is_ipv6(), !dont_fragment)?;
-    Ok(train::run(&socket, &Echo::new(to.is_ipv6(), size), to, schedule, begin).await)
+    Ok(train::run(&socket, &Echo::new(to.is_ipv6(), vec![size]), to, schedule, begin).await)
 }
 
 /// A socket of ICMP. The port of the address means nothing, its scope may.
@@ -42,13 +42,14 @@ pub(super) struct Echo {
     is_v6: bool,
     identifier: u16,
     token: [u8; TOKEN_BYTES],
-    size: usize,
+    /// Bytes behind the header, one after the other and then again.
+    sizes: Vec<usize>,
 }
 
 impl Echo {
-    /// With `size` bytes behind the header, or what it takes to know them again.
-    pub(super) fn new(is_v6: bool, size: usize) -> Self {
-        Self { is_v6, identifier: rand::random(), token: rand::random(), size }
+    /// With so many bytes behind the header, one after the other and then again; each with what it takes to know it again.
+    pub(super) fn new(is_v6: bool, sizes: Vec<usize>) -> Self {
+        Self { is_v6, identifier: rand::random(), token: rand::random(), sizes }
     }
 
     fn request(&self) -> u8 {
@@ -77,7 +78,8 @@ impl Message for Echo {
         datagram.extend(self.token);
         // Evens the number out: all requests of a series have the same checksum, which routers may tell flows by.
         datagram.extend((!sequence).to_be_bytes());
-        datagram.resize(HEADER_BYTES + self.size.max(LEAST_BYTES), 0);
+        let size = self.sizes.get(usize::from(sequence) % self.sizes.len().max(1));
+        datagram.resize(HEADER_BYTES + size.map_or(LEAST_BYTES, |size| (*size).max(LEAST_BYTES)), 0);
         if !self.is_v6 {
             // That of ICMPv6 covers addresses, and is the kernel's.
             let checksum = checksum(datagram);
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     fn echo(is_v6: bool) -> Echo {
-        Echo { is_v6, identifier: 0x1234, token: [7; TOKEN_BYTES], size: 16 }
+        Echo { is_v6, identifier: 0x1234, token: [7; TOKEN_BYTES], sizes: vec![16] }
     }
 
     fn written(echo: &Echo, sequence: u16) -> Vec<u8> {

@@ -41,7 +41,7 @@ pub(super) async fn run(
     let (mut attempts, mut begin) = (Vec::new(), begin.max(Instant::now()));
     for _ in 0..PROBE_MTU_STEPS {
         let Some(size) = search.next() else { break };
-        let echo = Echo::new(to.is_ipv6(), usize::from(size - HEADERS[is_v6]));
+        let echo = Echo::new(to.is_ipv6(), vec![usize::from(size - HEADERS[is_v6])]);
         let mut step = train::run(&socket, &echo, to, schedule, begin).await;
         for attempt in &mut step {
             attempt.size = Some(size);

@@ -36,6 +36,8 @@ pub struct Found {
     pub target: String,
     /// What was probed; absent: nothing.
     pub address: Option<IpAddr>,
+    /// What it was sent from, where that is of interest.
+    pub source: Option<IpAddr>,
     /// Why nothing was sent.
     pub reason: String,
     /// In their order.
@@ -47,7 +49,7 @@ pub struct Found {
 impl Found {
     /// Nothing was sent.
     pub fn nothing(target: String, reason: String) -> Self {
-        Self { target, address: None, reason, attempts: Vec::new(), finding: None }
+        Self { target, address: None, source: None, reason, attempts: Vec::new(), finding: None }
     }
 }
 

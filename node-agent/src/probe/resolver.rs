@@ -32,7 +32,8 @@ impl Resolver {
     /// That of a place, whose network namespace this thread is in.
     pub(super) fn of(place: &Place) -> Result<Self, String> {
         let (path, text) = match place {
-            Place::Host => read("/", "etc/resolv.conf"),
+            // Whose files those are is not known where only an address is.
+            Place::Host | Place::Holder(_) => read("/", "etc/resolv.conf"),
             // As `ip netns exec` has it, ip-netns(8).
             Place::Named(name) => {
                 let (path, text) = read("/", &format!("etc/netns/{name}/resolv.conf"));

@@ -10,10 +10,10 @@ use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::attempt::{Attempt, trouble};
+use super::attempt::trouble;
 use super::report::{Finding, Found};
 use super::spec::{Aim, Family, Kind, Spec};
-use super::{dns, gateway, http, icmp, mtu, neighbor, tcp, trace, udp};
+use super::{dns, gateway, http, icmp, mtu, neighbor, path, tcp, trace, udp};
 
 /// A name that is not resolved by then is not.
 const RESOLUTION: Duration = Duration::from_secs(5);
@@ -46,9 +46,8 @@ async fn one(spec: &Spec, aim: &Aim, server: &Target, begin: Instant) -> Found {
         Ok(address) => {
             found.address = Some(address);
             // Attempts that are late would come in a burst.
-            match attempts(spec, aim, address, begin.max(Instant::now())).await {
-                Ok((attempts, finding)) => (found.attempts, found.finding) = (attempts, finding),
-                Err(reason) => found.reason = reason,
+            if let Err(reason) = attempts(spec, aim, address, begin.max(Instant::now()), &mut found).await {
+                found.reason = reason;
             }
         }
         Err(reason) => found.reason = reason,
@@ -56,12 +55,14 @@ async fn one(spec: &Spec, aim: &Aim, server: &Target, begin: Instant) -> Found {
     found
 }
 
+/// Fills in what was found, or says why nothing was asked.
 async fn attempts(
     spec: &Spec,
     aim: &Aim,
     to: IpAddr,
     begin: Instant,
-) -> Result<(Vec<Attempt>, Option<Finding>), String> {
+    found: &mut Found,
+) -> Result<(), String> {
     let port = if let Aim::Host(target) = aim { target.port.unwrap_or_default() } else { 0 };
     let (schedule, socket) = (&spec.schedule, SocketAddr::new(to, port));
     let attempts = match (&spec.kind, aim) {
@@ -73,23 +74,32 @@ async fn attempts(
         (Kind::Trace { protocol, max_hops }, _) => {
             trace::run(socket, *protocol, *max_hops, schedule, begin).await
         }
+        (Kind::Path(marks), _) => {
+            let (attempts, source) = path::run(socket, marks, schedule, begin).await?;
+            found.source = Some(source);
+            Ok(attempts)
+        }
         (Kind::PathMtu { max_size }, _) => {
             let (attempts, path) = mtu::run(to, *max_size, schedule, begin).await?;
-            return Ok((attempts, path.map(Finding::PathMtu)));
+            found.finding = path.map(Finding::PathMtu);
+            Ok(attempts)
         }
         (Kind::Neighbor, _) => {
             let (attempts, neighbor) = neighbor::run(to, schedule, begin).await?;
-            return Ok((attempts, Some(Finding::Neighbor(neighbor))));
+            found.finding = Some(Finding::Neighbor(neighbor));
+            Ok(attempts)
         }
         (Kind::Http { ca_pem }, Aim::Url(url)) => {
             let (attempts, page) = http::run(url, to, ca_pem, schedule, begin).await?;
-            return Ok((attempts, page.map(Finding::Http)));
+            found.finding = page.map(Finding::Http);
+            Ok(attempts)
         }
         (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway, _) => {
             return Err("its target is of another kind".to_owned());
         }
     };
-    attempts.map(|attempts| (attempts, None)).map_err(|error| trouble(&error))
+    found.attempts = attempts.map_err(|error| trouble(&error))?;
+    Ok(())
 }
 
 /// The address to probe, if it may be.

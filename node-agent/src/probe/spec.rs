@@ -46,6 +46,8 @@ pub enum Kind {
         /// Routers at most.
         max_hops: u8,
     },
+    /// Packets that a capture of the same time can follow.
+    Path(Marks),
     /// Who has an address on the link.
     Neighbor,
     /// The gateways of the default routes.
@@ -63,6 +65,19 @@ pub struct Questions {
     pub search: Vec<Name>,
     /// Over TCP from the start.
     pub tcp: bool,
+}
+
+/// What marks packets that are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// How they look.
+    pub protocol: TraceProtocol,
+    /// Bytes with the IP header, one after the other and then again. TCP has one of its own.
+    pub sizes: Vec<u16>,
+    /// Neither routers nor this host may fragment them.
+    pub dont_fragment: bool,
+    /// Of UDP and TCP.
+    pub source_port: u16,
 }
 
 /// How packets of a trace look.

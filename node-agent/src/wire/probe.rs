@@ -8,7 +8,7 @@ use hickory_proto::rr::{Name, RecordType};
 use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
     CAPTURE_ID_BYTES, PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
-    PROBE_MTU, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_TARGETS,
+    PROBE_MTU, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS,
     PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
@@ -20,7 +20,7 @@ use lastseen_proto::v1::probe_spec::Kind as Asked;
 use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
 use crate::probe::report::{Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report};
-use crate::probe::spec::{Aim, Allowed, Family, Kind, Questions, Schedule, Spec, TraceProtocol};
+use crate::probe::spec::{Aim, Allowed, Family, Kind, Marks, Questions, Schedule, Spec, TraceProtocol};
 
 /// The probe in an `ArmProbe`, or what is wrong with it.
 pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
@@ -68,7 +68,9 @@ fn aims(targets: &[String], kind: &Kind) -> Result<Vec<Aim>, String> {
         let target: Target = text.parse().map_err(|error: TargetError| error.to_string())?;
         let has_port = match kind {
             Kind::Tcp | Kind::Udp { .. } => true,
-            Kind::Trace { protocol, .. } => *protocol != TraceProtocol::Icmp,
+            Kind::Trace { protocol, .. } | Kind::Path(Marks { protocol, .. }) => {
+                *protocol != TraceProtocol::Icmp
+            }
             _ => false,
         };
         if has_port && target.port.is_none() {
@@ -108,17 +110,34 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
         }
         Some(Asked::Trace(trace)) => {
             let max_hops = within("max_hops", trace.max_hops.unwrap_or_default(), &PROBE_HOPS)?;
-            let protocol = match trace.protocol() {
-                v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
-                v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
-                v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
-            };
-            Ok(Kind::Trace { protocol, max_hops: max_hops as u8 })
+            Ok(Kind::Trace { protocol: protocol(trace.protocol()), max_hops: max_hops as u8 })
         }
+        Some(Asked::Path(path)) => Ok(Kind::Path(marks(&path)?)),
         Some(Asked::Neighbor(v1::NeighborProbe {})) => Ok(Kind::Neighbor),
         Some(Asked::Gateway(v1::GatewayProbe {})) => Ok(Kind::Gateway),
         None => Err("kind: this agent does not know it; is it older than the coordinator?".to_owned()),
     }
+}
+
+fn protocol(protocol: v1::TraceProtocol) -> TraceProtocol {
+    match protocol {
+        v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
+        v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
+        v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
+    }
+}
+
+fn marks(asked: &v1::PathProbe) -> Result<Marks, String> {
+    if !(1..=PROBE_SIZES).contains(&asked.sizes.len()) {
+        return Err(format!("sizes: {} are not within 1 and {PROBE_SIZES}", asked.sizes.len()));
+    }
+    let sizes = asked.sizes.iter().map(|size| within("sizes", *size, &PROBE_MTU).map(|size| size as u16));
+    Ok(Marks {
+        protocol: protocol(asked.protocol()),
+        sizes: sizes.collect::<Result<_, _>>()?,
+        dont_fragment: asked.dont_fragment,
+        source_port: within("source_port", asked.source_port, &(0..=u16::MAX.into()))? as u16,
+    })
 }
 
 fn questions(asked: &v1::DnsProbe) -> Result<Questions, String> {
@@ -203,6 +222,7 @@ fn result(found: &Found) -> v1::ProbeResult {
         address: found.address.map(|address| address.to_string()).unwrap_or_default(),
         reason: found.reason.clone(),
         attempts: found.attempts.iter().map(attempt).collect(),
+        source_address: found.source.map(|address| address.to_string()).unwrap_or_default(),
         finding: found.finding.as_ref().map(finding),
     }
 }

@@ -47,8 +47,9 @@ struct Common {
     /// From these nodes.
     #[arg(long, value_delimiter = ',', value_name = "NODE")]
     nodes: Vec<String>,
-    /// From these nodes, each with a network namespace: a name under /run/netns, or the number of a process.
-    #[arg(long, value_delimiter = ',', value_name = "NODE[:NETNS]")]
+    /// From these nodes, each with a network namespace: a name under /run/netns, or the number of a process. Or from the
+    /// network namespace that has an address, of a pod or a node.
+    #[arg(long, value_delimiter = ',', value_name = "NODE[:NETNS]|ADDRESS")]
     from: Vec<String>,
     /// From the network namespace of this process on the one node of --nodes, as a pod's process is numbered there.
     #[arg(long, value_name = "PID", requires = "nodes", value_parser = parse::positive::<u32>)]
@@ -119,11 +120,8 @@ fn spec(arguments: Arguments) -> anyhow::Result<(ProbeSpec, bool)> {
             "--pid is of one node's process; give one node with --nodes, or several as --from NODE:PID,NODE:PID"
         );
     }
-    let source = |text: String| {
-        let (node, netns) = text.split_once(':').unwrap_or((&text, ""));
-        v1::ProbeSource { node: node.to_owned(), netns: netns.to_owned() }
-    };
-    let mut sources: Vec<v1::ProbeSource> = common.nodes.into_iter().chain(common.from).map(source).collect();
+    let mut sources: Vec<v1::ProbeSource> =
+        common.nodes.into_iter().chain(common.from).map(|text| probe::source_of(&text)).collect();
     if let (Some(pid), [source]) = (common.pid, &mut sources[..]) {
         source.netns = pid.to_string();
     }

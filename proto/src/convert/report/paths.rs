@@ -69,6 +69,10 @@ impl From<Hop> for v1::Hop {
             delay_p50_nanos: hop.delay_p50_nanos,
             delay_p99_nanos: hop.delay_p99_nanos,
             bypassed: hop.bypassed,
+            // What a report does not hold: a trace adds it.
+            minimum_ttl: None,
+            maximum_ttl: None,
+            mtu: None,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Threads in network namespaces of this node.
 
+mod holder;
+
+use std::fmt::Display;
 use std::fs::File;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{io, thread};
 
 use lastseen_proto::place::Place;
@@ -14,25 +17,31 @@ const NAMED: &str = "/run/netns";
 /// Threads of one source that may wait for a resolver.
 const RESOLVING: usize = 4;
 
-fn path(place: &Place) -> Option<PathBuf> {
+/// Moves this thread into the namespace.
+fn enter(place: &Place) -> Result<(), String> {
     match place {
-        Place::Host => None,
-        Place::Named(name) => Some(PathBuf::from(NAMED).join(name)),
-        Place::Process(process) => Some(PathBuf::from(format!("/proc/{process}/ns/net"))),
+        Place::Host => Ok(()),
+        Place::Named(name) => enter_by_path(place, &Path::new(NAMED).join(name)),
+        Place::Process(process) => enter_by_path(place, &of_process(process)),
+        Place::Holder(address) => holder::enter(*address),
     }
 }
 
-/// Moves this thread into the namespace.
-fn enter(place: &Place) -> Result<(), String> {
-    let Some(path) = path(place) else { return Ok(()) };
-    let namespace = File::open(&path).map_err(|error| gone(place, &error))?;
+fn of_process(process: impl Display) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/ns/net"))
+}
+
+fn enter_by_path(place: &Place, path: &Path) -> Result<(), String> {
+    let namespace = File::open(path).map_err(|error| gone(place, &error))?;
     setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-        Errno::EPERM => {
-            format!("netns: {place} cannot be entered: the agent lacks SYS_ADMIN; see `ctl doctor`")
-        }
+        Errno::EPERM => cannot_enter(place),
         Errno::EINVAL => format!("netns: {} is no network namespace", path.display()),
         errno => format!("netns: {place} cannot be entered: {errno}"),
     })
+}
+
+fn cannot_enter(place: &Place) -> String {
+    format!("netns: {place} cannot be entered: the agent lacks SYS_ADMIN; see `ctl doctor`")
 }
 
 fn gone(place: &Place, error: &io::Error) -> String {
@@ -77,5 +86,6 @@ mod tests {
         let enter = |place: &str| enter(&place.parse().unwrap()).unwrap_err();
         assert!(enter("no-such-namespace").contains("there is no no-such-namespace"));
         assert!(enter("4294967295").contains("no process 4294967295"));
+        assert!(enter("@192.0.2.77").contains("no network namespace of this node has 192.0.2.77"));
     }
 }

@@ -1,0 +1,155 @@
+//! A capture's report and a probe's result, as one story.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use lastseen_correlate::report::FlowRecord;
+use lastseen_proto::v1::diff_report::Verdict;
+use lastseen_proto::{convert, v1};
+
+use super::plan::Plan;
+use super::sizes;
+use crate::error::Error;
+use crate::model::Capture;
+use crate::probes::model::{Source, TraceProtocol};
+
+/// What was stored of the capture.
+pub(super) struct Evidence {
+    pub(super) report: v1::DiffReport,
+    pub(super) flows: Vec<FlowRecord>,
+    pub(super) lost: Vec<v1::LostPacket>,
+    pub(super) topologies: BTreeMap<String, v1::NodeTopology>,
+}
+
+/// Who speaks to whom: addresses without ports.
+type Ends = (IpAddr, IpAddr);
+
+/// The trace. `failure` says why there is no result.
+pub(super) fn assemble(
+    plan: &Plan,
+    capture: &Capture,
+    probe: &str,
+    from: Source,
+    result: Option<v1::ProbeResult>,
+    failure: String,
+    evidence: &Evidence,
+) -> Result<v1::PathTrace, Error> {
+    let result = result
+        .ok_or_else(|| Error::Precondition(format!("nothing was sent from {}: {failure}", from.node)))?;
+    let own: Option<IpAddr> = result.source_address.parse().ok();
+    let report = &evidence.report;
+    let way = |ends: Option<Ends>| {
+        let ends = ends?;
+        let is_it = |path: &&v1::PathReport| path.protocol == name(plan) && is_between(path, ends);
+        report.paths.iter().find(is_it).map(|path| detailed(path, evidence))
+    };
+    let forward = way(own.map(|own| (own, plan.address)));
+    let back = way(own.map(|own| (plan.address, own)));
+    let on_the_way_there = forward.clone();
+    let lost = evidence.lost.iter().filter(|packet| {
+        on_the_way_there
+            .as_ref()
+            .is_some_and(|path| tuples(path).contains(&(packet.source.clone(), packet.destination.clone())))
+    });
+    let mut notes = plan.notes.clone();
+    if forward.is_none()
+        && result.attempts.iter().any(|attempt| attempt.outcome() != v1::ProbeOutcome::ProbeNotSent)
+    {
+        notes.push("none of the packets was seen at any point".to_owned());
+    }
+    notes.extend(report.notes.iter().cloned());
+    Ok(v1::PathTrace {
+        capture_id: capture.id.clone(),
+        probe_id: probe.to_owned(),
+        from: Some(v1::ProbeSource { node: from.node, netns: from.netns }),
+        source_address: result.source_address.clone(),
+        to: plan.to.clone(),
+        address: plan.address.to_string(),
+        verdict: verdict(report, forward.as_ref(), back.as_ref()).into(),
+        notes,
+        sizes: sizes::by_size(&result, lost),
+        forward,
+        back,
+        result: Some(result),
+        window: report.window,
+        nodes: report.nodes.clone(),
+    })
+}
+
+/// As reports write it.
+fn name(plan: &Plan) -> &'static str {
+    match (plan.protocol, plan.address) {
+        (TraceProtocol::Icmp, IpAddr::V4(_)) => "icmp",
+        (TraceProtocol::Icmp, IpAddr::V6(_)) => "icmp6",
+        (TraceProtocol::Udp, _) => "udp",
+        (TraceProtocol::Tcp, _) => "tcp",
+    }
+}
+
+/// `10.0.0.1`, `10.0.0.1:80` or `[fd00::1]:80`.
+fn address(text: &str) -> Option<IpAddr> {
+    text.parse().ok().or_else(|| text.parse().ok().map(|end: SocketAddr| end.ip()))
+}
+
+/// Every tuple of a path, before and after translations.
+fn tuples(path: &v1::PathReport) -> BTreeSet<(String, String)> {
+    let translated = path.translations.iter().map(|other| (other.source.clone(), other.destination.clone()));
+    std::iter::once((path.source.clone(), path.destination.clone())).chain(translated).collect()
+}
+
+fn is_between(path: &v1::PathReport, ends: Ends) -> bool {
+    let own = |(source, destination): &(String, String)| Some((address(source)?, address(destination)?));
+    let tuples = tuples(path);
+    // A translation may show the target under one address where the source is under another.
+    let all: Vec<Ends> = tuples.iter().filter_map(own).collect();
+    all.contains(&ends)
+        || (all.iter().any(|(source, _)| *source == ends.0) && all.iter().any(|(_, to)| *to == ends.1))
+}
+
+/// With TTL and MTU of each point.
+fn detailed(path: &v1::PathReport, evidence: &Evidence) -> v1::PathReport {
+    let tuples: BTreeSet<Ends> = tuples(path)
+        .iter()
+        .filter_map(|(source, destination)| Some((address(source)?, address(destination)?)))
+        .collect();
+    let mut path = path.clone();
+    for hop in &mut path.hops {
+        let here = evidence.flows.iter().map(|flow| convert::flow_record(flow.clone())).filter(|flow| {
+            let ends = flow.source_address.parse().ok().zip(flow.destination_address.parse().ok());
+            flow.node == hop.node
+                && flow.interface == hop.interface
+                && flow.direction == hop.direction
+                && ends.is_some_and(|ends| tuples.contains(&ends))
+        });
+        let hops: Vec<(u32, u32)> = here.map(|flow| (flow.minimum_ttl, flow.maximum_ttl)).collect();
+        hop.minimum_ttl = hops.iter().map(|(least, _)| *least).min();
+        hop.maximum_ttl = hops.iter().map(|(_, most)| *most).max();
+        let interfaces = evidence.topologies.get(&hop.node).map(|topology| &topology.interfaces);
+        let interface = interfaces.into_iter().flatten().find(|interface| interface.name == hop.interface);
+        hop.mtu = interface.map(|interface| interface.mtu);
+    }
+    path
+}
+
+/// Of the two ways alone: what else the filter let through says nothing of them.
+fn verdict(
+    report: &v1::DiffReport,
+    forward: Option<&v1::PathReport>,
+    back: Option<&v1::PathReport>,
+) -> Verdict {
+    let ways: Vec<&v1::PathReport> = forward.into_iter().chain(back).collect();
+    let totals = |of: fn(&v1::SegmentTotals) -> u64| -> u64 {
+        ways.iter().filter_map(|path| path.totals.as_ref()).map(of).sum()
+    };
+    if ways.iter().any(|path| !path.losses.is_empty()) || totals(|totals| totals.lost) > 0 {
+        Verdict::Lost
+    } else if forward.is_none() || totals(|totals| totals.delivered) == 0 {
+        Verdict::Inconclusive
+    } else if totals(|totals| totals.not_observable + totals.ambiguous) > 0 {
+        Verdict::Inconclusive
+    } else if report.verdict() == Verdict::Inconclusive {
+        Verdict::Inconclusive
+    } else {
+        Verdict::Delivered
+    }
+}

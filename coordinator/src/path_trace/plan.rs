@@ -1,0 +1,230 @@
+//! What is captured and what is sent, so that one follows the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use lastseen_proto::limits::PROBE_MTU;
+use lastseen_proto::target::{Host, Target};
+
+use super::sizes;
+use crate::error::Error;
+use crate::fleet::NodeView;
+use crate::limits;
+use crate::model::{self, MILLISECOND, SECOND};
+use crate::probes::model::{Family, Kind, Source, TraceProtocol};
+use crate::probes::{self, nodes_of, place};
+use crate::{jobs, time};
+
+/// The first packet leaves so long after the window began: clocks of nodes differ a little.
+pub(super) const AFTER_START_NANOS: i64 = 100 * MILLISECOND;
+/// Packets unless the caller names a number.
+const COUNT: u32 = 50;
+/// Between two of them.
+const INTERVAL_NANOS: i64 = 20 * MILLISECOND;
+/// How long an answer is waited for.
+const TIMEOUT_NANOS: i64 = SECOND;
+/// As `ping` has it: 56 bytes, and the headers of ICMP and IPv4.
+const SIZE: u32 = 84;
+/// Source ports that hosts do not give out by themselves (net.ipv4.ip_local_port_range begins above).
+const SOURCE_PORTS: std::ops::Range<u16> = 20_000..32_768;
+
+/// Bytes of the packets, with their IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// All alike.
+    One(u32),
+    /// Many, to find where they begin to vanish.
+    Sweep,
+}
+
+/// As it is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Whence.
+    pub from: Source,
+    /// Whither.
+    pub to: String,
+    /// How packets look.
+    pub protocol: TraceProtocol,
+    /// Their sizes; absent: as `ping` has it.
+    pub sizes: Option<Sizes>,
+    /// How many.
+    pub count: Option<u32>,
+    /// Between two.
+    pub interval_nanos: Option<i64>,
+    /// DF.
+    pub dont_fragment: bool,
+    /// For names.
+    pub family: Family,
+}
+
+impl Request {
+    /// Its source, on a node that is there.
+    pub(super) fn source(&self, nodes: &[NodeView]) -> Result<Source, Error> {
+        let source = place("from", self.from.clone(), nodes)?;
+        let node = nodes.iter().find(|node| node.record.name == source.node);
+        if node.is_some_and(|node| !node.is_ready) {
+            let reason = format!("from: {} is not connected; `ctl list-nodes` says since when", source.node);
+            return Err(Error::Precondition(reason));
+        }
+        Ok(source)
+    }
+
+    /// Absent: it is a name.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self.to.parse::<Target>().ok()?.host {
+            Host::Address(address) => Some(address.to_canonical()),
+            Host::Name(_) => None,
+        }
+    }
+
+    /// A probe that finds the address of a name, by the way.
+    pub(super) fn look_up(&self) -> probes::model::Spec {
+        let host = self.to.parse::<Target>().map(|target| Target { port: None, ..target }.to_string());
+        probe(Kind::Icmp { size: 56, dont_fragment: false }, host.unwrap_or_default(), 1, self)
+    }
+}
+
+fn probe(kind: Kind, target: String, count: u32, request: &Request) -> probes::model::Spec {
+    probes::model::Spec {
+        name: "trace-path".to_owned(),
+        labels: BTreeMap::new(),
+        all_nodes: false,
+        targets: vec![target],
+        kind,
+        count,
+        interval_nanos: request.interval_nanos.unwrap_or(INTERVAL_NANOS),
+        timeout_nanos: TIMEOUT_NANOS,
+        family: request.family,
+        every_nanos: None,
+    }
+}
+
+/// Both halves of a trace.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) capture: model::Spec,
+    pub(super) probe: probes::model::Spec,
+    /// Whither, as it was asked for.
+    pub(super) to: String,
+    pub(super) address: IpAddr,
+    pub(super) protocol: TraceProtocol,
+    /// What else there is to say.
+    pub(super) notes: Vec<String>,
+}
+
+impl Plan {
+    pub(super) fn new(
+        request: &Request,
+        source: &Source,
+        address: IpAddr,
+        nodes: &[NodeView],
+        now_nanos: i64,
+    ) -> Result<Self, Error> {
+        let target: Target = request.to.parse().map_err(|error| Error::invalid("to", format!("{error}")))?;
+        let port = match (request.protocol, target.port) {
+            (TraceProtocol::Icmp, None) => None,
+            (TraceProtocol::Icmp, Some(_)) => {
+                let reason =
+                    format!("{target} has a port, and ICMP has none; trace with UDP or TCP, or leave it out");
+                return Err(Error::invalid("to", reason));
+            }
+            (_, None) => {
+                return Err(Error::invalid(
+                    "to",
+                    format!("{target} lacks a port; give {target}:80 for example"),
+                ));
+            }
+            (_, Some(port)) => Some(port),
+        };
+        let sizes = packet_sizes(request)?;
+        let count = request.count.unwrap_or(match request.sizes {
+            Some(Sizes::Sweep) => sizes::OF_EACH * sizes.len() as u32,
+            _ => COUNT,
+        });
+        if !(1..=limits::PROBE_ATTEMPTS as u32).contains(&count) {
+            let reason = format!("{count} is not within 1 and {}", limits::PROBE_ATTEMPTS);
+            return Err(Error::invalid("count", reason));
+        }
+        let source_port = if port.is_some() { rand::random_range(SOURCE_PORTS) } else { 0 };
+        let (protocol, dont_fragment) = (request.protocol, request.dont_fragment);
+        let to = Target { host: Host::Address(address), port }.to_string();
+        let kind = Kind::Path { protocol, sizes, dont_fragment, source_port };
+        let probe = probe(kind, to, count, request);
+        check_interval(probe.interval_nanos)?;
+        let (on, notes) = capture_nodes(source, address, nodes);
+        let capture = jobs::resolve(
+            jobs::Request {
+                name: "trace-path".to_owned(),
+                nodes: on,
+                filter: filter(protocol, address, port, source_port),
+                duration_nanos: Some(window_nanos(&probe)),
+                ..jobs::Request::default()
+            },
+            nodes,
+            now_nanos,
+        )?;
+        Ok(Self { capture, probe, to: request.to.clone(), address, protocol, notes })
+    }
+}
+
+fn check_interval(nanos: i64) -> Result<(), Error> {
+    let limits = lastseen_proto::limits::PROBE_INTERVAL_NANOS;
+    if limits.contains(&nanos) {
+        return Ok(());
+    }
+    let [asked, least, most] = [nanos, *limits.start(), *limits.end()].map(time::display_span);
+    Err(Error::invalid("interval", format!("{asked} is not within {least} and {most}")))
+}
+
+fn packet_sizes(request: &Request) -> Result<Vec<u32>, Error> {
+    match request.sizes {
+        Some(_) if request.protocol == TraceProtocol::Tcp => {
+            Err(Error::invalid("size", "TCP SYN has a size of its own; trace with ICMP or UDP".to_owned()))
+        }
+        Some(Sizes::One(size)) if !PROBE_MTU.contains(&size) => {
+            let reason = format!("{size} is not within {} and {} bytes", PROBE_MTU.start(), PROBE_MTU.end());
+            Err(Error::invalid("size", reason))
+        }
+        Some(Sizes::One(size)) => Ok(vec![size]),
+        Some(Sizes::Sweep) => Ok(sizes::sweep()),
+        None => Ok(vec![SIZE]),
+    }
+}
+
+/// The probe begins when its agent can have it, and the window covers it and its answers.
+fn window_nanos(probe: &probes::model::Spec) -> i64 {
+    let sending = probe.interval_nanos * i64::from(probe.count.saturating_sub(1));
+    AFTER_START_NANOS + limits::START_LEAD_NANOS + sending + SECOND / 2
+}
+
+/// Where it is followed: at the source, and where the fabric's tables place the target. Where they do not, anywhere.
+fn capture_nodes(source: &Source, address: IpAddr, nodes: &[NodeView]) -> (Vec<String>, Vec<String>) {
+    let is_ready = |name: &str| nodes.iter().any(|node| node.is_ready && node.record.name == name);
+    let owners = nodes_of(address, nodes);
+    let (there, away): (Vec<&str>, Vec<&str>) = owners.into_iter().partition(|name| is_ready(name));
+    let mut notes: Vec<String> = away
+        .iter()
+        .map(|node| format!("{address} is on {node}, which is not connected: its hops are not seen"))
+        .collect();
+    let mut on: BTreeSet<String> = there.iter().map(ToString::to_string).collect();
+    if on.is_empty() && away.is_empty() {
+        notes.push(format!("no node has {address}: every node that is connected was looked at"));
+        let ready = nodes.iter().filter(|node| node.is_ready).map(|node| node.record.name.clone());
+        on = ready.take(limits::NODES_PER_CAPTURE - 1).collect();
+    }
+    on.insert(source.node.clone());
+    (on.into_iter().collect(), notes)
+}
+
+/// What the packets and their answers have in common, on either side of a translation (pcap-filter(7)).
+fn filter(protocol: TraceProtocol, address: IpAddr, port: Option<u16>, source_port: u16) -> String {
+    let ports = port.map_or_else(String::new, |port| format!(" and port {port} and port {source_port}"));
+    let name = match (protocol, address) {
+        (TraceProtocol::Icmp, IpAddr::V4(_)) => "icmp",
+        (TraceProtocol::Icmp, IpAddr::V6(_)) => "icmp6",
+        (TraceProtocol::Udp, _) => "udp",
+        (TraceProtocol::Tcp, _) => "tcp",
+    };
+    format!("{name} and host {address}{ports}")
+}
