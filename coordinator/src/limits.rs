@@ -5,8 +5,8 @@ use std::time::Duration;
 pub use lastseen_proto::limits::{
     BATCH_BYTES, BATCHES_PER_POINT, CAPTURE_ID_BYTES, CAPTURES_PER_NODE, DEFAULT_SNAP_LENGTH, DURATION_NANOS,
     FILTER_BYTES, LEAD_NANOS, LEAST_SAMPLING_THRESHOLD, MESSAGE_BYTES, MISSED_NANOS, PROBE_PLACES,
-    PROBE_SERVERS, PROBE_TARGETS, PROBES_PER_NODE, SNAP_LENGTH, SPOOLED_POINTS, TAIL_NANOS, TIME_SLACK_NANOS,
-    TRANSLATIONS,
+    PROBE_REPORT_BYTES, PROBE_SERVERS, PROBE_TARGETS, PROBES_PER_NODE, SNAP_LENGTH, SPOOLED_POINTS,
+    TAIL_NANOS, TIME_SLACK_NANOS, TRANSLATIONS,
 };
 
 use crate::model::{MILLISECOND, SECOND};
@@ -196,8 +196,6 @@ pub const PROBES_PER_SECOND: f64 = 1_000.0;
 pub const PROBE_ATTEMPTS: usize = 1_000;
 /// Records, names and link-layer addresses that a result tells, of each.
 pub const PROBE_FOUND: usize = 16;
-/// Bytes of one source's report of a run.
-pub const PROBE_REPORT_BYTES: usize = 256 << 10;
 /// Bytes of reports that one answer holds.
 pub const PROBE_REPORTS_BYTES: usize = 8 << 20;
 /// Reports that one answer holds: a run of every source, and more.

@@ -180,6 +180,7 @@ fn known() -> BTreeMap<&'static str, String> {
     known.insert("SNAP_LENGTH", limits::SNAP_LENGTH.start().to_string());
     known.insert("PROBE_COUNT", wire::PROBE_COUNT.end().to_string());
     known.insert("PROBE_HOPS", wire::PROBE_HOPS.end().to_string());
+    known.insert("PROBE_PACKETS", wire::PROBE_PACKETS.end().to_string());
     known.insert("PROBE_MTU", wire::PROBE_MTU.start().to_string());
     known.insert("PROBE_EVERY_NANOS", wire::PROBE_EVERY_NANOS.start().to_string());
     known.insert("PROBE_INTERVAL_NANOS", wire::PROBE_INTERVAL_NANOS.start().to_string());

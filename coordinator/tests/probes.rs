@@ -95,13 +95,14 @@ fn found(probe: &str, run: u64) -> v1::ProbeFound {
         netns: String::new(),
         start_unix_nanos: 1,
         results: vec![result],
+        is_cut: false,
     }
 }
 
 /// As it is shown of `node`.
 fn shown(found: v1::ProbeFound, node: &str) -> v1::ProbeReport {
     let v1::ProbeFound { run, start_unix_nanos, results, .. } = found;
-    v1::ProbeReport { run, source: Some(source(node)), start_unix_nanos, results }
+    v1::ProbeReport { run, source: Some(source(node)), start_unix_nanos, results, is_cut: false }
 }
 
 #[tokio::test]
@@ -199,7 +200,7 @@ async fn an_agent_cannot_report_for_others_nor_what_nobody_asked_for() {
         let told = stored(&mut liar).await;
         assert_eq!((told.probe_id, told.run), (id, run), "it must not come again and again");
     }
-    // What no agent says is dropped without a word.
+    // What is more than a probe comes to is dropped, need not come again, and its source has failed.
     let attempt = v1::ProbeAttempt { detail: "x".repeat(limits::AGENT_TEXT_BYTES), ..Default::default() };
     let result =
         |attempts: usize| v1::ProbeResult { attempts: vec![attempt.clone(); attempts], ..Default::default() };
@@ -211,10 +212,24 @@ async fn an_agent_cannot_report_for_others_nor_what_nobody_asked_for() {
     }];
     wide.results = vec![v1::ProbeResult::default(); limits::PROBE_TARGETS * limits::PROBE_SERVERS + 1];
     let nameless = found(&"p".repeat(limits::CAPTURE_ID_BYTES + 1), 0);
-    for senseless in [long, many, wide, nameless, found("p-last", 0)] {
+    for senseless in [many, wide, nameless] {
         liar.say(Kind::ProbeFound(senseless)).await;
     }
-    assert_eq!(stored(&mut liar).await.probe_id, "p-last");
+    let second = run(&fabric, spec(&["node-a"], "10.0.0.2")).await;
+    armed(&mut liar).await;
+    long.probe_id.clone_from(&second.id);
+    liar.say(Kind::ProbeFound(long)).await;
+    let mut told = Vec::new();
+    while !told.contains(&second.id) {
+        let stored = next(&mut liar, |told| match told {
+            Told::ProbeStored(stored) => Some(stored),
+            _ => None,
+        });
+        told.extend(stored.await.reports.into_iter().map(|report| report.probe_id));
+    }
+    let failed = get(&fabric, &second.id).await.parts.remove(0);
+    assert_eq!(failed.state(), v1::ProbeState::ProbeFailed);
+    assert!(failed.reason.contains("above the limit of 262144"), "{failed:?}");
     assert_eq!(get(&fabric, &probe.id).await.reports.len(), 1);
     fabric.stop().await;
 }

@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 23] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -39,6 +39,7 @@ const COMMANDS: [&str; 22] = [
     "list-probes",
     "show-probe",
     "stop-probe",
+    "trace-path",
     "list-audit",
     "export-topology",
     "show-file",

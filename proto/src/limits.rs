@@ -71,23 +71,27 @@ pub const PROBE_SIZE: RangeInclusive<u32> = 16..=65_507;
 /// Bytes of a datagram's payload: what every path takes (RFC 8200 §5), without the headers of IPv6 and UDP.
 pub const PROBE_PAYLOAD_BYTES: usize = 1_232;
 
+/// Bytes of one source's report of a run.
+pub const PROBE_REPORT_BYTES: usize = 256 << 10;
 /// Servers that a probe asks for each name.
 pub const PROBE_SERVERS: usize = 8;
 /// Servers of resolv.conf that it asks, as resolvers have it (`MAXNS`, resolv.h).
 pub const PROBE_OWN_SERVERS: usize = 3;
 /// Gateways of default routes that a probe looks at: some routes have many next hops.
 pub const PROBE_GATEWAYS: usize = 8;
-/// Domains in which a probe looks for a name; as resolvers have it (glibc's `MAXDNSRCH`).
+/// Domains in which a probe looks for a name, whoever lists them.
 pub const PROBE_SEARCH: usize = 6;
 /// Bytes of a URL.
 pub const PROBE_URL_BYTES: usize = 2_048;
 /// Bytes of the certificates that a probe trusts.
 pub const PROBE_CA_BYTES: usize = 64 << 10;
-/// Bytes of a packet, with its IP header, with which a path MTU is looked for: from what every host takes (RFC 791) on.
+/// Bytes of a packet, with its IP header, with which a path MTU is looked for: from what every link takes (RFC 791 §3.2) on.
 pub const PROBE_MTU: RangeInclusive<u32> = 68..=65_535;
 /// Steps of that search, each of one size: 16 halvings, the ends, and what a router names.
 pub const PROBE_MTU_STEPS: u32 = 20;
-/// Sizes of the packets that follow a path.
+/// Packets that follow a path.
+pub const PROBE_PACKETS: RangeInclusive<u32> = 1..=1_000;
+/// Their sizes.
 pub const PROBE_SIZES: usize = 64;
 /// Routers that a trace looks for.
 pub const PROBE_HOPS: RangeInclusive<u32> = 1..=64;

@@ -23,22 +23,23 @@ pub struct WebUrl {
 impl WebUrl {
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.server.port.unwrap_or(self.usual_port())
-    }
-
-    fn usual_port(&self) -> u16 {
-        if self.is_secure { 443 } else { 80 }
+        self.server.port.unwrap_or(usual_port(self.is_secure))
     }
 
     /// What a request's Host field says, RFC 9110 §7.2.
     pub fn authority(&self) -> String {
-        match (&self.server.host, self.port() == self.usual_port()) {
+        match (&self.server.host, self.port() == usual_port(self.is_secure)) {
             (_, false) => self.server.to_string(),
             (Host::Address(std::net::IpAddr::V6(address)), true) => format!("[{address}]"),
             (Host::Address(address), true) => address.to_string(),
             (Host::Name(name), true) => name.clone(),
         }
     }
+}
+
+/// RFC 9110 §4.2.
+fn usual_port(is_secure: bool) -> u16 {
+    if is_secure { 443 } else { 80 }
 }
 
 /// Not a URL that can be asked for.
@@ -56,6 +57,11 @@ impl FromStr for WebUrl {
         const SHOWN: usize = 200;
         let wrong =
             |reason: &str| UrlError { given: text.chars().take(SHOWN).collect(), reason: reason.to_owned() };
+        let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+        if authority.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+            let reason = "holds a name or a password, which would be stored with the probe; leave it out";
+            return Err(UrlError { given: "it".to_owned(), reason: reason.to_owned() });
+        }
         if text.len() > PROBE_URL_BYTES {
             return Err(wrong(&format!("is longer than {PROBE_URL_BYTES} bytes")));
         }
@@ -66,13 +72,10 @@ impl FromStr for WebUrl {
             _ => return Err(wrong("has no scheme http or https")),
         };
         let authority = uri.authority().ok_or_else(|| wrong("has no host"))?;
-        if authority.as_str().contains('@') {
-            let reason = "holds a password, which would be stored with the probe; leave it out";
-            return Err(UrlError { given: "it".to_owned(), reason: reason.to_owned() });
-        }
         let mut server: Target = authority.as_str().parse().map_err(|_| wrong("has no host of that kind"))?;
-        server.port = server.port.or(Some(if is_secure { 443 } else { 80 }));
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        server.port = server.port.or(Some(usual_port(is_secure)));
         Ok(Self { is_secure, server, path })
     }
 }
@@ -95,6 +98,8 @@ mod tests {
             ("https://web.default.svc:443/a?b=c", "https://web.default.svc/a?b=c", "web.default.svc", 443),
             ("https://[FD00::1]:6443/healthz", "https://[fd00::1]:6443/healthz", "[fd00::1]:6443", 6443),
             ("http://[fd00::1]", "http://[fd00::1]/", "[fd00::1]", 80),
+            ("http://a?x=1", "http://a/?x=1", "a", 80),
+            ("http://a/b@c", "http://a/b@c", "a", 80),
         ] {
             let url: WebUrl = given.parse().unwrap();
             assert_eq!(
@@ -122,7 +127,16 @@ mod tests {
             let error = given.parse::<WebUrl>().unwrap_err().to_string();
             assert!(error.contains(part), "{given}: {error}");
         }
-        let error = "https://root:hunter2@web/".parse::<WebUrl>().unwrap_err().to_string();
-        assert!(error.contains("password") && !error.contains("hunter2"), "{error}");
+        let endless = format!("https://root:hunter2@web/{long}");
+        for secret in [
+            "https://root:hunter2@web/",
+            "http://root:hunt^er2@web/",
+            "ftp://root:hunter2@web",
+            "root:hunter2@web",
+            &endless,
+        ] {
+            let error = secret.parse::<WebUrl>().unwrap_err().to_string();
+            assert!(error.contains("password") && !error.contains("hunt"), "{error}");
+        }
     }
 }

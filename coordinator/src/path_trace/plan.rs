@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lastseen_proto::limits::PROBE_MTU;
+use lastseen_proto::limits::{PROBE_MTU, PROBE_PACKETS};
 use lastseen_proto::target::{Host, Target};
 
 use super::sizes;
@@ -142,8 +142,9 @@ impl Plan {
             Some(Sizes::Sweep) => sizes::OF_EACH * sizes.len() as u32,
             _ => COUNT,
         });
-        if !(1..=limits::PROBE_ATTEMPTS as u32).contains(&count) {
-            let reason = format!("{count} is not within 1 and {}", limits::PROBE_ATTEMPTS);
+        if !PROBE_PACKETS.contains(&count) {
+            let reason =
+                format!("{count} is not within {} and {}", PROBE_PACKETS.start(), PROBE_PACKETS.end());
             return Err(Error::invalid("count", reason));
         }
         let source_port = if port.is_some() { rand::random_range(SOURCE_PORTS) } else { 0 };
@@ -227,4 +228,86 @@ fn filter(protocol: TraceProtocol, address: IpAddr, port: Option<u16>, source_po
         (TraceProtocol::Tcp, _) => "tcp",
     };
     format!("{name} and host {address}{ports}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            from: Source { node: "a".into(), netns: "pod".into() },
+            to: "10.0.0.2".into(),
+            protocol: TraceProtocol::Icmp,
+            sizes: None,
+            count: None,
+            interval_nanos: None,
+            dont_fragment: false,
+            family: Family::Any,
+        }
+    }
+
+    fn node(name: &str, is_ready: bool) -> NodeView {
+        let record = model::NodeRecord {
+            name: name.into(),
+            agent_version: String::new(),
+            kernel: String::new(),
+            incarnation: 1,
+            last_seen_nanos: 0,
+            capabilities: Vec::new(),
+            topology: bytes::Bytes::new(),
+        };
+        NodeView {
+            record,
+            is_ready,
+            clock: None,
+            round_trip_nanos: None,
+            resident_bytes: None,
+            notes: Vec::new(),
+        }
+    }
+
+    fn plan(request: &Request) -> Result<Plan, Error> {
+        let nodes = [node("a", true), node("b", true), node("c", false)];
+        Plan::new(request, &request.from, request.address().unwrap(), &nodes, 0)
+    }
+
+    #[test]
+    fn what_is_sent_is_what_is_captured() {
+        let icmp = plan(&request()).unwrap();
+        assert_eq!(icmp.capture.filter, "icmp and host 10.0.0.2");
+        assert_eq!(icmp.capture.nodes, ["a", "b"], "nobody has it: those that are connected");
+        assert!(icmp.notes[0].contains("no node has 10.0.0.2"));
+        let six = plan(&Request { to: "fd00::2".into(), ..request() }).unwrap();
+        assert_eq!(six.capture.filter, "icmp6 and host fd00::2");
+        let udp = Request { to: "10.0.0.2:53".into(), protocol: TraceProtocol::Udp, ..request() };
+        let udp = plan(&udp).unwrap();
+        let Kind::Path { source_port, ref sizes, .. } = udp.probe.kind else { panic!() };
+        assert!(SOURCE_PORTS.contains(&source_port) && *sizes == [84]);
+        assert_eq!(udp.capture.filter, format!("udp and host 10.0.0.2 and port 53 and port {source_port}"));
+        assert_eq!(udp.probe.targets, ["10.0.0.2:53"]);
+        assert!(udp.capture.duration_nanos > udp.probe.interval_nanos * i64::from(udp.probe.count));
+    }
+
+    #[test]
+    fn a_trace_is_refused_with_field_and_limit() {
+        let sized = |size| Request { sizes: Some(Sizes::One(size)), ..request() };
+        for (given, words) in [
+            (Request { count: Some(1_001), ..request() }, "count: 1001 is not within 1 and 1000"),
+            (Request { count: Some(0), ..request() }, "count: 0 is not within 1 and 1000"),
+            (sized(67), "size: 67 is not within 68 and 65535 bytes"),
+            (sized(65_536), "size: 65536 is not within"),
+            (Request { interval_nanos: Some(1), ..request() }, "interval: 1ns is not within 10ms and 1m"),
+            (Request { to: "10.0.0.2:80".into(), ..request() }, "to: 10.0.0.2:80 has a port"),
+            (Request { protocol: TraceProtocol::Udp, ..request() }, "to: 10.0.0.2 lacks a port"),
+            (
+                Request { to: "10.0.0.2:80".into(), protocol: TraceProtocol::Tcp, ..sized(100) },
+                "size: TCP SYN has a size of its own",
+            ),
+        ] {
+            let reason = plan(&given).unwrap_err().to_string();
+            assert!(reason.starts_with(words), "{reason}");
+        }
+        assert!(plan(&Request { count: Some(1_000), ..request() }).is_ok());
+    }
 }

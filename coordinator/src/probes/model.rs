@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lastseen_proto::limits::{PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS};
+use lastseen_proto::limits::{
+    PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS, PROBE_SEARCH,
+};
 use serde::{Deserialize, Serialize};
 
 /// Whence.
@@ -117,14 +119,16 @@ impl Kind {
         count as usize * times
     }
 
-    /// Attempts at one target that begin within `interval_nanos`, at most.
-    pub fn attempts_at_once(&self, interval_nanos: i64) -> f64 {
+    /// What is sent to one target from one attempt to the next, at most.
+    pub fn attempts_at_once(&self) -> f64 {
         match self {
-            Self::Trace { max_hops, .. } => {
-                let spread = f64::from(*max_hops).min(interval_nanos as f64 / PROBE_HOP_NANOS as f64);
-                spread.max(1.0)
-            }
+            Self::Trace { max_hops, .. } => f64::from(*max_hops),
             Self::PathMtu { .. } => 1.0,
+            // Each name of the search list is a question of its own, and the name as it is.
+            Self::Dns { search, .. } => {
+                let names = 1 + if search.is_empty() { PROBE_SEARCH } else { search.len() };
+                (self.attempts(1) * names) as f64
+            }
             kind => kind.attempts(1) as f64,
         }
     }
@@ -303,5 +307,12 @@ pub enum What {
         run: u64,
         /// Encoded.
         content: Vec<u8>,
+    },
+    /// What a run found cannot be kept.
+    Dropped {
+        /// Which.
+        run: u64,
+        /// Why.
+        reason: String,
     },
 }

@@ -109,6 +109,11 @@ impl Writer {
                         );
                         return None;
                     }
+                    What::Dropped { run, reason } => {
+                        let (probe, node) = (&news.probe, &news.source.node);
+                        tracing::warn!(probe, node, run, reason, "a report is dropped");
+                        news.what.clone()
+                    }
                     what => what.clone(),
                 };
                 Some((News { what, ..news.clone() }, head.kept_runs()))
@@ -132,8 +137,8 @@ impl Writer {
     fn answer(&self, waiting: &[News]) {
         let mut stored: BTreeMap<&str, Vec<(String, u64, Source)>> = BTreeMap::new();
         for news in waiting {
-            if let What::Report { run, .. } = news.what {
-                let report = (news.probe.clone(), run, news.source.clone());
+            if let What::Report { run, .. } | What::Dropped { run, .. } = &news.what {
+                let report = (news.probe.clone(), *run, news.source.clone());
                 stored.entry(&news.source.node).or_default().push(report);
             }
         }

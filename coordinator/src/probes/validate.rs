@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use lastseen_proto::limits::{
-    PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS, PROBE_MTU,
-    PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS,
+    PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOP_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
+    PROBE_MTU, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS,
     PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::target::{Host, Target, TargetError};
@@ -256,14 +256,27 @@ fn check_rate(spec: &Spec) -> Result<(), Error> {
         let reason = format!("{each} at each of {targets} targets are {attempts}, above the limit of {most}");
         return Err(Error::invalid("count", reason));
     }
-    let at_once = targets as f64 * spec.kind.attempts_at_once(spec.interval_nanos);
+    if let Kind::Trace { max_hops, .. } = spec.kind
+        && spec.count > 1
+    {
+        let least = i64::from(max_hops) * PROBE_HOP_NANOS;
+        if spec.interval_nanos < least {
+            let [given, least] = [spec.interval_nanos, least].map(display_span);
+            let reason = format!(
+                "{given} is too short for rounds of {max_hops} hops; give {least} or more, or fewer hops"
+            );
+            return Err(Error::invalid("interval", reason));
+        }
+    }
+    let at_once = targets as f64 * spec.kind.attempts_at_once();
     let per_second = at_once * SECOND as f64 / spec.interval_nanos as f64;
     if per_second > limits::PROBES_PER_SECOND {
         let least = at_once / limits::PROBES_PER_SECOND;
         return Err(Error::invalid(
             "interval",
             format!(
-                "{targets} targets every {} are {per_second:.0} a second from each source, above the limit of {:.0}; give {} or more",
+                "{targets} targets every {} come to {per_second:.0} packets a second from each source, above the limit of {:.0}; \
+                 give {} or more",
                 display_span(spec.interval_nanos),
                 limits::PROBES_PER_SECOND,
                 display_span((least * SECOND as f64).ceil() as i64),
@@ -494,7 +507,10 @@ mod tests {
         assert_eq!(reason, "count: 100 at each of 11 targets are 1100, above the limit of 1000");
         assert!(resolve(many(10, 1, 10 * MILLISECOND), &nodes(), 0).is_ok());
         let reason = refused(many(20, 1, 10 * MILLISECOND));
-        assert!(reason.starts_with("interval: 20 targets every 10ms are 2000 a second"), "{reason}");
+        assert!(
+            reason.starts_with("interval: 20 targets every 10ms come to 2000 packets a second"),
+            "{reason}"
+        );
         assert!(reason.ends_with("above the limit of 1000; give 20ms or more"), "{reason}");
     }
 
@@ -512,6 +528,12 @@ mod tests {
         assert_eq!(spec(of_dns(&[], Record::A, &[]), "web").kind.attempts(5), 15);
         let gateways = Request { targets: Vec::new(), kind: Some(Kind::Gateway), ..request() };
         assert_eq!(resolve(gateways, &nodes(), 0).unwrap().0.kind.attempts(5), 40);
+        let hasty = Request {
+            interval_nanos: Some(299 * MILLISECOND),
+            ..of(trace(TraceProtocol::Icmp, 30), "10.0.0.1")
+        };
+        let reason = "interval: 299ms is too short for rounds of 30 hops; give 300ms or more, or fewer hops";
+        assert_eq!(refused(hasty), reason);
         let deep = of(trace(TraceProtocol::Icmp, 64), "10.0.0.1");
         let reason = refused(Request { count: Some(16), ..deep });
         assert_eq!(reason, "count: 1024 at each of 1 targets are 1024, above the limit of 1000");

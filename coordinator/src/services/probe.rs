@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_service_server::ProbeService;
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
@@ -26,6 +27,9 @@ use crate::wire::probe::{message, request};
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks for a watcher, however much happens.
 const WATCH_REST: Duration = Duration::from_millis(300);
+
+/// A page of probes takes at most this many bytes, or one probe; the next one goes on behind it.
+const PAGE_BYTES: usize = limits::MESSAGE_BYTES / 2;
 
 /// `ProbeService`.
 pub struct ProbeApi(pub Context);
@@ -67,13 +71,27 @@ impl ProbeService for ProbeApi {
             page::size(page_size, limits::PROBES_PAGE, limits::CAPTURES_PAGE)?.min(limits::PROBES_PAGE);
         let after = page::cursor(&page_token)?;
         let stored = self.0.store.probes(after.as_ref(), size).await.map_err(Error::from)?;
-        let last = stored.last().filter(|_| stored.len() == size as usize);
+        let (now, none) = (self.0.clock.now(), Reports::default());
+        let (mut probes, mut bytes) = (Vec::new(), 0);
+        for probe in &stored {
+            let mut shown = message(probe, &none, now)?;
+            // Of interest for one probe, and too long for a list.
+            if let Some(v1::probe_spec::Kind::Http(http)) =
+                shown.spec.as_mut().and_then(|spec| spec.kind.as_mut())
+            {
+                http.ca_pem.clear();
+            }
+            bytes += shown.encoded_len();
+            if bytes > PAGE_BYTES && !probes.is_empty() {
+                break;
+            }
+            probes.push(shown);
+        }
+        let is_whole = probes.len() == stored.len() && stored.len() < size as usize;
+        let last = probes.len().checked_sub(1).map(|last| &stored[last]).filter(|_| !is_whole);
         let next_page_token = last.map_or_else(String::new, |probe| {
             page::cursor_token(&Cursor { created_at_nanos: probe.created_at_nanos, id: probe.id.clone() })
         });
-        let now = self.0.clock.now();
-        let none = Reports::default();
-        let probes = stored.iter().map(|probe| message(probe, &none, now)).collect::<Result<_, _>>()?;
         Ok(Response::new(v1::ListProbesResponse { probes, next_page_token }))
     }
 

@@ -154,15 +154,20 @@ pub fn probe_status(message: v1::ProbeStatus, node: &str) -> Option<News> {
     Some(News { probe: message.probe_id, source: own(message.netns, node), what })
 }
 
-/// What an agent reports. None: of no probe that there can be, or more than a probe can come to.
+/// What an agent reports; dropped, if it is more than a probe can come to. None: of no probe that there can be.
 pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
     check_capture_id(&message.probe_id).ok()?;
     let source = own(message.netns, node);
     let attempts: usize = message.results.iter().map(|result| result.attempts.len()).sum();
     // Each name server has a result of its own.
     let most = limits::PROBE_TARGETS * limits::PROBE_SERVERS;
+    let dropped = |reason: String, run, source: Source, probe| {
+        Some(News { probe, source, what: What::Dropped { run, reason } })
+    };
     if message.results.len() > most || attempts > limits::PROBE_ATTEMPTS {
-        return None;
+        let reason =
+            format!("{} results and {attempts} attempts are more than a probe has", message.results.len());
+        return dropped(reason, message.run, source, message.probe_id);
     }
     let attempt = |attempt: v1::ProbeAttempt| v1::ProbeAttempt {
         responder: bounded(attempt.responder),
@@ -175,6 +180,7 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
         reason: bounded(result.reason),
         attempts: result.attempts.into_iter().map(attempt).collect(),
         source_address: bounded(result.source_address),
+        server: bounded(result.server),
         finding: result.finding.map(finding),
     };
     let kept = v1::ProbeReport {
@@ -182,14 +188,18 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
         source: Some(v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }),
         start_unix_nanos: message.start_unix_nanos,
         results: message.results.into_iter().map(result).collect(),
+        is_cut: message.is_cut,
     };
-    let content = kept.encode_to_vec();
-    let what = What::Report { run: message.run, content };
-    (kept.encoded_len() <= limits::PROBE_REPORT_BYTES).then_some(News {
-        probe: message.probe_id,
-        source,
-        what,
-    })
+    let (content, run) = (kept.encode_to_vec(), message.run);
+    if content.len() > limits::PROBE_REPORT_BYTES {
+        let most = limits::PROBE_REPORT_BYTES;
+        let reason = format!(
+            "its report has {} bytes, above the limit of {most}; probe fewer targets at once",
+            content.len()
+        );
+        return dropped(reason, run, source, message.probe_id);
+    }
+    Some(News { probe: message.probe_id, source, what: What::Report { run, content } })
 }
 
 fn finding(finding: Finding) -> Finding {
@@ -222,6 +232,7 @@ fn finding(finding: Finding) -> Finding {
             kernel_state: bounded(neighbor.kernel_state),
             kernel_link_address: bounded(neighbor.kernel_link_address),
             link_addresses: all(neighbor.link_addresses),
+            is_own: neighbor.is_own,
         }),
     }
 }

@@ -15,7 +15,7 @@ pub fn request(message: v1::TracePathRequest) -> Result<Request, Error> {
         (None, true) => Some(Sizes::Sweep),
         (None, false) => None,
     };
-    let protocol = protocol(message.protocol());
+    let protocol = protocol(message.protocol)?;
     let from =
         message.from.ok_or_else(|| Error::invalid("from", "missing; give a node, a pod or an address"))?;
     Ok(Request {

@@ -44,11 +44,15 @@ fn kind(asked: Asked) -> Result<Kind, Error> {
         Asked::Tcp(v1::TcpProbe {}) => Kind::Tcp,
         Asked::Udp(udp) => Kind::Udp { payload: udp.payload.to_vec() },
         Asked::Dns(dns) => Kind::Dns {
-            record: match dns.record_type() {
-                v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified => Record::A,
-                v1::DnsRecordType::DnsAaaa => Record::Aaaa,
-                v1::DnsRecordType::DnsSrv => Record::Srv,
-                v1::DnsRecordType::DnsPtr => Record::Ptr,
+            record: match v1::DnsRecordType::try_from(dns.record_type) {
+                Ok(v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified) => Record::A,
+                Ok(v1::DnsRecordType::DnsAaaa) => Record::Aaaa,
+                Ok(v1::DnsRecordType::DnsSrv) => Record::Srv,
+                Ok(v1::DnsRecordType::DnsPtr) => Record::Ptr,
+                Err(_) => {
+                    let reason = format!("{} is none of A, AAAA, SRV and PTR", dns.record_type);
+                    return Err(Error::invalid("record_type", reason));
+                }
             },
             servers: dns.servers,
             search: dns.search,
@@ -57,13 +61,13 @@ fn kind(asked: Asked) -> Result<Kind, Error> {
         Asked::Http(http) => Kind::Http { ca_pem: http.ca_pem },
         Asked::PathMtu(path) => Kind::PathMtu { max_size: path.max_size },
         Asked::Trace(trace) => {
-            Kind::Trace { protocol: protocol(trace.protocol()), max_hops: trace.max_hops.unwrap_or(MAX_HOPS) }
+            Kind::Trace { protocol: protocol(trace.protocol)?, max_hops: trace.max_hops.unwrap_or(MAX_HOPS) }
         }
         Asked::Path(path) => {
             let port = path.source_port;
             let wrong = || Error::invalid("source_port", format!("{port} is not within 0 and 65535"));
             Kind::Path {
-                protocol: protocol(path.protocol()),
+                protocol: protocol(path.protocol)?,
                 source_port: port.try_into().map_err(|_| wrong())?,
                 sizes: path.sizes,
                 dont_fragment: path.dont_fragment,
@@ -83,11 +87,12 @@ pub(super) fn family(number: i32) -> Result<Family, Error> {
     }
 }
 
-pub(super) fn protocol(protocol: v1::TraceProtocol) -> TraceProtocol {
-    match protocol {
-        v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
-        v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
-        v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
+pub(super) fn protocol(number: i32) -> Result<TraceProtocol, Error> {
+    match v1::TraceProtocol::try_from(number) {
+        Ok(v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified) => Ok(TraceProtocol::Icmp),
+        Ok(v1::TraceProtocol::TraceUdp) => Ok(TraceProtocol::Udp),
+        Ok(v1::TraceProtocol::TraceTcp) => Ok(TraceProtocol::Tcp),
+        Err(_) => Err(Error::invalid("protocol", format!("{number} is none of ICMP, UDP and TCP"))),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use indicatif::ProgressBar;
-use lastseen_proto::limits::{PROBE_COUNT, PROBE_MTU};
+use lastseen_proto::limits::{PROBE_MTU, PROBE_PACKETS};
 use lastseen_proto::target::Target;
 use lastseen_proto::v1::diff_report::Verdict;
 use lastseen_proto::v1::{self, TracePathRequest, TracePathResponse};
@@ -20,9 +20,6 @@ use crate::{Outcome, parse, path_trace, probe};
 
 /// Between two turns of the progress display.
 const TICK: Duration = Duration::from_millis(200);
-/// Packets of one trace, at most.
-const PACKETS: u32 = *PROBE_COUNT.end() * 10;
-
 /// Send marked packets to a target and follow them at every hop, there and back.
 ///
 /// FROM is a node, a network namespace of one (NODE:NETNS, NODE:PID), or the address of a pod or a node. TO is an address or a
@@ -45,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_name = "BYTES|sweep", value_parser = size)]
     size: Option<Size>,
     /// Packets; 50 unless given, 3 of each size of a sweep.
-    #[arg(long, value_name = "N", value_parser = parse::whole(1, PACKETS))]
+    #[arg(long, value_name = "N", value_parser = parse::whole(*PROBE_PACKETS.start(), *PROBE_PACKETS.end()))]
     count: Option<u32>,
     /// Between two packets; 20ms unless given.
     #[arg(long, value_name = "DURATION", value_parser = parse::duration)]

@@ -43,7 +43,7 @@ fn columns(probe: &v1::Probe, is_wide: bool) -> Vec<Column> {
     columns.push(("SOURCE", |line| source(line.report.source.as_ref())));
     columns.push(("TARGET", |line| line.result.target.clone()));
     if matches!(kind, Some(Kind::Dns(_))) {
-        columns.push(("SERVER", |line| line.result.address.clone()));
+        columns.push(("SERVER", |line| server(line.result)));
     }
     columns.push((">SENT", |line| units::count(line.summary.sent)));
     columns.push((">ANSWERED", |line| units::count(line.summary.answered)));
@@ -69,6 +69,11 @@ fn columns(probe: &v1::Probe, is_wide: bool) -> Vec<Column> {
         }));
     }
     columns
+}
+
+/// Without the port that every name server has.
+fn server(result: &v1::ProbeResult) -> String {
+    if result.server.ends_with(":53") { result.address.clone() } else { result.server.clone() }
 }
 
 fn delay(nanos: Option<u64>) -> String {

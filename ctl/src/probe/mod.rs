@@ -29,6 +29,9 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
             Some(Kind::Trace(_)) => trace::text(probe),
             _ => found::text(probe, is_wide),
         });
+        if probe.reports.iter().any(|report| report.is_cut) {
+            text.push_str("a report was too large: what it found beyond attempts is left out; probe fewer targets at once\n");
+        }
         if probe.reports_omitted {
             text.push_str("there is more than one answer holds; ask for fewer --runs\n");
         }

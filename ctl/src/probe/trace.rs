@@ -95,9 +95,13 @@ fn is_end(attempt: &v1::ProbeAttempt) -> bool {
     matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused | Outcome::ProbeUnreachable)
 }
 
-/// The fewest hops that led to an end.
+/// The fewest hops that led to the target, or else to who would not pass it on.
 fn last_hop(result: &v1::ProbeResult) -> Option<u32> {
-    result.attempts.iter().filter(|attempt| is_end(attempt)).map(|attempt| attempt.hop_limit).min()
+    let least = |is: fn(&v1::ProbeAttempt) -> bool| {
+        result.attempts.iter().filter(|attempt| is(attempt)).map(|attempt| attempt.hop_limit).min()
+    };
+    least(|attempt| matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused))
+        .or_else(|| least(is_end))
 }
 
 /// How it ends, in words.
@@ -113,14 +117,21 @@ fn end(result: &v1::ProbeResult) -> String {
             None => "nothing answers".to_owned(),
         };
     };
+    // Who reached the target once has a path, whatever was said at other times.
+    let is_reached = |attempt: &v1::ProbeAttempt| {
+        matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused)
+    };
+    if let Some(hops) = attempts.iter().filter(|a| is_reached(a)).map(|attempt| attempt.hop_limit).min() {
+        return format!(
+            "reached after {}",
+            if hops == 1 { "1 hop".to_owned() } else { format!("{hops} hops") }
+        );
+    }
     let ends = attempts.iter().filter(|attempt| is_end(attempt) && attempt.hop_limit == last);
-    let worst = ends.clone().find(|attempt| attempt.outcome() == Outcome::ProbeUnreachable);
-    match worst {
+    match ends.into_iter().next() {
         Some(end) if end.responder.is_empty() => format!("{}, says the target", end.detail),
         Some(end) => format!("{}, says {}", end.detail, end.responder),
-        None => {
-            format!("reached after {}", if last == 1 { "1 hop".to_owned() } else { format!("{last} hops") })
-        }
+        None => String::new(),
     }
 }
 

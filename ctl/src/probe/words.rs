@@ -29,6 +29,7 @@ pub fn of(spec: Option<&v1::ProbeSpec>, result: &v1::ProbeResult, summary: &Summ
             (Outcome::ProbeUnreachable, _) => "unreachable",
             (Outcome::ProbeSilent, Some(Kind::Tcp(_))) => "filtered: no answer",
             (Outcome::ProbeSilent, Some(Kind::Udp(_))) => "open or filtered: no answer",
+            (Outcome::ProbeSilent, Some(Kind::Neighbor(_))) if is_own(result) => "nobody else has it",
             (Outcome::ProbeSilent, Some(Kind::Neighbor(_))) => "nobody has it",
             (Outcome::ProbeSilent, _) => "no answer",
             (Outcome::ProbeNotSent, _) => "not sent",
@@ -50,11 +51,19 @@ fn answers(kind: Option<&Kind>, result: &v1::ProbeResult, summary: &Summary) -> 
             let transport = if dns.tcp { " over TCP" } else { "" };
             format!("{} {}{transport}", dns.name, dns.records.join(", "))
         }
-        (Some(Kind::Neighbor(_)), Some(Finding::Neighbor(neighbor))) => match &neighbor.link_addresses[..] {
-            [one] => one.clone(),
-            several => format!("DUPLICATE ADDRESS {}", several.join(" and ")),
-        },
+        (Some(Kind::Neighbor(_)), Some(Finding::Neighbor(neighbor))) => on_link(neighbor),
         _ => "answers".to_owned(),
+    }
+}
+
+/// Who has the address.
+fn on_link(neighbor: &v1::NeighborFinding) -> String {
+    match &neighbor.link_addresses[..] {
+        others if neighbor.is_own => format!("DUPLICATE ADDRESS: {} has it too", others.join(" and ")),
+        [one] => one.clone(),
+        several => {
+            format!("DUPLICATE ADDRESS, or a host with two interfaces there: {}", several.join(" and "))
+        }
     }
 }
 
@@ -64,19 +73,30 @@ fn beyond(kind: Option<&Kind>, result: &v1::ProbeResult) -> Option<String> {
         (Some(Kind::Http(_)), Finding::Http(page)) => {
             let certificate = page.certificate.as_ref()?;
             let until = units::second(certificate.not_after.as_ref());
-            Some(format!("{} certificate of {} until {until}", page.tls_version, certificate.subject))
+            let names = if certificate.subject.is_empty() {
+                certificate.names.join(", ")
+            } else {
+                certificate.subject.clone()
+            };
+            Some(format!("{} certificate of {names} until {until}", page.tls_version))
         }
         (Some(Kind::Neighbor(_)), Finding::Neighbor(neighbor)) => believed(neighbor),
         (Some(Kind::Gateway(_)), Finding::Neighbor(neighbor)) => Some(match &neighbor.link_addresses[..] {
             [] => format!("nobody on {} has it{}", neighbor.interface, kernel(neighbor)),
-            [one] => format!("{one} on {}", neighbor.interface),
-            several => format!("DUPLICATE ADDRESS {} on {}", several.join(" and "), neighbor.interface),
+            _ => format!("{} on {}", on_link(neighbor), neighbor.interface),
         }),
         _ => None,
     }
 }
 
+fn is_own(result: &v1::ProbeResult) -> bool {
+    matches!(&result.finding, Some(Finding::Neighbor(neighbor)) if neighbor.is_own)
+}
+
 fn believed(neighbor: &v1::NeighborFinding) -> Option<String> {
+    if neighbor.is_own {
+        return None;
+    }
     let v1::NeighborFinding { kernel_state, kernel_link_address, link_addresses, .. } = neighbor;
     let is_other = !kernel_link_address.is_empty()
         && !link_addresses.is_empty()
@@ -97,10 +117,11 @@ fn kernel(neighbor: &v1::NeighborFinding) -> String {
 }
 
 fn path_mtu(path: &v1::PathMtuFinding) -> String {
-    let who = if path.limited_by.is_empty() { "the target" } else { &path.limited_by };
+    let who = if path.limited_by.is_empty() { "the node itself" } else { &path.limited_by };
     match path.method() {
         _ if path.mtu == 0 => "nothing comes through, not even the smallest".to_owned(),
         v1::PathMtuMethod::PathMtuInterface => "as large as the interface takes".to_owned(),
+        v1::PathMtuMethod::PathMtuAsked => "as large as was asked for; the interface takes more".to_owned(),
         v1::PathMtuMethod::PathMtuIcmp => format!("larger ones are refused by {who}"),
         v1::PathMtuMethod::PathMtuProbing => {
             "BLACK HOLE: larger ones vanish without a word; lower the MTU of the interface, or let ICMP \
@@ -194,6 +215,7 @@ mod tests {
                 kernel_state,
                 kernel_link_address,
                 link_addresses,
+                is_own: false,
             })
         };
         let on_link = |attempt, finding| {
@@ -205,7 +227,16 @@ mod tests {
             on_link(WELL, neighbor(&["02::2"], "stale")),
             "02::2; the node still sends to 02::1 (stale)"
         );
-        assert_eq!(on_link(WELL, neighbor(&["02::1", "02::2"], "")), "DUPLICATE ADDRESS 02::1 and 02::2");
+        assert_eq!(
+            on_link(WELL, neighbor(&["02::1", "02::2"], "")),
+            "DUPLICATE ADDRESS, or a host with two interfaces there: 02::1 and 02::2"
+        );
+        let own = |link_addresses: &[&str]| match neighbor(link_addresses, "") {
+            Finding::Neighbor(found) => Finding::Neighbor(v1::NeighborFinding { is_own: true, ..found }),
+            other => other,
+        };
+        assert_eq!(on_link(nobody, own(&[])), "nobody else has it");
+        assert!(on_link(WELL, own(&["02::2"])).starts_with("DUPLICATE ADDRESS: 02::2 has it too"));
         assert_eq!(on_link(nobody, neighbor(&[], "failed")), "nobody has it; the node's entry: failed");
         let gateway =
             |attempt, finding| words(Kind::Gateway(v1::GatewayProbe {}), &result(&[attempt], Some(finding)));

@@ -296,6 +296,7 @@ impl AuditService for Coordinator {
 #[tonic::async_trait]
 impl ProbeService for Coordinator {
     type WatchProbeStream = Answers<WatchProbeResponse>;
+    type TracePathStream = Answers<TracePathResponse>;
 
     async fn run_probe(&self, request: Request<RunProbeRequest>) -> Answer<RunProbeResponse> {
         let probe = Probe { spec: request.into_inner().spec, ..self.script.probe.clone() };
@@ -314,6 +315,13 @@ impl ProbeService for Coordinator {
 
     async fn watch_probe(&self, _: Request<WatchProbeRequest>) -> Answer<Self::WatchProbeStream> {
         let answer = WatchProbeResponse { probe: Some(self.script.probe.clone()) };
+        Ok(Response::new(Box::pin(tokio_stream::iter([Ok(answer)]))))
+    }
+
+    async fn trace_path(&self, request: Request<TracePathRequest>) -> Answer<Self::TracePathStream> {
+        let TracePathRequest { from, to, .. } = request.into_inner();
+        let trace = PathTrace { from, to, ..PathTrace::default() };
+        let answer = TracePathResponse { trace: Some(trace), ..TracePathResponse::default() };
         Ok(Response::new(Box::pin(tokio_stream::iter([Ok(answer)]))))
     }
 

@@ -17,8 +17,8 @@ const BROADCAST: Mac = [0xff; 6];
 /// Asks who has `target` on interface `index`, whose own addresses are `mac` and `source`.
 pub(super) fn open(index: u32, mac: Mac, source: Ipv4Addr, target: Ipv4Addr) -> io::Result<Inquiry> {
     let protocol = (libc::ETH_P_ARP as u16).to_be();
-    let socket =
-        Socket::new(Domain::PACKET, Type::DGRAM.cloexec(), Some(Protocol::from(i32::from(protocol))))?;
+    // Of no protocol until it is bound: it would hear every interface.
+    let socket = Socket::new(Domain::PACKET, Type::DGRAM.cloexec(), Some(Protocol::from(0)))?;
     let everybody = address(index, protocol);
     socket.bind(&everybody)?;
     let question = [&KIND[..], &REQUEST, &mac, &source.octets(), &[0; 6], &target.octets()].concat();

@@ -47,6 +47,8 @@ pub struct Attempt {
     pub detail: String,
     /// Bytes of the packet with its IP header, where those are what is looked for.
     pub size: Option<u16>,
+    /// Somebody said that it is too large: this node, or a router.
+    pub is_too_large: bool,
     /// What the next link takes, as who refused it says.
     pub next_mtu: Option<u32>,
     /// Hops it was given.
@@ -65,6 +67,7 @@ impl Attempt {
             responder: None,
             detail: String::new(),
             size: None,
+            is_too_large: false,
             next_mtu: None,
             hop_limit: None,
             timing: None,
@@ -73,7 +76,22 @@ impl Attempt {
 
     /// It could not be sent.
     pub fn not_sent(sent: i64, error: &io::Error) -> Self {
-        Self { outcome: Outcome::NotSent, detail: trouble(error), ..Self::silent(sent) }
+        let is_too_large = error.raw_os_error() == Some(libc::EMSGSIZE);
+        Self { outcome: Outcome::NotSent, detail: trouble(error), is_too_large, ..Self::silent(sent) }
+    }
+
+    /// What came back is an ICMP message of this type and code, by `from`; absent: by the target.
+    pub fn told(sent: i64, to: IpAddr, icmp: (u8, u8), from: Option<IpAddr>, delay: Duration) -> Self {
+        let is_target = from.is_none_or(|from| from == to);
+        let is_port = matches!((to.is_ipv6(), icmp), (false, (3, 3)) | (true, (1, 4)));
+        Self {
+            outcome: if is_port && is_target { Outcome::Refused } else { Outcome::Unreachable },
+            delay: Some(delay),
+            responder: from.filter(|from| *from != to),
+            detail: icmp_error(to.is_ipv6(), icmp.0, icmp.1),
+            is_too_large: matches!((to.is_ipv6(), icmp), (false, (3, 4)) | (true, (2, _))),
+            ..Self::silent(sent)
+        }
     }
 
     /// What came back is an error of the socket: the target's word, or a router's.

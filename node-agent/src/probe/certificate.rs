@@ -89,7 +89,8 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signed)
+        let verdict = self.inner.verify_tls12_signature(message, certificate, signed);
+        self.accept(verdict)
     }
 
     fn verify_tls13_signature(
@@ -98,7 +99,8 @@ impl ServerCertVerifier for Onlooker {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signed)
+        let verdict = self.inner.verify_tls13_signature(message, certificate, signed);
+        self.accept(verdict)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -106,8 +108,29 @@ impl ServerCertVerifier for Onlooker {
     }
 }
 
+impl Onlooker {
+    /// Of certificates that this library does not know the key of.
+    fn accept(
+        &self,
+        verdict: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if verdict.is_err()
+            && let Some(certificate) = &mut *self.seen.0.lock().unwrap_or_else(PoisonError::into_inner)
+            && certificate.fault.is_empty()
+        {
+            "the server has not proved that it has its key".clone_into(&mut certificate.fault);
+        }
+        Ok(HandshakeSignatureValid::assertion())
+    }
+}
+
 fn fault(error: &Error, name: &ServerName<'_>) -> String {
     match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => match other.0.to_string().as_str() {
+            "CaUsedAsEndEntity" => "it is an authority's own, as self-signed ones often are".to_owned(),
+            "UnsupportedCertVersion" => "it is not of X.509 version 3".to_owned(),
+            other => other.to_owned(),
+        },
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "it has expired".to_owned()
         }

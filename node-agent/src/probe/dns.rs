@@ -1,19 +1,20 @@
 //! Questions to name servers, RFC 1035: each server on its own, name after name of the search list.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target};
+use socket2::Type;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UdpSocket;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::attempt::{Attempt, Outcome};
+use super::datagrams::{Datagrams, Heard};
 use super::report::{Finding, Found, Names};
 use super::resolver::Resolver;
 use super::spec::{Questions, Schedule, Spec};
@@ -25,7 +26,7 @@ const DATAGRAM_BYTES: usize = 4_096;
 /// Records that are told.
 const RECORDS: usize = 16;
 
-/// What each server says of one name.
+/// What each server says of one name. Unlike resolvers it stops at a server that fails: that is the news.
 pub(super) async fn run(
     spec: &Spec,
     questions: &Questions,
@@ -34,10 +35,19 @@ pub(super) async fn run(
     begin: Instant,
 ) -> Vec<Found> {
     let nothing = |reason| vec![Found::nothing(target.to_string(), reason)];
-    let (servers, names) = match plan(questions, place, target) {
-        Ok(plan) => plan,
-        Err(reason) => return nothing(reason),
+    // A mount of a container may never answer.
+    let planning = {
+        let (questions, place, target) = (questions.clone(), place.clone(), target.clone());
+        spawn_blocking(move || plan(&questions, &place, &target))
     };
+    let (servers, names) = match timeout_at(begin.max(Instant::now()) + spec.schedule.timeout, planning).await
+    {
+        Ok(Ok(Ok(plan))) => plan,
+        Ok(Ok(Err(reason))) => return nothing(reason),
+        Ok(Err(error)) => return nothing(error.to_string()),
+        Err(_) => return nothing("the resolv.conf of this place cannot be read in time".to_owned()),
+    };
+    let begin = begin.max(Instant::now());
     let names: Arc<[Name]> = names.into();
     let mut asked = JoinSet::new();
     for (number, server) in servers.into_iter().enumerate() {
@@ -161,8 +171,7 @@ impl Lookup {
     /// One question, and over TCP once more if the answer does not fit a datagram. Or what became of the attempt.
     async fn ask(&self, question: &Message, sent: i64, began: Instant) -> Result<(Message, bool), Attempt> {
         if !self.tcp {
-            let answer = self.ask_by_datagram(question, sent, began).await?;
-            if !answer.metadata.truncation {
+            if let Some(answer) = self.ask_by_datagram(question, sent, began).await? {
                 return Ok((answer, false));
             }
         }
@@ -171,7 +180,7 @@ impl Lookup {
             let detail = if attempt.detail.is_empty() { "connection refused" } else { &attempt.detail };
             Attempt { detail: format!("TCP, {what}: {detail}"), ..attempt.clone() }
         };
-        let mut stream = tcp::connect(self.server).await.map_err(|failure| match failure {
+        let (mut stream, _place) = tcp::connect(self.server).await.map_err(|failure| match failure {
             tcp::Failure::Here(error) => Attempt::not_sent(sent, &error),
             tcp::Failure::There(error) => after("connecting", &error),
         })?;
@@ -190,33 +199,41 @@ impl Lookup {
         Ok((answer, true))
     }
 
+    /// None: the answer does not fit a datagram.
     async fn ask_by_datagram(
         &self,
         question: &Message,
         sent: i64,
         began: Instant,
-    ) -> Result<Message, Attempt> {
+    ) -> Result<Option<Message>, Attempt> {
         let not_sent = |error: io::Error| Attempt::not_sent(sent, &error);
-        let any: SocketAddr = if self.server.is_ipv4() {
-            (Ipv4Addr::UNSPECIFIED, 0).into()
-        } else {
-            (Ipv6Addr::UNSPECIFIED, 0).into()
-        };
-        let socket = UdpSocket::bind(any).await.map_err(not_sent)?;
-        socket.connect(self.server).await.map_err(not_sent)?;
-        socket.send(&encoded(question).map_err(not_sent)?).await.map_err(not_sent)?;
+        let socket = Datagrams::open(Type::DGRAM, None, self.server).map_err(not_sent)?;
+        socket.send(&encoded(question).map_err(not_sent)?).map_err(not_sent)?;
         let mut buffer = [0; DATAGRAM_BYTES];
         loop {
-            let length = socket
-                .recv(&mut buffer)
-                .await
-                .map_err(|error| Attempt::ended(sent, &error, began.elapsed()))?;
-            // What is no answer to it may come from whoever guesses, and is not waited less for.
-            if let Some(answer) = answer_to(question, &buffer[..length]) {
-                return Ok(answer);
+            let arrival = socket.next(&mut buffer).await.map_err(not_sent)?;
+            let bytes = &buffer[..arrival.length];
+            match arrival.heard {
+                Heard::Error { kind, code, from, .. } => {
+                    let ip = self.server.ip();
+                    return Err(Attempt::told(sent, ip, (kind, code), from, began.elapsed()));
+                }
+                Heard::Datagram if is_cut(question, bytes) => return Ok(None),
+                // What is no answer to it may come from whoever guesses, and is not waited less for.
+                Heard::Datagram => {
+                    if let Some(answer) = answer_to(question, bytes) {
+                        return Ok(Some(answer));
+                    }
+                }
             }
         }
     }
+}
+
+/// Whether it is an answer that was cut, perhaps in the middle of a record (RFC 1035 §4.1.1: id, QR and TC).
+fn is_cut(question: &Message, bytes: &[u8]) -> bool {
+    const QR_AND_TC: u8 = 0x82;
+    matches!(bytes, [a, b, flags, ..] if [*a, *b] == question.metadata.id.to_be_bytes() && flags & QR_AND_TC == QR_AND_TC)
 }
 
 fn question(name: Name, record_type: RecordType) -> Message {
@@ -264,5 +281,23 @@ fn code_name(code: ResponseCode) -> String {
         ResponseCode::NotImp => "NOTIMP".to_owned(),
         ResponseCode::Refused => "REFUSED".to_owned(),
         other => format!("RCODE {}", u16::from(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_cut_in_the_middle_of_a_record_is_known_by_its_header() {
+        let question = question("many.".parse().unwrap(), RecordType::A);
+        let [high, low] = question.metadata.id.to_be_bytes();
+        // Forty records are announced, and none is there.
+        let cut = [high, low, 0x82, 0, 0, 1, 0, 40, 0, 0, 0, 0];
+        assert!(is_cut(&question, &cut) && answer_to(&question, &cut).is_none());
+        assert!(!is_cut(&question, &[high ^ 1, low, 0x82, 0]), "another's");
+        assert!(!is_cut(&question, &[high, low, 0x80, 0]), "whole");
+        assert!(!is_cut(&question, &[high, low, 0x02, 0]), "a question");
+        assert!(!is_cut(&question, &[]));
     }
 }

@@ -90,7 +90,7 @@ impl Datagram {
 
     /// Never 0, which says that there is none.
     fn checksum_of(&self, sequence: u16) -> u16 {
-        sequence.wrapping_add(self.flow.token) % 0xfffe + 1
+        ((u32::from(sequence) + u32::from(self.flow.token)) % 0xfffe + 1) as u16
     }
 
     fn sequence_of(&self, checksum: u16) -> u16 {
@@ -194,12 +194,12 @@ impl Message for Syn {
 mod tests {
     use super::*;
 
-    fn flow(is_v6: bool) -> Flow {
+    fn flow(is_v6: bool, token: u16) -> Flow {
         let address = |v4: &str, v6: &str| if is_v6 { v6 } else { v4 }.parse().unwrap();
         Flow {
             source: SocketAddr::new(address("10.0.0.1", "fd00::1"), 40_000),
             target: SocketAddr::new(address("10.0.0.2", "fd00::2"), 443),
-            token: 0xbeef,
+            token,
             _held: None,
         }
     }
@@ -212,14 +212,14 @@ mod tests {
 
     #[test]
     fn datagrams_of_a_flow_differ_in_their_checksum_alone_and_it_is_right() {
-        for is_v6 in [false, true] {
-            let message = Datagram::new(flow(is_v6), vec![0, 1_000]);
-            for sequence in [0, 1, 999, 6_399] {
+        for (is_v6, token) in [(false, 0xbeef), (true, 0xbeef), (false, 0xffff), (true, 0xfffd), (false, 0)] {
+            let message = Datagram::new(flow(is_v6, token), vec![0, 1_000]);
+            for sequence in [0, 1, 2, 3, 999, 6_399] {
                 let datagram = written(&message, sequence);
                 assert_eq!(message.flow.checksum(Datagram::NUMBER, &datagram), 0, "{sequence}");
                 assert_eq!(datagram[..4], written(&message, 7)[..4]);
                 assert_eq!(datagram.len(), if sequence % 2 == 0 { 12 } else { 1_008 });
-                assert_eq!(message.quoted(&datagram[..8]), About::One(sequence));
+                assert_eq!(message.quoted(&datagram[..8]), About::One(sequence), "token {token}");
             }
             assert_eq!(message.quoted(&written(&message, 5)[..7]), About::None);
         }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn segments_of_a_flow_differ_in_their_number_and_answers_are_known_by_it() {
         for is_v6 in [false, true] {
-            let message = Syn(flow(is_v6));
+            let message = Syn(flow(is_v6, 0xbeef));
             let segment = written(&message, 300);
             assert_eq!(message.0.checksum(Syn::NUMBER, &segment), 0);
             assert_eq!(message.quoted(&segment[..8]), About::One(300));

@@ -27,6 +27,8 @@ use crate::clock;
 
 /// Of a body, nothing beyond is read.
 const BODY_BYTES: u64 = 1 << 20;
+/// Headers together are no longer, and no more of a body is held at once.
+const HEADER_BYTES: usize = 16 << 10;
 /// Of a redirect's address, nothing beyond is told.
 const LOCATION_BYTES: usize = 200;
 /// What servers' logs show.
@@ -41,9 +43,9 @@ pub(super) async fn run(
     begin: Instant,
 ) -> Result<(Vec<Attempt>, Option<Page>), String> {
     let name = match &url.server.host {
-        Host::Address(address) => ServerName::from(*address),
-        Host::Name(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
+        Host::Name(name) if url.is_secure => ServerName::try_from(name.trim_end_matches('.').to_owned())
             .map_err(|_| format!("{name} is no name that a certificate can be for"))?,
+        _ => ServerName::from(address),
     };
     let client = Arc::new(Client {
         address: SocketAddr::new(address, url.port()),
@@ -142,7 +144,7 @@ impl Visit {
 
 impl Client {
     async fn visit(&self, visit: &mut Visit) -> Result<(), Failure> {
-        let stream = tcp::connect(self.address).await.map_err(Failure::Connection)?;
+        let (stream, _place) = tcp::connect(self.address).await.map_err(Failure::Connection)?;
         visit.timing.connected = Some(visit.began.elapsed());
         let Some(judge) = &self.judge else { return self.get(stream, visit).await };
         visit.step = "in the TLS handshake";
@@ -162,8 +164,10 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         visit.step = "waiting for the answer";
+        let mut client = http1::Builder::new();
+        client.max_buf_size(HEADER_BYTES);
         let (mut requests, connection) =
-            http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(Failure::Http)?;
+            client.handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(Failure::Http)?;
         let _connection = AbortOnDrop(tokio::spawn(connection).abort_handle());
         let request = Request::get(&self.path)
             .header(HOST, &self.authority)

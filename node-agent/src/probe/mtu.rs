@@ -15,10 +15,13 @@ use super::spec::Schedule;
 use super::train;
 use super::way::way;
 
-/// What every host takes: RFC 791 §3.1 with an echo that can be known again in it, RFC 8200 §5.
+/// What every link takes: RFC 791 §3.2, RFC 8200 §5.
 const LEAST: [u16; 2] = [68, 1280];
 /// IP and ICMP header, of IPv4 and IPv6.
 const HEADERS: [u16; 2] = [20 + 8, 40 + 8];
+
+/// Routers in a row that are believed.
+const HINTS: u8 = 2;
 
 /// Looks for it between `begin` and so many steps later.
 pub(super) async fn run(
@@ -33,7 +36,7 @@ pub(super) async fn run(
     if most < LEAST[is_v6] {
         let least = LEAST[is_v6];
         return Err(format!(
-            "the largest packet to try is one of {most} bytes, and every host takes {least}"
+            "the largest packet to try is one of {most} bytes, and every link takes {least}"
         ));
     }
     let socket = open(to).map_err(|error| trouble(&error))?;
@@ -55,7 +58,10 @@ pub(super) async fn run(
         }
         begin = Instant::now();
     }
-    let (mtu, method, limited_by) = search.found();
+    let (mtu, mut method, limited_by) = search.found();
+    if method == Method::Interface && max_size.is_some_and(|asked| u32::from(asked) < interface_mtu) {
+        method = Method::Asked;
+    }
     Ok((attempts, Some(PathMtu { mtu, method, limited_by, interface_mtu })))
 }
 
@@ -81,9 +87,7 @@ fn judged(step: &[Attempt]) -> Option<Said> {
     if step.iter().any(|attempt| attempt.outcome == Outcome::Answered) {
         return Some(Said::Through);
     }
-    let refused =
-        step.iter().find(|attempt| attempt.next_mtu.is_some() || attempt.detail.contains("too big"));
-    if let Some(attempt) = refused {
+    if let Some(attempt) = step.iter().find(|attempt| attempt.is_too_large) {
         let next_mtu = attempt.next_mtu.and_then(|mtu| mtu.try_into().ok());
         return Some(Said::TooLarge { by: attempt.responder, next_mtu });
     }
@@ -102,11 +106,13 @@ struct Search {
     stuck: Option<(u16, Said)>,
     /// What somebody said would come through.
     hint: Option<u16>,
+    /// How often somebody said so: one who names a little less each time would never end.
+    hints: u8,
 }
 
 impl Search {
     fn new(least: u16, most: u16) -> Self {
-        Self { least, most, through: None, stuck: None, hint: None }
+        Self { least, most, through: None, stuck: None, hint: None, hints: 0 }
     }
 
     /// The size to try next: the largest first, since most paths take it; then what somebody named; then the smallest, without
@@ -136,10 +142,14 @@ impl Search {
             }
         }
         if let Said::TooLarge { next_mtu: Some(mtu), by } = said {
-            let is_news = mtu < size && mtu >= self.least && self.through.is_none_or(|through| mtu > through);
+            let is_news = self.hints < HINTS
+                && mtu < size
+                && mtu >= self.least
+                && self.through.is_none_or(|through| mtu > through);
             self.hint = Some(mtu).filter(|_| is_news);
             // What is one byte above it need not be tried.
             if is_news {
+                self.hints += 1;
                 self.stuck = Some((mtu + 1, Said::TooLarge { by, next_mtu: None }));
             }
         }
@@ -193,13 +203,46 @@ mod tests {
         assert_eq!(found, Some(1400));
         let (found, ..) = search(1400, |_| Said::TooLarge { by: Some(ROUTER), next_mtu: Some(9) });
         assert_eq!(found, Some(1400));
+        let (found, method, ..) =
+            search(500, |size| Said::TooLarge { by: Some(ROUTER), next_mtu: Some(size - 1) });
+        assert_eq!((found, method), (Some(500), Method::Icmp), "one that names a little less each time");
         assert_eq!(search(0, silent), (None, Method::Probing, None, 2));
+    }
+
+    #[test]
+    fn what_is_too_large_is_known_with_and_without_a_number() {
+        let attempt = |outcome, is_too_large, next_mtu| Attempt {
+            outcome,
+            is_too_large,
+            next_mtu,
+            ..Attempt::silent(0)
+        };
+        let too_large = |next_mtu| Some(Said::TooLarge { by: None, next_mtu });
+        for (step, said) in [
+            (attempt(Outcome::Unreachable, true, Some(1_400)), too_large(Some(1_400))),
+            (attempt(Outcome::Unreachable, true, None), too_large(None)),
+            (attempt(Outcome::NotSent, true, None), too_large(None)),
+            (attempt(Outcome::Unreachable, false, None), None),
+            (attempt(Outcome::Silent, false, None), Some(Said::Nothing)),
+            (attempt(Outcome::Answered, false, None), Some(Said::Through)),
+        ] {
+            assert_eq!(judged(&[step]), said);
+        }
     }
 
     #[test]
     fn every_size_is_found_within_the_steps() {
         for mtu in 68..1500 {
             assert_eq!(search(mtu, |_| Said::Nothing).0, Some(mtu));
+        }
+        for mtu in [68, 1_279, 1_501, 8_999, 32_767, 65_534] {
+            let (mut search, mut steps) = (Search::new(68, u16::MAX), 0);
+            while let Some(size) = search.next() {
+                let worst = Said::TooLarge { by: None, next_mtu: Some(size - 1) };
+                search.tell(size, if size <= mtu { Said::Through } else { worst });
+                steps += 1;
+            }
+            assert!(search.found().0 == Some(mtu) && steps <= PROBE_MTU_STEPS, "{mtu} in {steps}");
         }
     }
 }

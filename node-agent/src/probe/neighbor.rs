@@ -31,7 +31,8 @@ pub(super) async fn run(
     let (interface, source) =
         if way.is_local { own(&way, target)? } else { (&way.link.interface, way.source) };
     let entry = way.neighbor(target).filter(|_| !way.is_local);
-    ask(interface, source, target, entry, schedule, begin).await
+    let (attempts, found) = ask(interface, source, target, entry, schedule, begin).await?;
+    Ok((attempts, Neighbor { is_own: way.is_local, ..found }))
 }
 
 /// Where an address of one's own is, and no sender, so that nobody takes the question for an answer: who answers has it too.
@@ -62,6 +63,7 @@ pub(super) async fn ask(
         kernel_state: entry.map(|entry| entry.state.clone()).unwrap_or_default(),
         kernel_link_address: entry.map(|entry| entry.mac.clone()).unwrap_or_default(),
         link_addresses: Vec::new(),
+        is_own: false,
     };
     let without = || format!("{} has no link-layer address, and so have its neighbours", interface.name);
     let mac = read(&interface.mac).filter(|mac| *mac != [0; 6]).ok_or_else(without)?;
@@ -100,8 +102,11 @@ async fn attempts(
                 if !addresses.contains(&mac) && addresses.len() < ADDRESSES {
                     addresses.push(mac);
                 }
-                // Answers do not say to which question.
-                if let Some((attempt, at)) = attempts.last_mut().filter(|(attempt, _)| attempt.outcome == Outcome::Silent) {
+                // Answers do not say to which question: the oldest that still waits.
+                let is_open = |(attempt, at): &&mut (Attempt, Instant)| {
+                    attempt.outcome == Outcome::Silent && at.elapsed() <= schedule.timeout
+                };
+                if let Some((attempt, at)) = attempts.iter_mut().find(is_open) {
                     attempt.outcome = Outcome::Answered;
                     attempt.delay = Some(at.elapsed());
                 }

@@ -1,6 +1,6 @@
 //! What one source found in one run.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use lastseen_proto::place::Place;
@@ -38,6 +38,8 @@ pub struct Found {
     pub address: Option<IpAddr>,
     /// What it was sent from, where that is of interest.
     pub source: Option<IpAddr>,
+    /// Of DNS, whom it asked.
+    pub server: Option<SocketAddr>,
     /// Why nothing was sent.
     pub reason: String,
     /// In their order.
@@ -49,7 +51,15 @@ pub struct Found {
 impl Found {
     /// Nothing was sent.
     pub fn nothing(target: String, reason: String) -> Self {
-        Self { target, address: None, source: None, reason, attempts: Vec::new(), finding: None }
+        Self {
+            target,
+            address: None,
+            source: None,
+            server: None,
+            reason,
+            attempts: Vec::new(),
+            finding: None,
+        }
     }
 }
 
@@ -124,6 +134,8 @@ pub enum Method {
     Icmp,
     /// By sizes alone.
     Probing,
+    /// All that was asked for came through.
+    Asked,
 }
 
 /// The largest packet that came through.
@@ -150,4 +162,6 @@ pub struct Neighbor {
     pub kernel_link_address: String,
     /// Those that answered.
     pub link_addresses: Vec<String>,
+    /// It is an address of the place itself: whoever answers has it too.
+    pub is_own: bool,
 }

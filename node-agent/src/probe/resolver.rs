@@ -6,7 +6,7 @@ use std::net::{SocketAddr, SocketAddrV6};
 use std::path::Path;
 
 use hickory_proto::rr::Name;
-use lastseen_proto::limits::PROBE_OWN_SERVERS;
+use lastseen_proto::limits::{PROBE_OWN_SERVERS, PROBE_SEARCH};
 use lastseen_proto::place::Place;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::net::if_::if_nametoindex;
@@ -59,7 +59,11 @@ impl Resolver {
         let search = config.get_last_search_or_domain();
         Self {
             servers: config.get_nameservers_or_local().iter().take(PROBE_OWN_SERVERS).map(server).collect(),
-            search: search.filter_map(|domain| Name::from_str_relaxed(domain).ok()).collect(),
+            // A container's owner writes this file, and every domain is a question more.
+            search: search
+                .take(PROBE_SEARCH)
+                .filter_map(|domain| Name::from_str_relaxed(domain).ok())
+                .collect(),
             ndots: config.ndots,
         }
     }
@@ -126,6 +130,8 @@ mod tests {
         assert_eq!(names(&resolver, "web."), ["web."]);
         let many = "nameserver 10.0.0.1\n".repeat(PROBE_OWN_SERVERS + 1);
         assert_eq!(Resolver::parse(many.as_bytes()).servers.len(), PROBE_OWN_SERVERS);
+        let wide = format!("search {}", "a.example ".repeat(7_000));
+        assert_eq!(Resolver::parse(wide.as_bytes()).search.len(), PROBE_SEARCH);
         assert_eq!(names(&resolver, "a.b.c.d.e.f")[0], "a.b.c.d.e.f.");
         assert!(resolver.names(&"a".repeat(64)).is_err());
     }

@@ -6,12 +6,20 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::attempt::{Attempt, Outcome};
 use super::spec::Schedule;
 use crate::clock;
+
+/// Connections of all probes of this node at once: descriptors are for captures too.
+const CONNECTIONS: usize = 256;
+static OPEN: Semaphore = Semaphore::const_new(CONNECTIONS);
+
+/// A connection, and its place among those of this node.
+pub(super) type Connection = (TcpStream, SemaphorePermit<'static>);
 
 /// Opens connections and closes them again.
 pub(super) async fn run(to: SocketAddr, schedule: &Schedule, begin: Instant) -> Vec<Attempt> {
@@ -57,11 +65,18 @@ impl Failure {
 }
 
 /// Opens a connection.
-pub(super) async fn connect(to: SocketAddr) -> Result<TcpStream, Failure> {
+pub(super) async fn connect(to: SocketAddr) -> Result<Connection, Failure> {
+    let full = |_| {
+        let reason = format!(
+            "{CONNECTIONS} connections of probes are open on this node, the limit; wait, or probe less at once"
+        );
+        Failure::Here(io::Error::other(reason))
+    };
+    let permit = OPEN.try_acquire().map_err(full)?;
     let stream = begin(to).map_err(Failure::Here)?;
     stream.writable().await.map_err(Failure::Here)?;
     match stream.take_error().map_err(Failure::Here)? {
-        None => Ok(stream),
+        None => Ok((stream, permit)),
         Some(error) => Err(Failure::There(error)),
     }
 }

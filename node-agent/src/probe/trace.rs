@@ -67,8 +67,8 @@ impl<M: Message> Message for Rounds<M> {
         schedule.interval * u32::from(round) + Duration::from_nanos(PROBE_HOP_NANOS as u64) * u32::from(hop)
     }
 
-    fn hop_limit(&self, sequence: u16) -> Option<u8> {
-        Some((sequence % u16::from(self.max_hops)) as u8 + 1)
+    fn hops(&self) -> Option<u8> {
+        Some(self.max_hops)
     }
 }
 
@@ -88,8 +88,7 @@ mod tests {
             timeout: Duration::from_secs(1),
         };
         assert_eq!(rounds.count(&schedule), 6);
-        let hops: Vec<_> = (0..6).filter_map(|sequence| rounds.hop_limit(sequence)).collect();
-        assert_eq!(hops, [1, 2, 3, 1, 2, 3]);
+        assert_eq!(rounds.hops(), Some(3));
         assert_eq!(rounds.offset(4, &schedule), Duration::from_millis(1_010));
     }
 }

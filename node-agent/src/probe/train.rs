@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{Attempt, Outcome, icmp_error};
+use super::attempt::{Attempt, Outcome};
 use super::datagrams::{Arrival, Datagrams, Heard, kernel_nanos};
 use super::spec::Schedule;
 use crate::clock;
@@ -45,8 +45,8 @@ pub(super) trait Message {
     fn offset(&self, sequence: u16, schedule: &Schedule) -> Duration {
         schedule.interval * u32::from(sequence)
     }
-    /// Hops that it is given; none: as many as there are.
-    fn hop_limit(&self, _sequence: u16) -> Option<u8> {
+    /// It comes in rounds, each of so many messages of which every one has a hop more; none: all have as many as there are.
+    fn hops(&self) -> Option<u8> {
         None
     }
 }
@@ -55,6 +55,8 @@ struct Sent {
     attempt: Attempt,
     at: Instant,
     kernel_nanos: i64,
+    /// Of messages in rounds.
+    round: u16,
 }
 
 impl Sent {
@@ -83,7 +85,7 @@ pub(super) async fn run(
 ) -> Vec<Attempt> {
     let (count, mut sent, mut datagram) = (message.count(schedule), Vec::<Option<Sent>>::new(), Vec::new());
     let mut buffer = vec![0; DATAGRAM_BYTES];
-    let mut is_deaf = false;
+    let (mut is_deaf, mut unattributed) = (false, Vec::new());
     loop {
         let number = sent.len() as u16;
         let is_last = number >= count;
@@ -98,7 +100,18 @@ pub(super) async fn run(
         let next = async { if is_deaf { pending().await } else { socket.next(&mut buffer).await } };
         tokio::select! {
             arrival = next => match arrival {
-                Ok(arrival) => settle(&mut sent, message, to, schedule, &buffer[..arrival.length], &arrival),
+                Ok(arrival) => {
+                    let bytes = &buffer[..arrival.length];
+                    let about = match arrival.heard {
+                        Heard::Datagram => message.answered(bytes),
+                        Heard::Error { .. } => message.quoted(bytes),
+                    };
+                    if message.hops().is_some() && about == About::Some {
+                        unattributed.push(Instant::now());
+                    } else {
+                        settle(&mut sent, about, to, schedule, &arrival);
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%to, %error, "answers to a probe cannot be heard any more");
                     is_deaf = true;
@@ -108,8 +121,11 @@ pub(super) async fn run(
                 if is_last {
                     break;
                 }
-                let hop_limit = message.hop_limit(number);
-                if hop_limit.is_some_and(|hops| is_beyond_the_end(&sent, hops)) {
+                let (round, hop_limit) = place(message, number);
+                if sent.iter().flatten().next_back().is_some_and(|last| last.round < round) {
+                    attribute(&mut sent, &mut unattributed);
+                }
+                if hop_limit.is_some_and(|hops| !unattributed.is_empty() || is_beyond_the_end(&sent, round, hops)) {
                     sent.push(None);
                     continue;
                 }
@@ -121,36 +137,48 @@ pub(super) async fn run(
                     Ok(()) => Attempt::silent(now),
                     Err(error) => Attempt::not_sent(now, &error),
                 };
-                sent.push(Some(Sent { attempt: Attempt { hop_limit, ..attempt }, at, kernel_nanos }));
+                sent.push(Some(Sent { attempt: Attempt { hop_limit, ..attempt }, at, kernel_nanos, round }));
             }
         }
     }
+    attribute(&mut sent, &mut unattributed);
     sent.into_iter().flatten().map(|sent| sent.attempt).collect()
 }
 
-/// Fewer hops led to the target, or to who will not pass it on.
-fn is_beyond_the_end(sent: &[Option<Sent>], hops: u8) -> bool {
+/// The round of a message, and the hops that it is given.
+fn place(message: &impl Message, sequence: u16) -> (u16, Option<u8>) {
+    match message.hops() {
+        Some(hops) => (sequence / u16::from(hops), Some((sequence % u16::from(hops)) as u8 + 1)),
+        None => (0, None),
+    }
+}
+
+/// Answers of the target that do not say to which of a round: those with the most hops, since who is one hop too short for
+/// it is so for all that are shorter. An answer that is lost makes the target seem further away, never nearer.
+fn attribute(sent: &mut [Option<Sent>], unattributed: &mut Vec<Instant>) {
+    let Some(last) = sent.iter().flatten().next_back().map(|last| last.round) else { return };
+    let open = sent.iter_mut().flatten().filter(|sent| sent.round == last && !sent.is_settled());
+    let open: Vec<&mut Sent> = open.collect();
+    let reached = open.len().saturating_sub(unattributed.len());
+    for (sent, arrived) in open.into_iter().skip(reached).zip(unattributed.drain(..)) {
+        sent.attempt.outcome = Outcome::Answered;
+        sent.attempt.delay = Some(arrived.saturating_duration_since(sent.at));
+    }
+}
+
+/// Fewer hops led to the target, or in this round to who will not pass it on: that may be over in the next.
+fn is_beyond_the_end(sent: &[Option<Sent>], round: u16, hops: u8) -> bool {
     sent.iter().flatten().any(|sent| {
-        let is_end = matches!(
-            sent.attempt.outcome,
-            Outcome::Answered | Outcome::Refused | Outcome::Unreachable | Outcome::NotSent
-        );
+        let is_end = match sent.attempt.outcome {
+            Outcome::Answered | Outcome::Refused => true,
+            Outcome::Unreachable | Outcome::NotSent => sent.round == round,
+            Outcome::Silent | Outcome::Expired => false,
+        };
         is_end && sent.attempt.hop_limit.is_some_and(|fewer| fewer < hops)
     })
 }
 
-fn settle(
-    sent: &mut [Option<Sent>],
-    message: &impl Message,
-    to: IpAddr,
-    schedule: &Schedule,
-    bytes: &[u8],
-    arrival: &Arrival,
-) {
-    let about = match arrival.heard {
-        Heard::Datagram => message.answered(bytes),
-        Heard::Error { .. } => message.quoted(bytes),
-    };
+fn settle(sent: &mut [Option<Sent>], about: About, to: IpAddr, schedule: &Schedule, arrival: &Arrival) {
     let sent = match about {
         About::One(number) | About::Refused(number) => {
             sent.get_mut(usize::from(number)).and_then(Option::as_mut)
@@ -175,21 +203,13 @@ fn settle(
             attempt.outcome = if is_refused { Outcome::Refused } else { Outcome::Answered };
         }
         Heard::Error { kind, code, from, next_mtu } => {
-            let is_target = from.is_none_or(|from| from == to);
-            attempt.outcome = match (to.is_ipv6(), kind, code) {
-                (false, 3, 3) | (true, 1, 4) if is_target => Outcome::Refused,
-                (false, 11, 0) | (true, 3, 0) if attempt.hop_limit.is_some() => Outcome::Expired,
-                _ => Outcome::Unreachable,
-            };
-            if matches!((to.is_ipv6(), kind, code), (false, 3, 4) | (true, 2, _)) {
-                attempt.next_mtu = Some(next_mtu).filter(|mtu| *mtu > 0);
+            let is_end = matches!((to.is_ipv6(), kind, code), (false, 11, 0) | (true, 3, 0));
+            let told = Attempt::told(attempt.sent, to, (kind, code), from, delay);
+            let next_mtu = Some(next_mtu).filter(|mtu| told.is_too_large && *mtu > 0);
+            *attempt = Attempt { hop_limit: attempt.hop_limit, next_mtu, ..told };
+            if is_end && attempt.hop_limit.is_some() {
+                (attempt.outcome, attempt.responder) = (Outcome::Expired, from);
             }
-            if attempt.outcome == Outcome::Expired {
-                attempt.responder = from;
-                return;
-            }
-            attempt.responder = from.filter(|from| *from != to);
-            attempt.detail = icmp_error(to.is_ipv6(), kind, code);
         }
     }
 }

@@ -8,19 +8,23 @@ use hickory_proto::rr::{Name, RecordType};
 use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
     CAPTURE_ID_BYTES, PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
-    PROBE_MTU, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS,
-    PROBE_TIMEOUT_NANOS,
+    PROBE_MTU, PROBE_PACKETS, PROBE_PAYLOAD_BYTES, PROBE_REPORT_BYTES, PROBE_SEARCH, PROBE_SERVERS,
+    PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target, TargetError};
 use lastseen_proto::url::UrlError;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
+use prost::Message as _;
 
 use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
 use crate::probe::report::{Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report};
 use crate::probe::spec::{Aim, Allowed, Family, Kind, Marks, Questions, Schedule, Spec, TraceProtocol};
+
+/// What the coordinator adds to a report.
+const ROOM_BYTES: usize = 4 << 10;
 
 /// The probe in an `ArmProbe`, or what is wrong with it.
 pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
@@ -110,7 +114,7 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
         }
         Some(Asked::Trace(trace)) => {
             let max_hops = within("max_hops", trace.max_hops.unwrap_or_default(), &PROBE_HOPS)?;
-            Ok(Kind::Trace { protocol: protocol(trace.protocol()), max_hops: max_hops as u8 })
+            Ok(Kind::Trace { protocol: protocol(trace.protocol)?, max_hops: max_hops as u8 })
         }
         Some(Asked::Path(path)) => Ok(Kind::Path(marks(&path)?)),
         Some(Asked::Neighbor(v1::NeighborProbe {})) => Ok(Kind::Neighbor),
@@ -119,11 +123,14 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
     }
 }
 
-fn protocol(protocol: v1::TraceProtocol) -> TraceProtocol {
-    match protocol {
-        v1::TraceProtocol::TraceUdp => TraceProtocol::Udp,
-        v1::TraceProtocol::TraceTcp => TraceProtocol::Tcp,
-        v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified => TraceProtocol::Icmp,
+fn protocol(number: i32) -> Result<TraceProtocol, String> {
+    match v1::TraceProtocol::try_from(number) {
+        Ok(v1::TraceProtocol::TraceUdp) => Ok(TraceProtocol::Udp),
+        Ok(v1::TraceProtocol::TraceTcp) => Ok(TraceProtocol::Tcp),
+        Ok(v1::TraceProtocol::TraceIcmp | v1::TraceProtocol::Unspecified) => Ok(TraceProtocol::Icmp),
+        Err(_) => {
+            Err(format!("protocol: {number} is not known here; is this agent older than the coordinator?"))
+        }
     }
 }
 
@@ -133,7 +140,7 @@ fn marks(asked: &v1::PathProbe) -> Result<Marks, String> {
     }
     let sizes = asked.sizes.iter().map(|size| within("sizes", *size, &PROBE_MTU).map(|size| size as u16));
     Ok(Marks {
-        protocol: protocol(asked.protocol()),
+        protocol: protocol(asked.protocol)?,
         sizes: sizes.collect::<Result<_, _>>()?,
         dont_fragment: asked.dont_fragment,
         source_port: within("source_port", asked.source_port, &(0..=u16::MAX.into()))? as u16,
@@ -157,11 +164,12 @@ fn questions(asked: &v1::DnsProbe) -> Result<Questions, String> {
         |text: &String| Name::from_str_relaxed(text).map_err(|error| format!("search: {text:?}: {error}"));
     Ok(Questions {
         servers: asked.servers.iter().map(server).collect::<Result<_, String>>()?,
-        record_type: match asked.record_type() {
-            v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified => RecordType::A,
-            v1::DnsRecordType::DnsAaaa => RecordType::AAAA,
-            v1::DnsRecordType::DnsSrv => RecordType::SRV,
-            v1::DnsRecordType::DnsPtr => RecordType::PTR,
+        record_type: match v1::DnsRecordType::try_from(asked.record_type) {
+            Ok(v1::DnsRecordType::DnsA | v1::DnsRecordType::DnsRecordUnspecified) => RecordType::A,
+            Ok(v1::DnsRecordType::DnsAaaa) => RecordType::AAAA,
+            Ok(v1::DnsRecordType::DnsSrv) => RecordType::SRV,
+            Ok(v1::DnsRecordType::DnsPtr) => RecordType::PTR,
+            Err(_) => return Err(format!("record_type: {} is not known here", asked.record_type)),
         },
         search: asked.search.iter().map(domain).collect::<Result<_, String>>()?,
         tcp: asked.tcp,
@@ -175,7 +183,8 @@ fn schedule(asked: &v1::ProbeSpec, start: i64, first_run: u64) -> Result<Schedul
         let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
         is_within.then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)
     };
-    let count = within("count", asked.count.unwrap_or_default(), &PROBE_COUNT)?;
+    let counts = if matches!(asked.kind, Some(Asked::Path(_))) { PROBE_PACKETS } else { PROBE_COUNT };
+    let count = within("count", asked.count.unwrap_or_default(), &counts)?;
     let every = asked.every.as_ref();
     Ok(Schedule {
         start,
@@ -206,22 +215,56 @@ fn status(status: &Status) -> v1::ProbeStatus {
     }
 }
 
+/// Of what others say, so much is told at most.
+const TEXT_BYTES: usize = 240;
+/// Texts of one kind in a result.
+const TEXTS: usize = 16;
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_BYTES));
+    text
+}
+
+fn all(texts: Vec<String>) -> Vec<String> {
+    texts.into_iter().take(TEXTS).map(cut).collect()
+}
+
+/// A report that the coordinator takes: what makes it too large is left out, the least important first.
 fn found(report: &Report) -> v1::ProbeFound {
-    v1::ProbeFound {
+    type Cut = fn(&mut v1::ProbeResult);
+    let cuts: [Cut; 3] = [
+        |result| result.finding = None,
+        |result| result.attempts.iter_mut().for_each(|attempt| attempt.detail.clear()),
+        |result| {
+            result.attempts.iter_mut().for_each(|attempt| attempt.http = None);
+            result.target.truncate(result.target.floor_char_boundary(TEXT_BYTES));
+        },
+    ];
+    let mut found = v1::ProbeFound {
         probe_id: report.probe.clone(),
         run: report.run,
         netns: report.place.to_string(),
         start_unix_nanos: report.start,
         results: report.results.iter().map(result).collect(),
+        is_cut: false,
+    };
+    for cut in cuts {
+        if found.encoded_len() <= PROBE_REPORT_BYTES - ROOM_BYTES {
+            break;
+        }
+        found.results.iter_mut().for_each(cut);
+        found.is_cut = true;
     }
+    found
 }
 
 fn result(found: &Found) -> v1::ProbeResult {
     v1::ProbeResult {
         target: found.target.clone(),
         address: found.address.map(|address| address.to_string()).unwrap_or_default(),
-        reason: found.reason.clone(),
+        reason: cut(found.reason.clone()),
         attempts: found.attempts.iter().map(attempt).collect(),
+        server: found.server.map(|server| server.to_string()).unwrap_or_default(),
         source_address: found.source.map(|address| address.to_string()).unwrap_or_default(),
         finding: found.finding.as_ref().map(finding),
     }
@@ -231,7 +274,7 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
     use v1::probe_result::Finding as Message;
     match finding.clone() {
         Finding::Dns(Names { name, code, records, tcp, questions }) => {
-            Message::Dns(v1::DnsFinding { name, code, records, tcp, questions })
+            Message::Dns(v1::DnsFinding { name: cut(name), code, records: all(records), tcp, questions })
         }
         Finding::Http(Page { status, version, body_bytes, certificate, tls_version, location }) => {
             Message::Http(v1::HttpFinding {
@@ -240,7 +283,7 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
                 body_bytes,
                 certificate: certificate.map(self::certificate),
                 tls_version,
-                location,
+                location: cut(location),
             })
         }
         Finding::PathMtu(PathMtu { mtu, method, limited_by, interface_mtu }) => {
@@ -248,6 +291,7 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
                 Method::Interface => v1::PathMtuMethod::PathMtuInterface,
                 Method::Icmp => v1::PathMtuMethod::PathMtuIcmp,
                 Method::Probing => v1::PathMtuMethod::PathMtuProbing,
+                Method::Asked => v1::PathMtuMethod::PathMtuAsked,
             };
             Message::PathMtu(v1::PathMtuFinding {
                 mtu: mtu.unwrap_or_default().into(),
@@ -256,22 +300,27 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
                 interface_mtu,
             })
         }
-        Finding::Neighbor(Neighbor { interface, kernel_state, kernel_link_address, link_addresses }) => {
-            Message::Neighbor(v1::NeighborFinding {
-                interface,
-                kernel_state,
-                kernel_link_address,
-                link_addresses,
-            })
-        }
+        Finding::Neighbor(Neighbor {
+            interface,
+            kernel_state,
+            kernel_link_address,
+            link_addresses,
+            is_own,
+        }) => Message::Neighbor(v1::NeighborFinding {
+            interface,
+            kernel_state,
+            kernel_link_address,
+            link_addresses: all(link_addresses),
+            is_own,
+        }),
     }
 }
 
 fn certificate(certificate: Certificate) -> v1::ProbeCertificate {
     v1::ProbeCertificate {
-        subject: certificate.subject,
-        issuer: certificate.issuer,
-        names: certificate.names,
+        subject: cut(certificate.subject),
+        issuer: cut(certificate.issuer),
+        names: all(certificate.names),
         not_before: Some(certificate.not_before.into()),
         not_after: Some(certificate.not_after.into()),
         fault: certificate.fault,
@@ -301,9 +350,55 @@ fn attempt(attempt: &Attempt) -> v1::ProbeAttempt {
         outcome: outcome.into(),
         delay_nanos: attempt.delay.map(|delay| delay.as_nanos() as u64),
         responder: attempt.responder.map(|address| address.to_string()).unwrap_or_default(),
-        detail: attempt.detail.clone(),
+        detail: cut(attempt.detail.clone()),
         size: attempt.size.unwrap_or_default().into(),
         hop_limit: attempt.hop_limit.unwrap_or_default().into(),
         http: attempt.timing.map(timing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_say_is_cut_and_a_report_fits_whatever_it_found() {
+        let long = "ä".repeat(TEXT_BYTES);
+        let names = Names { name: long.clone(), records: vec![long.clone(); TEXTS + 1], ..Names::default() };
+        let attempt = Attempt { detail: long.clone(), ..Attempt::silent(i64::MAX) };
+        let of = |results: usize, attempts: usize| Report {
+            probe: "p-1".into(),
+            run: 0,
+            place: Place::Host,
+            start: 0,
+            results: vec![
+                Found {
+                    attempts: vec![attempt.clone(); attempts],
+                    finding: Some(Finding::Dns(names.clone())),
+                    ..Found::nothing("x".repeat(2_000), long.clone())
+                };
+                results
+            ],
+        };
+        let small = found(&of(1, 1));
+        assert!(!small.is_cut);
+        let v1::probe_result::Finding::Dns(dns) = small.results[0].finding.clone().unwrap() else { panic!() };
+        assert_eq!(
+            (dns.records.len(), dns.records[0].len(), dns.name.len()),
+            (TEXTS, TEXT_BYTES, TEXT_BYTES)
+        );
+        assert!(small.results[0].attempts[0].detail.len() <= TEXT_BYTES);
+        for (results, attempts) in [(64, 15), (512, 1), (1, 1_000)] {
+            let found = found(&of(results, attempts));
+            assert!(
+                found.is_cut && found.encoded_len() <= PROBE_REPORT_BYTES,
+                "{results}: {}",
+                found.encoded_len()
+            );
+            assert_eq!(
+                found.results.iter().map(|result| result.attempts.len()).sum::<usize>(),
+                results * attempts
+            );
+        }
     }
 }

@@ -168,11 +168,11 @@ fn a_path_of_one_interface_takes_what_the_interface_takes() {
             assert_eq!((path.mtu, path.method), (Some(u16::MAX), Method::Interface), "{report:?}");
             let small = run(once(Kind::PathMtu { max_size: Some(1_400) }, &[target.to_string()]));
             let Some(Finding::PathMtu(path)) = &small.results[0].finding else { panic!("{small:?}") };
-            assert_eq!((path.mtu, path.interface_mtu), (Some(1_400), 65_536));
+            assert_eq!((path.mtu, path.interface_mtu, path.method), (Some(1_400), 65_536, Method::Asked));
             assert!(small.results[0].attempts.iter().all(|attempt| attempt.size == Some(1_400)), "{small:?}");
         }
         let tiny = run(once(Kind::PathMtu { max_size: Some(1_000) }, &[V6.to_string()]));
-        assert!(tiny.results[0].reason.contains("every host takes 1280"), "{tiny:?}");
+        assert!(tiny.results[0].reason.contains("every link takes 1280"), "{tiny:?}");
     });
 }
 

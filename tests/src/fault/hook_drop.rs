@@ -18,7 +18,7 @@ pub(super) fn inject(cast: Cast<'_>, at: Point, percent: u8) -> Result<Injected<
     };
     let hook = if is_leaving { "egress" } else { "ingress" };
     let hook = format!("hook {hook} device {} priority 0", at.place.interface(&node.plan));
-    let expression = format!("{} numgen random mod 100 < {percent}", datagrams(cast, at.place));
+    let expression = format!("{} numgen random mod 100 <= {}", datagrams(cast, at.place), percent - 1);
     let rule = Rule { family: "netdev", hook: &hook, expression: &expression, verdict: "drop", beside: "" };
     rule.inject(&node.netns)
 }

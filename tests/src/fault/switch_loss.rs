@@ -8,8 +8,10 @@ use crate::lab::plan::VXLAN_PORT;
 
 pub(super) fn inject(cast: Cast<'_>, percent: u8) -> Result<Injected<'_>> {
     let (from, to) = (cast.sender.plan.underlay, cast.receiver.plan.underlay);
-    let expression =
-        format!("ip saddr {from} ip daddr {to} udp dport {VXLAN_PORT} numgen random mod 100 < {percent}");
+    let expression = format!(
+        "ip saddr {from} ip daddr {to} udp dport {VXLAN_PORT} numgen random mod 100 <= {}",
+        percent - 1
+    );
     let rule = Rule {
         family: "bridge",
         hook: "hook forward priority 0",

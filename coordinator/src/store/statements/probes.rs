@@ -175,6 +175,8 @@ pub(in crate::store) async fn save_news(
         match what {
             What::Armed => set_state(connection, probe, source, State::Armed, "").await?,
             What::Failed(reason) => set_state(connection, probe, source, State::Failed, reason).await?,
+            // Of a schedule other runs may be kept.
+            What::Dropped { reason, .. } => fail_single(connection, probe, source, reason).await?,
             What::Report { run, content } => {
                 save_report(connection, (probe, source), *run, content, *keep).await?;
             }
@@ -203,6 +205,22 @@ async fn set_state(
     .bind(State::Completed as i64)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+async fn fail_single(
+    connection: &mut Connection,
+    probe: &str,
+    source: &Source,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let is_single: Option<i64> = sqlx::query_scalar("SELECT is_single FROM probes WHERE id = $1")
+        .bind(text(probe))
+        .fetch_optional(&mut *connection)
+        .await?;
+    if is_single == Some(1) {
+        set_state(connection, probe, source, State::Failed, reason).await?;
+    }
     Ok(())
 }
 

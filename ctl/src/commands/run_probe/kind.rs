@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_SIZE};
 use lastseen_proto::target::Target;
@@ -212,7 +212,12 @@ impl Kind {
                 let read = |path: PathBuf| {
                     std::fs::read_to_string(&path).with_context(|| format!("--ca: {}", path.display()))
                 };
+                let is_given = ca.is_some();
                 let ca_pem = ca.map(read).transpose()?.unwrap_or_default();
+                ensure!(
+                    !is_given || !ca_pem.trim().is_empty(),
+                    "--ca: the file is empty; leave it out for the web's authorities"
+                );
                 let urls = targets.iter().map(ToString::to_string).collect();
                 (Asked::Http(v1::HttpProbe { ca_pem }), urls, common)
             }
