@@ -31,7 +31,7 @@ pub(super) fn assemble(
     probe: &str,
     from: Source,
     result: Option<v1::ProbeResult>,
-    failure: String,
+    failure: &str,
     evidence: &Evidence,
 ) -> Result<v1::PathTrace, Error> {
     let result = result
@@ -143,11 +143,11 @@ fn verdict(
     };
     if ways.iter().any(|path| !path.losses.is_empty()) || totals(|totals| totals.lost) > 0 {
         Verdict::Lost
-    } else if forward.is_none() || totals(|totals| totals.delivered) == 0 {
-        Verdict::Inconclusive
-    } else if totals(|totals| totals.not_observable + totals.ambiguous) > 0 {
-        Verdict::Inconclusive
-    } else if report.verdict() == Verdict::Inconclusive {
+    } else if forward.is_none()
+        || totals(|totals| totals.delivered) == 0
+        || totals(|totals| totals.not_observable + totals.ambiguous) > 0
+        || report.verdict() == Verdict::Inconclusive
+    {
         Verdict::Inconclusive
     } else {
         Verdict::Delivered

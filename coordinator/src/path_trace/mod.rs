@@ -87,7 +87,7 @@ impl Trace {
             Some(address) => address,
             None => self.look_up(&request, &source).await?,
         };
-        let plan = Plan::new(&request, &source, address, &nodes, now)?;
+        let plan = Plan::new(&request, &source, address, &nodes, now, &self.request)?;
         self.say("arming the capture");
         let capture =
             self.means.jobs.start(plan.capture.clone(), &self.who, Some(&self.named("capture"))).await?;
@@ -100,7 +100,7 @@ impl Trace {
         self.say("waiting for what is late");
         let capture = self.ended(&capture.id).await?;
         let evidence = self.evidence(&capture).await?;
-        assemble(&plan, &capture, &sent.id, source, result, failure, &evidence)
+        assemble(&plan, &capture, &sent.id, source, result, &failure, &evidence)
     }
 
     fn say(&self, step: &'static str) {

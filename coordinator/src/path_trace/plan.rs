@@ -25,7 +25,7 @@ const INTERVAL_NANOS: i64 = 20 * MILLISECOND;
 const TIMEOUT_NANOS: i64 = SECOND;
 /// As `ping` has it: 56 bytes, and the headers of ICMP and IPv4.
 const SIZE: u32 = 84;
-/// Source ports that hosts do not give out by themselves (net.ipv4.ip_local_port_range begins above).
+/// Source ports that hosts do not give out by themselves (`net.ipv4.ip_local_port_range` begins above).
 const SOURCE_PORTS: std::ops::Range<u16> = 20_000..32_768;
 
 /// Bytes of the packets, with their IP header.
@@ -120,6 +120,7 @@ impl Plan {
         address: IpAddr,
         nodes: &[NodeView],
         now_nanos: i64,
+        name: &str,
     ) -> Result<Self, Error> {
         let target: Target = request.to.parse().map_err(|error| Error::invalid("to", format!("{error}")))?;
         let port = match (request.protocol, target.port) {
@@ -147,7 +148,7 @@ impl Plan {
                 format!("{count} is not within {} and {}", PROBE_PACKETS.start(), PROBE_PACKETS.end());
             return Err(Error::invalid("count", reason));
         }
-        let source_port = if port.is_some() { rand::random_range(SOURCE_PORTS) } else { 0 };
+        let source_port = if port.is_some() { source_port(name) } else { 0 };
         let (protocol, dont_fragment) = (request.protocol, request.dont_fragment);
         let to = Target { host: Host::Address(address), port }.to_string();
         let kind = Kind::Path { protocol, sizes, dont_fragment, source_port };
@@ -167,6 +168,12 @@ impl Plan {
         )?;
         Ok(Self { capture, probe, to: request.to.clone(), address, protocol, notes })
     }
+}
+
+/// The same for the same call: one that is made again may find the capture begun, and its filter takes this port.
+fn source_port(name: &str) -> u16 {
+    let (first, ports) = (SOURCE_PORTS.start, SOURCE_PORTS.len() as u32);
+    first + (crc32fast::hash(name.as_bytes()) % ports) as u16
 }
 
 fn check_interval(nanos: i64) -> Result<(), Error> {
@@ -269,7 +276,7 @@ mod tests {
 
     fn plan(request: &Request) -> Result<Plan, Error> {
         let nodes = [node("a", true), node("b", true), node("c", false)];
-        Plan::new(request, &request.from, request.address().unwrap(), &nodes, 0)
+        Plan::new(request, &request.from, request.address().unwrap(), &nodes, 0, "name")
     }
 
     #[test]
@@ -284,6 +291,7 @@ mod tests {
         let udp = plan(&udp).unwrap();
         let Kind::Path { source_port, ref sizes, .. } = udp.probe.kind else { panic!() };
         assert!(SOURCE_PORTS.contains(&source_port) && *sizes == [84]);
+        assert_eq!(super::source_port("name"), source_port, "a call made again sends from the same");
         assert_eq!(udp.capture.filter, format!("udp and host 10.0.0.2 and port 53 and port {source_port}"));
         assert_eq!(udp.probe.targets, ["10.0.0.2:53"]);
         assert!(udp.capture.duration_nanos > udp.probe.interval_nanos * i64::from(udp.probe.count));

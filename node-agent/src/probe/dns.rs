@@ -170,10 +170,10 @@ impl Lookup {
 
     /// One question, and over TCP once more if the answer does not fit a datagram. Or what became of the attempt.
     async fn ask(&self, question: &Message, sent: i64, began: Instant) -> Result<(Message, bool), Attempt> {
-        if !self.tcp {
-            if let Some(answer) = self.ask_by_datagram(question, sent, began).await? {
-                return Ok((answer, false));
-            }
+        if !self.tcp
+            && let Some(answer) = self.ask_by_datagram(question, sent, began).await?
+        {
+            return Ok((answer, false));
         }
         let after = |what: &str, error: &io::Error| {
             let attempt = Attempt::ended(sent, error, began.elapsed());

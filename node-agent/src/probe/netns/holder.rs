@@ -26,10 +26,9 @@ pub(super) fn enter(address: IpAddr) -> Result<(), String> {
     for candidate in candidates() {
         match setns(&candidate.file, CloneFlags::CLONE_NEWNET) {
             Err(Errno::EPERM) => return Err(cannot_enter(&place)),
-            // It went away meanwhile.
-            Err(_) => {}
             Ok(()) if has(address) => found.push(candidate),
-            Ok(()) => {}
+            // It does not have it, or went away meanwhile.
+            _ => {}
         }
     }
     match &found[..] {
