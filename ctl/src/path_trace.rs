@@ -1,7 +1,7 @@
 //! A traced path for people: what the sender saw, the way there, the way back, and what that comes to.
 
 use lastseen_proto::v1::diff_report::Verdict;
-use lastseen_proto::v1::{PathTrace, TracedSize};
+use lastseen_proto::v1::{PathTrace, ProbeOutcome, TracedSize};
 
 use crate::context::Context;
 use crate::output::{escape, units};
@@ -79,7 +79,10 @@ fn verdict(trace: &PathTrace) -> String {
     let lost = |path: &Option<lastseen_proto::v1::PathReport>| {
         path.as_ref().and_then(|path| path.totals).map_or(0, |totals| totals.lost)
     };
-    let answered = Summary::of(&trace.result.clone().unwrap_or_default()).answered;
+    let attempts = trace.result.iter().flat_map(|result| &result.attempts);
+    let count =
+        |outcome: ProbeOutcome| attempts.clone().filter(|attempt| attempt.outcome() == outcome).count();
+    let (answered, refused) = (count(ProbeOutcome::ProbeAnswered), count(ProbeOutcome::ProbeRefused));
     match trace.verdict() {
         Verdict::Lost => match (lost(&trace.forward), lost(&trace.back)) {
             (there, 0) => format!("LOST on the way there: {}", units::count(there)),
@@ -92,12 +95,15 @@ fn verdict(trace: &PathTrace) -> String {
                 )
             }
         },
+        Verdict::Delivered if refused > 0 && answered == 0 => {
+            "delivered, and refused by the target: nothing listens there".to_owned()
+        }
         Verdict::Delivered if answered == 0 && trace.back.is_none() => {
             "delivered to the last point, and nothing came back: look at the target itself".to_owned()
         }
         Verdict::Delivered => "nothing lost".to_owned(),
         Verdict::Inconclusive | Verdict::Unspecified => {
-            "inconclusive: too little was seen to say what became of them".to_owned()
+            "inconclusive: the notes say what was not seen".to_owned()
         }
     }
 }

@@ -7,11 +7,10 @@ use lastseen_correlate::report::FlowRecord;
 use lastseen_proto::v1::diff_report::Verdict;
 use lastseen_proto::{convert, v1};
 
-use super::plan::Plan;
+use super::plan::{Plan, sending_nanos};
 use super::sizes;
-use crate::error::Error;
 use crate::model::Capture;
-use crate::probes::model::{Source, TraceProtocol};
+use crate::probes::model::{Probe, Source, TraceProtocol};
 
 /// What was stored of the capture.
 pub(super) struct Evidence {
@@ -24,56 +23,108 @@ pub(super) struct Evidence {
 /// Who speaks to whom: addresses without ports.
 type Ends = (IpAddr, IpAddr);
 
-/// The trace. `failure` says why there is no result.
+/// The trace.
 pub(super) fn assemble(
     plan: &Plan,
     capture: &Capture,
-    probe: &str,
+    probe: &Probe,
     from: Source,
-    result: Option<v1::ProbeResult>,
-    failure: &str,
+    result: v1::ProbeResult,
     evidence: &Evidence,
-) -> Result<v1::PathTrace, Error> {
-    let result = result
-        .ok_or_else(|| Error::Precondition(format!("nothing was sent from {}: {failure}", from.node)))?;
+) -> v1::PathTrace {
     let own: Option<IpAddr> = result.source_address.parse().ok();
     let report = &evidence.report;
-    let way = |ends: Option<Ends>| {
+    let way = |ends: Option<Ends>, is_back: bool| {
         let ends = ends?;
-        let is_it = |path: &&v1::PathReport| path.protocol == name(plan) && is_between(path, ends);
+        let is_it = |path: &&v1::PathReport| {
+            path.protocol == name(plan) && is_between(path, ends) && has_port(path, plan.source_port, is_back)
+        };
         report.paths.iter().find(is_it).map(|path| detailed(path, evidence))
     };
-    let forward = way(own.map(|own| (own, plan.address)));
-    let back = way(own.map(|own| (plan.address, own)));
-    let on_the_way_there = forward.clone();
-    let lost = evidence.lost.iter().filter(|packet| {
-        on_the_way_there
-            .as_ref()
-            .is_some_and(|path| tuples(path).contains(&(packet.source.clone(), packet.destination.clone())))
-    });
-    let mut notes = plan.notes.clone();
-    if forward.is_none()
-        && result.attempts.iter().any(|attempt| attempt.outcome() != v1::ProbeOutcome::ProbeNotSent)
-    {
-        notes.push("none of the packets was seen at any point".to_owned());
-    }
-    notes.extend(report.notes.iter().cloned());
-    Ok(v1::PathTrace {
+    let forward = way(own.map(|own| (own, plan.address)), false);
+    let back = way(own.map(|own| (plan.address, own)), true);
+    let there = forward.as_ref().map(tuples).unwrap_or_default();
+    let lost = evidence
+        .lost
+        .iter()
+        .filter(|packet| there.contains(&(packet.source.clone(), packet.destination.clone())));
+    let doubts = doubts(plan, capture, probe, &result, forward.as_ref(), back.as_ref());
+    let verdict = verdict(report, forward.as_ref(), back.as_ref(), !doubts.is_empty());
+    v1::PathTrace {
         capture_id: capture.id.clone(),
-        probe_id: probe.to_owned(),
+        probe_id: probe.id.clone(),
         from: Some(v1::ProbeSource { node: from.node, netns: from.netns }),
         source_address: result.source_address.clone(),
         to: plan.to.clone(),
         address: plan.address.to_string(),
-        verdict: verdict(report, forward.as_ref(), back.as_ref()).into(),
-        notes,
+        verdict: verdict.into(),
+        notes: plan.notes.iter().chain(&doubts).chain(&report.notes).cloned().collect(),
         sizes: sizes::by_size(&result, lost),
         forward,
         back,
         result: Some(result),
         window: report.window,
         nodes: report.nodes.clone(),
-    })
+    }
+}
+
+/// What the sender knows, and no point has seen: packets are not said to have arrived on the word of a capture alone.
+fn doubts(
+    plan: &Plan,
+    capture: &Capture,
+    probe: &Probe,
+    result: &v1::ProbeResult,
+    forward: Option<&v1::PathReport>,
+    back: Option<&v1::PathReport>,
+) -> Vec<String> {
+    let count = |is: fn(v1::ProbeOutcome) -> bool| {
+        result.attempts.iter().filter(|attempt| is(attempt.outcome())).count() as u64
+    };
+    let sent = count(|outcome| outcome != v1::ProbeOutcome::ProbeNotSent);
+    let is_answer =
+        |outcome| matches!(outcome, v1::ProbeOutcome::ProbeAnswered | v1::ProbeOutcome::ProbeRefused);
+    let answered = count(is_answer);
+    let mut doubts = Vec::new();
+    let last = probe.start_nanos + sending_nanos(&probe.spec);
+    if capture.window.is_none_or(|window| window.end_nanos <= last) {
+        doubts
+            .push("the capture ended before the last packet: some were sent unseen; trace again".to_owned());
+    }
+    let Some(forward) = forward else {
+        if sent > 0 {
+            doubts.push("none of the packets was seen at any point".to_owned());
+        }
+        return doubts;
+    };
+    let seen = forward.hops.first().map_or(0, |hop| hop.seen);
+    if seen < sent {
+        let missing = sent - seen;
+        doubts.push(format!(
+            "{missing} of {sent} packets were not seen at the first point: look at what drops them before it, at the source"
+        ));
+    }
+    let is_at_target = forward.hops.last().is_some_and(|last| plan.owners.contains(&last.node));
+    if !is_at_target && answered < sent {
+        doubts.push(format!(
+            "what lies behind the last point is not captured, and {} of {sent} packets were not answered",
+            sent - answered
+        ));
+    }
+    let returned = back.and_then(|back| back.hops.last()).map_or(0, |hop| hop.seen);
+    if returned > answered {
+        doubts.push(format!(
+            "{returned} answers were seen at the last point before the source, and {answered} reached it: look at what \
+             drops them there"
+        ));
+    }
+    doubts
+}
+
+/// Whether the probe's own port is at that end of it, of protocols that have ports.
+fn has_port(path: &v1::PathReport, port: u16, is_back: bool) -> bool {
+    let ending = format!(":{port}");
+    let mut tuples = tuples(path).into_iter();
+    port == 0 || tuples.any(|(source, to)| if is_back { to } else { source }.ends_with(&ending))
 }
 
 /// As reports write it.
@@ -136,6 +187,7 @@ fn verdict(
     report: &v1::DiffReport,
     forward: Option<&v1::PathReport>,
     back: Option<&v1::PathReport>,
+    is_in_doubt: bool,
 ) -> Verdict {
     let ways: Vec<&v1::PathReport> = forward.into_iter().chain(back).collect();
     let totals = |of: fn(&v1::SegmentTotals) -> u64| -> u64 {
@@ -147,6 +199,7 @@ fn verdict(
         || totals(|totals| totals.delivered) == 0
         || totals(|totals| totals.not_observable + totals.ambiguous) > 0
         || report.verdict() == Verdict::Inconclusive
+        || is_in_doubt
     {
         Verdict::Inconclusive
     } else {

@@ -11,13 +11,13 @@ use std::time::Duration;
 use lastseen_proto::v1;
 use prost::Message as _;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::assemble::{Evidence, assemble};
 use self::plan::Plan;
 pub use self::plan::{Request, Sizes};
 use crate::error::Error;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, NodeView};
 use crate::jobs::Jobs;
 use crate::limits;
 use crate::model::{Capture, State};
@@ -80,9 +80,9 @@ impl Trace {
 
     /// From beginning to end.
     pub async fn run(self, request: Request) -> Result<v1::PathTrace, Error> {
-        let now = self.means.clock.now();
-        let nodes = self.means.fleet.nodes(now);
-        let source = request.source(&nodes)?;
+        request.check()?;
+        let source = self.source(&request).await?;
+        let (now, nodes) = self.nodes();
         let address = match request.address() {
             Some(address) => address,
             None => self.look_up(&request, &source).await?,
@@ -97,10 +97,40 @@ impl Trace {
         let sent = self.probe(plan.probe.clone(), vec![source.clone()], start, "probe").await?;
         self.progress.send_modify(|progress| progress.probe.clone_from(&sent.id));
         let (result, failure) = self.result(&sent.id).await?;
+        let Some(result) = result else {
+            // Nobody waits for what was not sent.
+            self.means.jobs.stop(&capture.id, &self.who).await?;
+            let node = &source.node;
+            return Err(Error::Precondition(format!("from: what {node} sent is not known: {failure}")));
+        };
         self.say("waiting for what is late");
         let capture = self.ended(&capture.id).await?;
         let evidence = self.evidence(&capture).await?;
-        assemble(&plan, &capture, &sent.id, source, result, &failure, &evidence)
+        Ok(assemble(&plan, &capture, &sent, source, result, &evidence))
+    }
+
+    fn nodes(&self) -> (i64, Vec<NodeView>) {
+        let now = self.means.clock.now();
+        (now, self.means.fleet.nodes(now))
+    }
+
+    /// The source, once its agent is here. One that was here a moment ago may be on its way from another coordinator.
+    async fn source(&self, request: &Request) -> Result<Source, Error> {
+        let deadline = self.means.clock.now() + limits::MOVE_NANOS;
+        loop {
+            let (now, nodes) = self.nodes();
+            let source = request.source(&nodes)?;
+            let node = nodes.iter().find(|node| node.record.name == source.node);
+            let Some(away) = node.filter(|node| !node.is_ready) else { return Ok(source) };
+            let is_moving = now - away.record.last_seen_nanos < 2 * limits::MOVE_NANOS;
+            if !is_moving || now >= deadline {
+                let reason =
+                    format!("from: {} is not connected; `ctl list-nodes` says since when", source.node);
+                return Err(Error::Precondition(reason));
+            }
+            self.say("waiting for the source's agent");
+            sleep(LOOK).await;
+        }
     }
 
     fn say(&self, step: &'static str) {
@@ -164,7 +194,9 @@ impl Trace {
                     let reason = format!("the capture {id} has no report: {}", capture.reason);
                     return Err(Error::Precondition(reason));
                 }
-                _ => drop(timeout(LOOK, view.changed()).await),
+                // One that is led elsewhere now has no more changes here.
+                _ if matches!(timeout(LOOK, view.changed()).await, Ok(Err(_))) => sleep(LOOK).await,
+                _ => {}
             }
         }
     }

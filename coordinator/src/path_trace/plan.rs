@@ -17,6 +17,8 @@ use crate::{jobs, time};
 
 /// The first packet leaves so long after the window began: clocks of nodes differ a little.
 pub(super) const AFTER_START_NANOS: i64 = 100 * MILLISECOND;
+/// The last packet leaves so long before the window ends, unless something took long.
+const SLACK_NANOS: i64 = SECOND;
 /// Packets unless the caller names a number.
 const COUNT: u32 = 50;
 /// Between two of them.
@@ -25,8 +27,8 @@ const INTERVAL_NANOS: i64 = 20 * MILLISECOND;
 const TIMEOUT_NANOS: i64 = SECOND;
 /// As `ping` has it: 56 bytes, and the headers of ICMP and IPv4.
 const SIZE: u32 = 84;
-/// Source ports that hosts do not give out by themselves (`net.ipv4.ip_local_port_range` begins above).
-const SOURCE_PORTS: std::ops::Range<u16> = 20_000..32_768;
+/// Source ports that nobody is given: those of hosts begin above (`net.ipv4.ip_local_port_range`), those of services too.
+const SOURCE_PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// Bytes of the packets, with their IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +61,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// Its source, on a node that is there.
+    /// Its source.
     pub(super) fn source(&self, nodes: &[NodeView]) -> Result<Source, Error> {
-        let source = place("from", self.from.clone(), nodes)?;
-        let node = nodes.iter().find(|node| node.record.name == source.node);
-        if node.is_some_and(|node| !node.is_ready) {
-            let reason = format!("from: {} is not connected; `ctl list-nodes` says since when", source.node);
-            return Err(Error::Precondition(reason));
-        }
-        Ok(source)
+        place("from", self.from.clone(), nodes)
     }
 
     /// Absent: it is a name.
@@ -76,6 +72,38 @@ impl Request {
             Host::Address(address) => Some(address.to_canonical()),
             Host::Name(_) => None,
         }
+    }
+
+    /// What is wrong with it, before anything starts; and what follows from it.
+    pub(super) fn check(&self) -> Result<Packets, Error> {
+        let target: Target = self.to.parse().map_err(|error| Error::invalid("to", format!("{error}")))?;
+        match (self.protocol, target.port) {
+            (TraceProtocol::Icmp, Some(_)) => {
+                let reason =
+                    format!("{target} has a port, and ICMP has none; trace with UDP or TCP, or leave it out");
+                return Err(Error::invalid("to", reason));
+            }
+            (TraceProtocol::Udp | TraceProtocol::Tcp, None) => {
+                return Err(Error::invalid(
+                    "to",
+                    format!("{target} lacks a port; give {target}:80 for example"),
+                ));
+            }
+            _ => {}
+        }
+        let sizes = packet_sizes(self)?;
+        let least =
+            if self.sizes == Some(Sizes::Sweep) { sizes.len() as u32 } else { *PROBE_PACKETS.start() };
+        let count = self.count.unwrap_or(match self.sizes {
+            Some(Sizes::Sweep) => sizes::OF_EACH * least,
+            _ => COUNT,
+        });
+        if !(least..=*PROBE_PACKETS.end()).contains(&count) {
+            let reason = format!("{count} is not within {least} and {}", PROBE_PACKETS.end());
+            return Err(Error::invalid("count", reason));
+        }
+        check_interval(self.interval_nanos.unwrap_or(INTERVAL_NANOS))?;
+        Ok(Packets { port: target.port, sizes, count })
     }
 
     /// A probe that finds the address of a name, by the way.
@@ -100,6 +128,13 @@ fn probe(kind: Kind, target: String, count: u32, request: &Request) -> probes::m
     }
 }
 
+/// What is sent.
+pub(super) struct Packets {
+    port: Option<u16>,
+    sizes: Vec<u32>,
+    count: u32,
+}
+
 /// Both halves of a trace.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -109,6 +144,10 @@ pub(super) struct Plan {
     pub(super) to: String,
     pub(super) address: IpAddr,
     pub(super) protocol: TraceProtocol,
+    /// Of UDP and TCP; 0 of ICMP.
+    pub(super) source_port: u16,
+    /// Nodes that the target is on, as far as the fabric knows.
+    pub(super) owners: Vec<String>,
     /// What else there is to say.
     pub(super) notes: Vec<String>,
 }
@@ -122,51 +161,28 @@ impl Plan {
         now_nanos: i64,
         name: &str,
     ) -> Result<Self, Error> {
-        let target: Target = request.to.parse().map_err(|error| Error::invalid("to", format!("{error}")))?;
-        let port = match (request.protocol, target.port) {
-            (TraceProtocol::Icmp, None) => None,
-            (TraceProtocol::Icmp, Some(_)) => {
-                let reason =
-                    format!("{target} has a port, and ICMP has none; trace with UDP or TCP, or leave it out");
-                return Err(Error::invalid("to", reason));
-            }
-            (_, None) => {
-                return Err(Error::invalid(
-                    "to",
-                    format!("{target} lacks a port; give {target}:80 for example"),
-                ));
-            }
-            (_, Some(port)) => Some(port),
-        };
-        let sizes = packet_sizes(request)?;
-        let count = request.count.unwrap_or(match request.sizes {
-            Some(Sizes::Sweep) => sizes::OF_EACH * sizes.len() as u32,
-            _ => COUNT,
-        });
-        if !PROBE_PACKETS.contains(&count) {
-            let reason =
-                format!("{count} is not within {} and {}", PROBE_PACKETS.start(), PROBE_PACKETS.end());
-            return Err(Error::invalid("count", reason));
-        }
+        let Packets { port, sizes, count } = request.check()?;
         let source_port = if port.is_some() { source_port(name) } else { 0 };
-        let (protocol, dont_fragment) = (request.protocol, request.dont_fragment);
+        // Of a sweep, fragments would come through whatever their size.
+        let dont_fragment = request.dont_fragment || request.sizes == Some(Sizes::Sweep);
+        let protocol = request.protocol;
         let to = Target { host: Host::Address(address), port }.to_string();
         let kind = Kind::Path { protocol, sizes, dont_fragment, source_port };
         let probe = probe(kind, to, count, request);
-        check_interval(probe.interval_nanos)?;
-        let (on, notes) = capture_nodes(source, address, nodes);
+        let owners = nodes_of(address, nodes).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let (on, notes) = capture_nodes(source, address, &owners, nodes);
         let capture = jobs::resolve(
             jobs::Request {
                 name: "trace-path".to_owned(),
                 nodes: on,
-                filter: filter(protocol, address, port, source_port),
+                filter: filter(protocol, address, source_port),
                 duration_nanos: Some(window_nanos(&probe)),
                 ..jobs::Request::default()
             },
             nodes,
             now_nanos,
         )?;
-        Ok(Self { capture, probe, to: request.to.clone(), address, protocol, notes })
+        Ok(Self { capture, probe, to: request.to.clone(), address, protocol, source_port, owners, notes })
     }
 }
 
@@ -200,17 +216,26 @@ fn packet_sizes(request: &Request) -> Result<Vec<u32>, Error> {
     }
 }
 
+/// From the first packet to the last.
+pub(super) fn sending_nanos(probe: &probes::model::Spec) -> i64 {
+    probe.interval_nanos * i64::from(probe.count.saturating_sub(1))
+}
+
 /// The probe begins when its agent can have it, and the window covers it and its answers.
 fn window_nanos(probe: &probes::model::Spec) -> i64 {
-    let sending = probe.interval_nanos * i64::from(probe.count.saturating_sub(1));
-    AFTER_START_NANOS + limits::START_LEAD_NANOS + sending + SECOND / 2
+    AFTER_START_NANOS + limits::START_LEAD_NANOS + sending_nanos(probe) + SLACK_NANOS
 }
 
 /// Where it is followed: at the source, and where the fabric's tables place the target. Where they do not, anywhere.
-fn capture_nodes(source: &Source, address: IpAddr, nodes: &[NodeView]) -> (Vec<String>, Vec<String>) {
+fn capture_nodes(
+    source: &Source,
+    address: IpAddr,
+    owners: &[String],
+    nodes: &[NodeView],
+) -> (Vec<String>, Vec<String>) {
     let is_ready = |name: &str| nodes.iter().any(|node| node.is_ready && node.record.name == name);
-    let owners = nodes_of(address, nodes);
-    let (there, away): (Vec<&str>, Vec<&str>) = owners.into_iter().partition(|name| is_ready(name));
+    let (there, away): (Vec<&str>, Vec<&str>) =
+        owners.iter().map(String::as_str).partition(|name| is_ready(name));
     let mut notes: Vec<String> = away
         .iter()
         .map(|node| format!("{address} is on {node}, which is not connected: its hops are not seen"))
@@ -225,16 +250,15 @@ fn capture_nodes(source: &Source, address: IpAddr, nodes: &[NodeView]) -> (Vec<S
     (on.into_iter().collect(), notes)
 }
 
-/// What the packets and their answers have in common, on either side of a translation (pcap-filter(7)).
-fn filter(protocol: TraceProtocol, address: IpAddr, port: Option<u16>, source_port: u16) -> String {
-    let ports = port.map_or_else(String::new, |port| format!(" and port {port} and port {source_port}"));
-    let name = match (protocol, address) {
-        (TraceProtocol::Icmp, IpAddr::V4(_)) => "icmp",
-        (TraceProtocol::Icmp, IpAddr::V6(_)) => "icmp6",
-        (TraceProtocol::Udp, _) => "udp",
-        (TraceProtocol::Tcp, _) => "tcp",
-    };
-    format!("{name} and host {address}{ports}")
+/// What the packets and their answers have in common at every hop (pcap-filter(7)). The source port is theirs alone, and
+/// unlike the target's address and port a service does not translate it.
+fn filter(protocol: TraceProtocol, address: IpAddr, source_port: u16) -> String {
+    match (protocol, address) {
+        (TraceProtocol::Icmp, IpAddr::V4(_)) => format!("icmp and host {address}"),
+        (TraceProtocol::Icmp, IpAddr::V6(_)) => format!("icmp6 and host {address}"),
+        (TraceProtocol::Udp, _) => format!("udp and port {source_port}"),
+        (TraceProtocol::Tcp, _) => format!("tcp and port {source_port}"),
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +316,7 @@ mod tests {
         let Kind::Path { source_port, ref sizes, .. } = udp.probe.kind else { panic!() };
         assert!(SOURCE_PORTS.contains(&source_port) && *sizes == [84]);
         assert_eq!(super::source_port("name"), source_port, "a call made again sends from the same");
-        assert_eq!(udp.capture.filter, format!("udp and host 10.0.0.2 and port 53 and port {source_port}"));
+        assert_eq!(udp.capture.filter, format!("udp and port {source_port}"));
         assert_eq!(udp.probe.targets, ["10.0.0.2:53"]);
         assert!(udp.capture.duration_nanos > udp.probe.interval_nanos * i64::from(udp.probe.count));
     }
@@ -303,6 +327,10 @@ mod tests {
         for (given, words) in [
             (Request { count: Some(1_001), ..request() }, "count: 1001 is not within 1 and 1000"),
             (Request { count: Some(0), ..request() }, "count: 0 is not within 1 and 1000"),
+            (
+                Request { sizes: Some(Sizes::Sweep), count: Some(10), ..request() },
+                "count: 10 is not within 56 and 1000",
+            ),
             (sized(67), "size: 67 is not within 68 and 65535 bytes"),
             (sized(65_536), "size: 65536 is not within"),
             (Request { interval_nanos: Some(1), ..request() }, "interval: 1ns is not within 10ms and 1m"),

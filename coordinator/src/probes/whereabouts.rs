@@ -16,7 +16,13 @@ use crate::jobs::{known, names};
 pub(crate) fn nodes_of(address: IpAddr, nodes: &[NodeView]) -> Vec<&str> {
     let topology = |node: &NodeView| read_topology(&node.record.topology).unwrap_or_default();
     let topologies: Vec<Topology> = nodes.iter().map(topology).collect();
-    nodes_with(&topologies, address).into_iter().map(|node| nodes[node].record.name.as_str()).collect()
+    let mut owners: Vec<&NodeView> =
+        nodes_with(&topologies, address).into_iter().map(|node| &nodes[node]).collect();
+    // What a node said that left long ago counts for nothing beside one that is here.
+    if owners.iter().any(|node| node.is_ready) {
+        owners.retain(|node| node.is_ready);
+    }
+    owners.into_iter().map(|node| node.record.name.as_str()).collect()
 }
 
 /// A source as it is stored: on a node that is known, and in a namespace that can be. One that is an address is placed.

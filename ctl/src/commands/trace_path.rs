@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(200);
 Examples:
   ctl trace-path 10.244.1.10 10.244.2.10
   ctl trace-path node-a:cni-1f2e web.default.svc --tcp 80
-  ctl trace-path node-a 10.244.2.10 --size sweep --df")]
+  ctl trace-path node-a 10.244.2.10 --size sweep")]
 pub struct Arguments {
     /// Whence: NODE, NODE:NETNS, NODE:PID or an address.
     from: String,
@@ -38,7 +38,8 @@ pub struct Arguments {
     to: Target,
     #[command(flatten)]
     protocol: Protocol,
-    /// Bytes of each packet with its IP header, or `sweep`: many sizes, to find the one from which on they vanish.
+    /// Bytes of each packet with its IP header, or `sweep`: many sizes, none of them fragmented, to find the one from which on
+    /// they vanish.
     #[arg(long, value_name = "BYTES|sweep", value_parser = size)]
     size: Option<Size>,
     /// Packets; 50 unless given, 3 of each size of a sweep.

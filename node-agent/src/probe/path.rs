@@ -22,8 +22,10 @@ pub(super) async fn run(
     begin: Instant,
 ) -> Result<(Vec<Attempt>, IpAddr), String> {
     let (mut attempts, source) = series(to, marks, schedule, begin).await.map_err(|error| trouble(&error))?;
-    for (attempt, size) in attempts.iter_mut().zip(marks.sizes.iter().cycle()) {
-        attempt.size = Some(*size);
+    if marks.protocol != TraceProtocol::Tcp {
+        for (attempt, size) in attempts.iter_mut().zip(marks.sizes.iter().cycle()) {
+            attempt.size = Some(*size);
+        }
     }
     Ok((attempts, source))
 }

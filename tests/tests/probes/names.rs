@@ -67,13 +67,17 @@ fn a_name_server_answers_or_is_told_to_be_silent_or_refused() {
     assert_eq!(result["dns"]["records"][0], "10.9.8.7", "{result}");
     assert_eq!(result["address"], server, "{result}");
     assert_eq!(run_one(&fleet, &arguments), all("PROBE_ANSWERED", 2));
-    for (verdict, found) in [("drop", "PROBE_SILENT"), ("reject with icmp port-unreachable", "PROBE_REFUSED")]
-    {
+    for (verdict, found) in [
+        ("drop", "PROBE_SILENT"),
+        ("reject with icmp port-unreachable", "PROBE_UNREACHABLE port unreachable"),
+    ] {
         let rule = format!(
             "table inet probes {{\nchain forward {{\ntype filter hook forward priority 0\nudp dport {NAMES} {verdict}\n}}\n}}\n"
         );
         to.netns.nft(&rule).unwrap();
-        assert_eq!(run_one(&fleet, &arguments), all(found, 2), "{verdict}");
+        let seen = run_one(&fleet, &arguments);
+        // A router that says so is named.
+        assert!(seen.len() == 1 && seen.keys().all(|said| said.starts_with(found)), "{verdict}: {seen:?}");
         to.netns.nft("delete table inet probes").unwrap();
     }
     // Over TCP nobody answers there.

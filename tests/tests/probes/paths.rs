@@ -113,8 +113,13 @@ fn a_trace_names_every_router_and_where_the_path_ends() {
             let expired = || "PROBE_EXPIRED".to_owned();
             let expected =
                 [(1, first, expired()), (2, second, expired()), (3, String::new(), end.to_owned())];
-            let ends_well = |hops: &[(u64, String, String)]| hops == expected;
-            // What the second round asks beyond a known end is not sent; the open UDP port answers without saying to which.
+            // On a busy machine another one is under way before the first answer is looked at.
+            let is_beyond =
+                |(hop, who, outcome): &(u64, String, String)| *hop > 3 && who.is_empty() && outcome == end;
+            let ends_well = |hops: &[(u64, String, String)]| {
+                hops.starts_with(&expected) && hops[3..].iter().all(is_beyond)
+            };
+            // What the second round asks beyond a known end is not sent.
             let seen = trace(target, how);
             assert!(ends_well(&seen), "{how:?} {target}: {seen:?}");
         }

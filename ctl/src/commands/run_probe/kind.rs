@@ -85,7 +85,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   ctl run-probe http http://10.244.2.10:8080/healthz --all-nodes
-  ctl run-probe http https://kubernetes.default.svc/livez --from node-a:cni-1f2e --ca ca.crt")]
+  ctl run-probe http https://kubernetes.default.svc/livez --from node-a:cni-1f2e")]
     Http {
         /// Pages to get.
         #[arg(required = true, value_name = "URL")]
