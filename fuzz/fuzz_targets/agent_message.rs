@@ -97,11 +97,14 @@ fn probed(news: &News) {
     assert!(news.source.node == NODE && news.source.netns.len() <= limits::AGENT_TEXT_BYTES);
     match &news.what {
         What::Armed => {}
-        What::Failed(reason) => assert!(reason.len() <= limits::AGENT_TEXT_BYTES),
+        What::Failed(reason) | What::Dropped { reason, .. } => {
+            assert!(reason.len() <= limits::AGENT_TEXT_BYTES);
+        }
         What::Report { run, content } => {
             assert!(content.len() <= limits::PROBE_REPORT_BYTES);
             let report = v1::ProbeReport::decode(content.as_slice()).expect("what was encoded a moment ago");
-            assert!(report.run == *run && report.results.len() <= limits::PROBE_TARGETS);
+            let most = limits::PROBE_TARGETS * limits::PROBE_SERVERS;
+            assert!(report.run == *run && report.results.len() <= most);
             let attempts: usize = report.results.iter().map(|result| result.attempts.len()).sum();
             assert!(attempts <= limits::PROBE_ATTEMPTS);
         }
