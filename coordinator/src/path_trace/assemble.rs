@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use lastseen_correlate::report::FlowRecord;
+use lastseen_proto::v1;
 use lastseen_proto::v1::diff_report::Verdict;
-use lastseen_proto::{convert, v1};
 
 use super::plan::{Plan, sending_nanos};
 use super::sizes;
@@ -15,7 +14,7 @@ use crate::probes::model::{Probe, Source, TraceProtocol};
 /// What was stored of the capture.
 pub(super) struct Evidence {
     pub(super) report: v1::DiffReport,
-    pub(super) flows: Vec<FlowRecord>,
+    pub(super) flows: Vec<v1::FlowRecord>,
     pub(super) lost: Vec<v1::LostPacket>,
     pub(super) topologies: BTreeMap<String, v1::NodeTopology>,
 }
@@ -165,7 +164,7 @@ fn detailed(path: &v1::PathReport, evidence: &Evidence) -> v1::PathReport {
         .collect();
     let mut path = path.clone();
     for hop in &mut path.hops {
-        let here = evidence.flows.iter().map(|flow| convert::flow_record(flow.clone())).filter(|flow| {
+        let here = evidence.flows.iter().filter(|flow| {
             let ends = flow.source_address.parse().ok().zip(flow.destination_address.parse().ok());
             flow.node == hop.node
                 && flow.interface == hop.interface

@@ -8,7 +8,7 @@ mod sizes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lastseen_proto::v1;
+use lastseen_proto::{convert, v1};
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -209,6 +209,7 @@ impl Trace {
             .ok_or_else(|| Error::Internal(format!("capture {} has ended and has no report", capture.id)))?;
         let unreadable =
             |error| Error::Internal(format!("what was stored of {} cannot be read: {error}", capture.id));
+        let flows = store.flows(&capture.id, 0, FLOWS).await?;
         let lost = store.lost(&capture.id, 0, LOST).await?;
         let topologies = store.topologies(&capture.id).await?;
         let topologies = topologies
@@ -216,7 +217,7 @@ impl Trace {
             .map(|(node, topology)| Ok((node, v1::NodeTopology::decode(topology).map_err(unreadable)?)));
         Ok(Evidence {
             report: v1::DiffReport::decode(report.as_slice()).map_err(unreadable)?,
-            flows: store.flows(&capture.id, 0, FLOWS).await?,
+            flows: flows.into_iter().map(convert::flow_record).collect(),
             lost: lost
                 .iter()
                 .map(|packet| v1::LostPacket::decode(packet.as_slice()).map_err(unreadable))

@@ -91,8 +91,12 @@ fn who(hop: &v1::ProbeResult, target: &str) -> String {
     names.join(", ")
 }
 
+fn is_reached(attempt: &v1::ProbeAttempt) -> bool {
+    matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused)
+}
+
 fn is_end(attempt: &v1::ProbeAttempt) -> bool {
-    matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused | Outcome::ProbeUnreachable)
+    is_reached(attempt) || attempt.outcome() == Outcome::ProbeUnreachable
 }
 
 /// The fewest hops that led to the target, or else to who would not pass it on.
@@ -100,8 +104,7 @@ fn last_hop(result: &v1::ProbeResult) -> Option<u32> {
     let least = |is: fn(&v1::ProbeAttempt) -> bool| {
         result.attempts.iter().filter(|attempt| is(attempt)).map(|attempt| attempt.hop_limit).min()
     };
-    least(|attempt| matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused))
-        .or_else(|| least(is_end))
+    least(is_reached).or_else(|| least(is_end))
 }
 
 /// How it ends, in words.
@@ -118,17 +121,10 @@ fn end(result: &v1::ProbeResult) -> String {
         };
     };
     // Who reached the target once has a path, whatever was said at other times.
-    let is_reached = |attempt: &v1::ProbeAttempt| {
-        matches!(attempt.outcome(), Outcome::ProbeAnswered | Outcome::ProbeRefused)
-    };
-    if let Some(hops) = attempts.iter().filter(|a| is_reached(a)).map(|attempt| attempt.hop_limit).min() {
-        return format!(
-            "reached after {}",
-            if hops == 1 { "1 hop".to_owned() } else { format!("{hops} hops") }
-        );
+    if attempts.iter().any(is_reached) {
+        return format!("reached after {last} hop{}", if last == 1 { "" } else { "s" });
     }
-    let ends = attempts.iter().filter(|attempt| is_end(attempt) && attempt.hop_limit == last);
-    match ends.into_iter().next() {
+    match attempts.iter().find(|attempt| is_end(attempt) && attempt.hop_limit == last) {
         Some(end) if end.responder.is_empty() => format!("{}, says the target", end.detail),
         Some(end) => format!("{}, says {}", end.detail, end.responder),
         None => String::new(),

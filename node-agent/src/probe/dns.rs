@@ -2,23 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
+use futures_util::future::join_all;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target};
 use socket2::Type;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Attempt, Outcome};
 use super::datagrams::{Datagrams, Heard};
 use super::report::{Finding, Found, Names};
 use super::resolver::Resolver;
 use super::spec::{Questions, Schedule, Spec};
-use super::tcp;
+use super::{series, tcp};
 use crate::clock;
 
 /// Without EDNS (RFC 6891) a server sends no more in a datagram, RFC 1035 §4.2.1; room to see that one does.
@@ -48,30 +48,28 @@ pub(super) async fn run(
         Err(_) => return nothing("the resolv.conf of this place cannot be read in time".to_owned()),
     };
     let begin = begin.max(Instant::now());
-    let names: Arc<[Name]> = names.into();
-    let mut asked = JoinSet::new();
-    for (number, server) in servers.into_iter().enumerate() {
-        // Its own settings name a server that may be link-local, as node-local caches are.
-        let allowed = if questions.servers.is_empty() {
-            spec.allowed.check_own(server.ip())
-        } else {
-            spec.allowed.check(server.ip())
-        };
-        let found = Found { address: Some(server.ip()), ..Found::nothing(target.to_string(), String::new()) };
-        let (names, record_type, tcp) = (names.clone(), questions.record_type, questions.tcp);
-        let schedule = spec.schedule;
-        asked.spawn(async move {
+    let asked = servers.into_iter().map(|server| {
+        let lookup = Lookup { server, names: &names, record_type: questions.record_type, tcp: questions.tcp };
+        async move {
+            // Its own settings name a server that may be link-local, as node-local caches are.
+            let allowed = if questions.servers.is_empty() {
+                spec.allowed.check_own(server.ip())
+            } else {
+                spec.allowed.check(server.ip())
+            };
+            let found = Found {
+                address: Some(server.ip()),
+                server: Some(server),
+                ..Found::nothing(target.to_string(), String::new())
+            };
             if let Err(reason) = allowed {
-                return (number, Found { reason, ..found });
+                return Found { reason, ..found };
             }
-            let lookup = Lookup { server, names, record_type, tcp };
-            let (attempts, said) = lookups(lookup, &schedule, begin).await;
-            (number, Found { attempts, finding: said.map(Finding::Dns), ..found })
-        });
-    }
-    let mut found = asked.join_all().await;
-    found.sort_by_key(|(number, _)| *number);
-    found.into_iter().map(|(_, found)| found).collect()
+            let (attempts, said) = lookup.make_all(&spec.schedule, begin).await;
+            Found { attempts, finding: said.map(Finding::Dns), ..found }
+        }
+    });
+    join_all(asked).await
 }
 
 /// Whom to ask, and for which names.
@@ -109,33 +107,21 @@ fn plan(
     Ok((resolver.servers, names))
 }
 
-#[derive(Clone)]
-struct Lookup {
+struct Lookup<'a> {
     server: SocketAddr,
-    names: Arc<[Name]>,
+    names: &'a [Name],
     record_type: RecordType,
     tcp: bool,
 }
 
-/// The attempts at one server, and the last thing it said.
-async fn lookups(lookup: Lookup, schedule: &Schedule, begin: Instant) -> (Vec<Attempt>, Option<Names>) {
-    let mut attempts = JoinSet::new();
-    for number in 0..schedule.count {
-        let (at, patience, lookup) =
-            (begin + schedule.interval * u32::from(number), schedule.timeout, lookup.clone());
-        attempts.spawn(async move {
-            sleep_until(at).await;
-            let (attempt, said) = lookup.make(Instant::now() + patience).await;
-            (number, attempt, said)
-        });
+impl Lookup<'_> {
+    /// The attempts, and the last thing that the server said.
+    async fn make_all(&self, schedule: &Schedule, begin: Instant) -> (Vec<Attempt>, Option<Names>) {
+        let made = series::run(schedule, begin, async || self.make(Instant::now() + schedule.timeout).await);
+        let (attempts, said): (Vec<_>, Vec<_>) = made.await.into_iter().unzip();
+        (attempts, said.into_iter().rev().flatten().next())
     }
-    let mut done = attempts.join_all().await;
-    done.sort_by_key(|(number, ..)| *number);
-    let said = done.iter_mut().rev().find_map(|(.., said)| said.take());
-    (done.into_iter().map(|(_, attempt, _)| attempt).collect(), said)
-}
 
-impl Lookup {
     /// Name after name, until one has what is asked for.
     async fn make(&self, deadline: Instant) -> (Attempt, Option<Names>) {
         let (sent, began) = (clock::realtime_nanos(), Instant::now());

@@ -9,6 +9,7 @@ use super::attempt::trouble;
 use super::icmp::{self, Echo};
 use super::report::{Finding, Found};
 use super::spec::{Family, Spec};
+use super::way::known;
 use super::{neighbor, train};
 use crate::interfaces::{Link, Snapshot, snapshot};
 
@@ -76,9 +77,7 @@ async fn one(spec: &Spec, gateway: IpAddr, link: &Link, snapshot: &Snapshot, beg
     };
     let echo = Echo::new(gateway.is_ipv6(), vec![ECHO_BYTES]);
     let echoes = train::run(&socket, &echo, gateway, &spec.schedule, begin);
-    let known = snapshot.topology.neighbors.iter();
-    let mut known = known.filter(|entry| entry.index == link.interface.index);
-    let entry = known.find(|entry| entry.address == gateway.to_string());
+    let entry = known(snapshot, link.interface.index, gateway);
     let asked = async {
         if !neighbor::has_neighbors(link.frames, &link.interface) {
             return None;

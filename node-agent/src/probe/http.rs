@@ -14,15 +14,15 @@ use lastseen_proto::target::Host;
 use lastseen_proto::url::WebUrl;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::attempt::{Attempt, Outcome, Timing};
 use super::certificate::Judge;
 use super::report::Page;
 use super::spec::Schedule;
-use super::tcp;
+use super::{series, tcp};
 use crate::clock;
 
 /// Of a body, nothing beyond is read.
@@ -47,30 +47,22 @@ pub(super) async fn run(
             .map_err(|_| format!("{name} is no name that a certificate can be for"))?,
         _ => ServerName::from(address),
     };
-    let client = Arc::new(Client {
+    let client = Client {
         address: SocketAddr::new(address, url.port()),
         judge: url.is_secure.then(|| Judge::new(ca_pem)).transpose()?,
         name,
         authority: url.authority(),
         path: url.path.clone(),
+    };
+    let done = series::run(schedule, begin, async || {
+        let mut visit = Visit::new();
+        let ended = timeout(schedule.timeout, client.visit(&mut visit)).await;
+        (visit.attempt(ended.ok()), visit.page)
     });
-    let mut attempts = JoinSet::new();
-    for number in 0..schedule.count {
-        let (at, patience, client) =
-            (begin + schedule.interval * u32::from(number), schedule.timeout, client.clone());
-        attempts.spawn(async move {
-            sleep_until(at).await;
-            let mut visit = Visit::new();
-            let ended = timeout(patience, client.visit(&mut visit)).await;
-            let attempt = visit.attempt(ended.ok());
-            (number, attempt, visit.page)
-        });
-    }
-    let mut done = attempts.join_all().await;
-    done.sort_by_key(|(number, ..)| *number);
+    let done = done.await;
     let has_news = |page: &Page| page.status > 0 || page.certificate.is_some();
-    let page = done.iter().rev().map(|(.., page)| page).find(|page| has_news(page)).cloned();
-    Ok((done.into_iter().map(|(_, attempt, _)| attempt).collect(), page))
+    let page = done.iter().rev().map(|(_, page)| page).find(|page| has_news(page)).cloned();
+    Ok((done.into_iter().map(|(attempt, _)| attempt).collect(), page))
 }
 
 struct Client {

@@ -55,7 +55,7 @@ impl Life {
                     Err(_) => return,
                 },
             }
-            let spec = Arc::new(Spec { schedule, ..Spec::clone(&self.spec) });
+            let spec = Spec { schedule, ..Spec::clone(&self.spec) };
             let ahead = begin.saturating_duration_since(Instant::now());
             let start = clock::realtime_nanos() + ahead.as_nanos() as i64;
             let results = run(&spec, &self.place, begin).await;

@@ -19,6 +19,7 @@ mod path;
 pub mod report;
 mod resolver;
 mod run;
+mod series;
 mod solicitation;
 pub mod spec;
 mod tcp;

@@ -11,7 +11,7 @@ use super::attempt::{Attempt, Outcome, trouble};
 use super::inquiry::{Inquiry, Mac};
 use super::report::Neighbor;
 use super::spec::Schedule;
-use super::way::{Way, way};
+use super::way::{Way, known, way};
 use super::{arp, solicitation};
 use crate::clock;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(
     }
     let (interface, source) =
         if way.is_local { own(&way, target)? } else { (&way.link.interface, way.source) };
-    let entry = way.neighbor(target).filter(|_| !way.is_local);
+    let entry = known(&way.snapshot, interface.index, target).filter(|_| !way.is_local);
     let (attempts, found) = ask(interface, source, target, entry, schedule, begin).await?;
     Ok((attempts, Neighbor { is_own: way.is_local, ..found }))
 }

@@ -1,13 +1,12 @@
 //! One run: every target at once.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lastseen_proto::place::Place;
 use lastseen_proto::target::{Host, Target};
 use tokio::net::lookup_host;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::attempt::trouble;
@@ -19,15 +18,9 @@ use super::{dns, gateway, http, icmp, mtu, neighbor, path, tcp, trace, udp};
 const RESOLUTION: Duration = Duration::from_secs(5);
 
 /// Probes every target from `begin` on, in the network namespace of this thread, which is that of `place`.
-pub(super) async fn run(spec: &Arc<Spec>, place: &Place, begin: Instant) -> Vec<Found> {
-    let mut targets = JoinSet::new();
-    for (number, aim) in spec.targets.iter().cloned().enumerate() {
-        let (spec, place) = (spec.clone(), place.clone());
-        targets.spawn(async move { (number, probe(&spec, &place, &aim, begin).await) });
-    }
-    let mut found = targets.join_all().await;
-    found.sort_by_key(|(number, _)| *number);
-    found.into_iter().flat_map(|(_, found)| found).collect()
+pub(super) async fn run(spec: &Spec, place: &Place, begin: Instant) -> Vec<Found> {
+    let targets = spec.targets.iter().map(|aim| probe(spec, place, aim, begin));
+    join_all(targets).await.into_iter().flatten().collect()
 }
 
 async fn probe(spec: &Spec, place: &Place, aim: &Aim, begin: Instant) -> Vec<Found> {

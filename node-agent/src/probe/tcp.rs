@@ -7,10 +7,10 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::attempt::{Attempt, Outcome};
+use super::series;
 use super::spec::Schedule;
 use crate::clock;
 
@@ -23,17 +23,7 @@ pub(super) type Connection = (TcpStream, SemaphorePermit<'static>);
 
 /// Opens connections and closes them again.
 pub(super) async fn run(to: SocketAddr, schedule: &Schedule, begin: Instant) -> Vec<Attempt> {
-    let mut attempts = JoinSet::new();
-    for number in 0..schedule.count {
-        let (at, patience) = (begin + schedule.interval * u32::from(number), schedule.timeout);
-        attempts.spawn(async move {
-            sleep_until(at).await;
-            (number, attempt(to, patience).await)
-        });
-    }
-    let mut done = attempts.join_all().await;
-    done.sort_by_key(|(number, _)| *number);
-    done.into_iter().map(|(_, attempt)| attempt).collect()
+    series::run(schedule, begin, async || attempt(to, schedule.timeout).await).await
 }
 
 async fn attempt(to: SocketAddr, patience: Duration) -> Attempt {

@@ -24,13 +24,10 @@ pub(super) struct Way {
     pub(super) snapshot: Snapshot,
 }
 
-impl Way {
-    /// The kernel's entry for an address on the link.
-    pub(super) fn neighbor(&self, address: IpAddr) -> Option<&v1::Neighbor> {
-        let index = self.link.interface.index;
-        let entries = &self.snapshot.topology.neighbors;
-        entries.iter().find(|entry| entry.index == index && entry.address == address.to_string())
-    }
+/// The kernel's entry for an address on an interface.
+pub(super) fn known(snapshot: &Snapshot, index: u32, address: IpAddr) -> Option<&v1::Neighbor> {
+    let mut entries = snapshot.topology.neighbors.iter();
+    entries.find(|entry| entry.index == index && entry.address == address.to_string())
 }
 
 /// From the network namespace of this thread.

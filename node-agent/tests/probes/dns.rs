@@ -127,6 +127,8 @@ fn each_server_says_what_it_knows_of_each_kind_of_record() {
             let found = ask(questions(&servers, record_type), asked);
             let addresses: Vec<_> = found.iter().map(|found| found.address).collect();
             assert_eq!(addresses, [Some(V4), Some(V6)], "a result for each server");
+            let asked: Vec<_> = found.iter().filter_map(|found| found.server).collect();
+            assert_eq!(asked, servers, "with its port");
             for found in &found {
                 let (outcome, detail, names) = said(found);
                 let names = names.unwrap();
