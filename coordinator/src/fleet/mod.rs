@@ -1,5 +1,7 @@
 //! The nodes: what each agent said of itself, how to reach it now, and how its clock stands to ours.
 
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod keeper;
 mod remote;
 mod takeovers;

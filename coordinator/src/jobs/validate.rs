@@ -292,22 +292,14 @@ fn display_hours(nanos: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NodeRecord;
+    use crate::fleet::fixtures;
 
     const NOW: i64 = 100 * 24 * 3600 * SECOND;
 
     fn node(name: &str, is_ready: bool, seen_hours_ago: i64) -> NodeView {
-        let record = NodeRecord {
-            name: name.to_owned(),
-            agent_version: String::new(),
-            kernel: String::new(),
-            incarnation: 1,
-            last_seen_nanos: NOW - seen_hours_ago * 3600 * SECOND,
-            capabilities: Vec::new(),
-            topology: bytes::Bytes::new(),
-        };
-        let (clock, round_trip_nanos, resident_bytes, notes) = (None, None, None, Vec::new());
-        NodeView { record, is_ready, clock, round_trip_nanos, resident_bytes, notes }
+        let mut node = fixtures::node(name, is_ready);
+        node.record.last_seen_nanos = NOW - seen_hours_ago * 3600 * SECOND;
+        node
     }
 
     #[test]

@@ -264,6 +264,7 @@ fn filter(protocol: TraceProtocol, address: IpAddr, source_port: u16) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::fixtures::node;
 
     fn request() -> Request {
         Request {
@@ -275,26 +276,6 @@ mod tests {
             interval_nanos: None,
             dont_fragment: false,
             family: Family::Any,
-        }
-    }
-
-    fn node(name: &str, is_ready: bool) -> NodeView {
-        let record = model::NodeRecord {
-            name: name.into(),
-            agent_version: String::new(),
-            kernel: String::new(),
-            incarnation: 1,
-            last_seen_nanos: 0,
-            capabilities: Vec::new(),
-            topology: bytes::Bytes::new(),
-        };
-        NodeView {
-            record,
-            is_ready,
-            clock: None,
-            round_trip_nanos: None,
-            resident_bytes: None,
-            notes: Vec::new(),
         }
     }
 
