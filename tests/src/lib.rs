@@ -22,4 +22,5 @@ pub mod product;
 pub mod scenario;
 pub mod scripted;
 pub mod synthetic;
+pub mod traced;
 pub mod traffic;

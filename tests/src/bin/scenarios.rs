@@ -16,7 +16,8 @@ use lastseen_tests::scenario::file::{self, Scenario, selected};
 use lastseen_tests::scenario::results::{Results, ScenarioResult};
 use lastseen_tests::scenario::run::{self, Options, Outcome};
 use lastseen_tests::scenario::summary;
-use lastseen_tests::synthetic;
+use lastseen_tests::traced::results::{TraceResult, Traces};
+use lastseen_tests::{synthetic, traced};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -36,6 +37,9 @@ struct Arguments {
     /// Runs them in an order that the seed chooses: none may leave anything behind for another
     #[arg(long)]
     shuffle: bool,
+    /// Only the traced paths, or only the captures
+    #[arg(long, value_enum)]
+    part: Option<Part>,
     /// Labs that run side by side, each with its own fleet
     #[arg(long, default_value_t = 2)]
     labs: usize,
@@ -51,6 +55,22 @@ struct Arguments {
     /// Shows the programs' logs after each failure
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// Half of what is done with a scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// A capture of its traffic.
+    Captures,
+    /// A traced path through its fault.
+    Traces,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Found {
+    scenarios: Vec<(usize, ScenarioResult)>,
+    traces: Vec<(usize, TraceResult)>,
 }
 
 /// How often the machine may have been too busy for one scenario.
@@ -77,15 +97,19 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let scenarios = select(arguments)?;
     let first = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let mut results = Vec::new();
+    let (mut results, mut traces) = (Vec::new(), Vec::new());
     for seed in (0..arguments.runs).map(|index| first.wrapping_add(index)) {
         println!("seed {seed}");
         if !scenarios.is_empty() {
-            run_set(&scenarios, seed, arguments, &mut results)?;
+            let found = run_set(&scenarios, seed, arguments)?;
+            results.extend(found.scenarios.into_iter().map(|(_, result)| result));
+            traces.extend(found.traces.into_iter().map(|(_, result)| result));
         }
-        results.extend(run_synthetic(seed, arguments)?);
+        if arguments.part != Some(Part::Traces) {
+            results.extend(run_synthetic(seed, arguments)?);
+        }
     }
-    let mut results = Results::new(results);
+    let mut results = Results::new(results, Traces::new(traces));
     let confidence = calibration::sweep(first);
     results.calibrate(&confidence);
     results.write(&arguments.results)?;
@@ -115,58 +139,69 @@ fn run_synthetic(seed: u64, arguments: &Arguments) -> Result<Vec<ScenarioResult>
 }
 
 /// Runs all scenarios, in labs side by side. Results are in the order of the scenarios.
-fn run_set(
-    scenarios: &[Scenario],
-    seed: u64,
-    arguments: &Arguments,
-    results: &mut Vec<ScenarioResult>,
-) -> Result<()> {
+fn run_set(scenarios: &[Scenario], seed: u64, arguments: &Arguments) -> Result<Found> {
     let mut order: Vec<_> = scenarios.iter().enumerate().collect();
+    if arguments.part == Some(Part::Traces) {
+        order.retain(|(_, scenario)| scenario.trace.is_some());
+    }
     if arguments.shuffle {
         order.shuffle(&mut StdRng::seed_from_u64(seed));
     }
+    let labs = arguments.labs.clamp(1, order.len().max(1));
     let queue = Mutex::new(order.into_iter());
-    let labs = arguments.labs.clamp(1, scenarios.len());
-    let found = thread::scope(|scope| {
+    let parts = thread::scope(|scope| {
         let working: Vec<_> = (0..labs).map(|_| scope.spawn(|| work(&queue, seed, arguments))).collect();
         let finished =
             working.into_iter().map(|one| one.join().map_err(|_| anyhow!("a lab's thread panicked"))?);
         finished.collect::<Result<Vec<_>>>()
     })?;
-    let mut found: Vec<_> = found.into_iter().flatten().collect();
-    found.sort_by_key(|(number, _)| *number);
-    results.extend(found.into_iter().map(|(_, result)| result));
-    Ok(())
+    let mut found = Found::default();
+    for part in parts {
+        found.scenarios.extend(part.scenarios);
+        found.traces.extend(part.traces);
+    }
+    found.scenarios.sort_by_key(|(number, _)| *number);
+    found.traces.sort_by_key(|(number, _)| *number);
+    Ok(found)
 }
 
 /// Runs scenarios from the queue in one lab; after one that ended without a report, in a new one.
-fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Vec<(usize, ScenarioResult)>> {
+fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Found> {
     let without = arguments.ablate.map_or(&[][..], Ablate::ideas);
     let options = Options { kill_coordinator: arguments.kill_coordinator, without };
-    let mut results = Vec::new();
+    let mut found = Found::default();
     let (mut waiting, mut unfit) = (take(queue), 0);
     while waiting.is_some() {
         let lab = Lab::build(seed).context("build the lab")?;
         let mut fleet = Fleet::start(&lab).context("start the programs")?;
         while let Some((number, scenario)) = waiting {
-            let outcome = run::run(&mut fleet, scenario, seed, options);
-            if let Outcome::Failed(error) = &outcome
-                && outcome.is_unfit()
-                && unfit < UNFIT
-            {
-                println!("again {}: {error}", scenario.name);
-                unfit += 1;
-                break;
+            if arguments.part != Some(Part::Traces) {
+                let outcome = run::run(&mut fleet, scenario, seed, options);
+                if let Outcome::Failed(error) = &outcome
+                    && outcome.is_unfit()
+                    && unfit < UNFIT
+                {
+                    println!("again {}: {error}", scenario.name);
+                    unfit += 1;
+                    break;
+                }
+                unfit = 0;
+                let result = conclude(&fleet, (number, scenario), seed, &outcome, arguments)?;
+                found.scenarios.push((number, result));
+                if !matches!(outcome, Outcome::Judged(..)) {
+                    waiting = take(queue);
+                    break;
+                }
             }
-            unfit = 0;
-            results.push((number, conclude(&fleet, (number, scenario), seed, &outcome, arguments)?));
             waiting = take(queue);
-            if !matches!(outcome, Outcome::Judged(..)) {
-                break;
+            if arguments.part != Some(Part::Captures)
+                && let Some(result) = traced::run(&fleet, scenario, seed)
+            {
+                found.traces.push((number, conclude_trace(&fleet, number, result, arguments)?));
             }
         }
     }
-    Ok(results)
+    Ok(found)
 }
 
 fn take<'set>(queue: &Queue<'set>) -> Option<(usize, &'set Scenario)> {
@@ -185,6 +220,25 @@ fn conclude(
     println!("{result}");
     if !result.passed {
         keep_evidence(outcome, &arguments.results, seed, number)?;
+        if arguments.verbose {
+            println!("{}", fleet.logs());
+        }
+    }
+    Ok(result)
+}
+
+/// The same of a traced path.
+fn conclude_trace(
+    fleet: &Fleet<'_>,
+    number: usize,
+    result: TraceResult,
+    arguments: &Arguments,
+) -> Result<TraceResult> {
+    println!("{result}");
+    if !result.passed {
+        let path = arguments.results.with_extension(format!("{}-{number}.trace.json", result.seed));
+        std::fs::write(&path, &result.trace).with_context(|| format!("write {}", path.display()))?;
+        println!("      trace in {}", path.display());
         if arguments.verbose {
             println!("{}", fleet.logs());
         }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY, SECOND_BRIDGE, SECOND_NIC, SECOND_OVERLAY};
 use crate::lab::plan::{Family, NodePlan};
+use crate::traced;
+use crate::traced::plan::Traced;
 use crate::traffic::sink::Reader;
 use crate::traffic::udp::{Identity, SMALLEST};
 
@@ -44,6 +46,8 @@ pub struct Scenario {
     pub sample: Option<u32>,
     /// What the report must say.
     pub expect: Expect,
+    /// How `trace-path` goes through the fault; absent: it does not.
+    pub trace: Option<Traced>,
 }
 
 /// How an agent captures, where it is told.
@@ -324,7 +328,7 @@ impl Scenario {
         if self.legs().any(|leg| leg.is_some()) != is_lossy && !is_untold {
             bail!("a leg belongs to expect.verdict LOST, or INCONCLUSIVE with expect.not_observable_percent");
         }
-        Ok(())
+        traced::validate(self)
     }
 
     /// Everything that goes wrong.

@@ -156,7 +156,7 @@ impl Translation {
 }
 
 /// A point by node and interface.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PointName {
     /// Node name.

@@ -16,6 +16,7 @@ use super::legs::{self, Confused};
 use super::packets::Score;
 use super::run::Outcome;
 use super::truth::Truth;
+use crate::traced::results::Traces;
 
 /// Result of one scenario under one seed.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -134,6 +135,8 @@ pub struct Results {
     pub scenarios: Vec<ScenarioResult>,
     /// Sums.
     pub totals: Totals,
+    /// Traced paths.
+    pub trace_path: Traces,
     /// Segments that are on another leg than they were lost on, over all scenarios.
     pub confusion: Vec<Confused>,
     /// What a capture that misses packets is reported as; empty when it was not measured.
@@ -203,9 +206,10 @@ pub struct Totals {
 
 impl Results {
     /// Adds the results up.
-    pub fn new(scenarios: Vec<ScenarioResult>) -> Self {
+    pub fn new(scenarios: Vec<ScenarioResult>, traces: Traces) -> Self {
         Self {
             totals: Totals::new(scenarios.iter()),
+            trace_path: traces,
             confusion: legs::matrix(scenarios.iter().flat_map(|one| &one.confused)),
             not_observable: Vec::new(),
             ablations: ablations(&scenarios),
@@ -213,9 +217,11 @@ impl Results {
         }
     }
 
-    /// Whether every scenario ran and passed.
+    /// Whether every scenario and every trace ran and passed.
     pub fn all_passed(&self) -> bool {
-        self.totals.scenarios > 0 && self.totals.passed == self.totals.scenarios
+        self.totals.scenarios + self.trace_path.scenarios > 0
+            && self.totals.passed == self.totals.scenarios
+            && self.trace_path.all_passed()
     }
 
     /// Writes the results as JSON; the folder must exist.
@@ -274,6 +280,7 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::{Results, ScenarioResult};
+    use crate::traced::results::{TraceResult, Traces};
 
     fn result(passed: bool, skipped: bool, expected: u64, correct: u64, false_losses: u64) -> ScenarioResult {
         ScenarioResult {
@@ -288,16 +295,25 @@ mod tests {
 
     #[test]
     fn totals_tell_precision_from_recall() {
-        let results = Results::new(vec![result(true, false, 6, 6, 0), result(false, false, 4, 3, 3)]);
+        let results = Results::new(
+            vec![result(true, false, 6, 6, 0), result(false, false, 4, 3, 3)],
+            Traces::default(),
+        );
         assert_eq!(results.totals.loss_precision, Some(0.75));
         assert_eq!(results.totals.loss_recall, Some(0.9));
         assert!(!results.all_passed());
     }
 
     #[test]
-    fn a_skip_or_nothing_at_all_is_no_success() {
-        assert!(!Results::new(vec![result(false, true, 0, 0, 0)]).all_passed());
-        assert!(!Results::new(Vec::new()).all_passed());
-        assert!(Results::new(vec![result(true, false, 0, 0, 0)]).all_passed());
+    fn a_skip_or_nothing_at_all_or_a_trace_that_errs_is_no_success() {
+        let is_success = |scenarios, traces| Results::new(scenarios, Traces::new(traces)).all_passed();
+        let good = || vec![result(true, false, 0, 0, 0)];
+        let trace = |passed| TraceResult { passed, ..TraceResult::default() };
+        assert!(!is_success(vec![result(false, true, 0, 0, 0)], Vec::new()));
+        assert!(!is_success(Vec::new(), Vec::new()));
+        assert!(is_success(good(), Vec::new()));
+        assert!(
+            is_success(good(), vec![trace(true)]) && !is_success(good(), vec![trace(true), trace(false)])
+        );
     }
 }

@@ -5,6 +5,7 @@ use lastseen_ctl::output::table::Table;
 
 use super::results::{AblationResult, NotObservable, Results, Totals};
 use crate::calibration::{Misses, Sweep};
+use crate::traced::results::Traces;
 
 /// Scenarios named of those that fail without an idea.
 const NAMED: usize = 5;
@@ -28,10 +29,11 @@ impl Results {
 /// The tables, one below the other.
 pub fn text(results: &Results, sweep: &Sweep) -> String {
     format!(
-        "{}\n{}\nconfidence of losses over mixtures of network and capture loss\n{sweep}\n{}",
+        "{}\n{}\nconfidence of losses over mixtures of network and capture loss\n{sweep}\n{}\n{}",
         methods(results),
         confusion(results),
-        line(&results.totals)
+        line(&results.totals),
+        traced(&results.trace_path)
     )
 }
 
@@ -100,6 +102,10 @@ fn confusion(results: &Results) -> String {
         table.row([cell.expected.clone(), cell.found.clone(), cell.segments.to_string()]);
     }
     table.text()
+}
+
+fn traced(Traces { scenarios, passed, .. }: &Traces) -> String {
+    format!("{scenarios} traced paths, {passed} passed")
 }
 
 fn line(totals: &Totals) -> String {

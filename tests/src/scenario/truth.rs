@@ -275,7 +275,8 @@ fn translation(fault: &Fault, cast: Cast<'_>) -> (Vec<String>, Option<(IpAddr, I
     (vec![cast.sender.plan.name.clone(); translations], (translations > 0).then_some(beyond))
 }
 
-fn names(staging: &Staging<'_>, points: &[Point]) -> Vec<PointName> {
+/// Points by their names in the lab.
+pub(crate) fn names(staging: &Staging<'_>, points: &[Point]) -> Vec<PointName> {
     points.iter().map(|&point| name(staging, point)).collect()
 }
 
@@ -320,7 +321,8 @@ fn leg_loss(staging: &Staging<'_>, fault: &Fault, leg: &Leg, count: u64) -> LegL
     LegLoss { from, to, count, is_answer: fault.strikes_answers(), unseen: 0 }
 }
 
-fn name(staging: &Staging<'_>, point: Point) -> PointName {
+/// A point by its name in the lab.
+pub(crate) fn name(staging: &Staging<'_>, point: Point) -> PointName {
     let node = match point.side {
         Side::Sender => &staging.cast.sender.plan,
         Side::Receiver => &staging.cast.receiver.plan,
