@@ -1,31 +1,16 @@
 //! Traced paths in the lab: where packets vanish, told from the outside.
 
-use std::net::{SocketAddr, UdpSocket};
-use std::thread;
+use std::net::SocketAddr;
 
 use lastseen_tests::fault::{Cast, Fault, Side};
 use lastseen_tests::lab::Lab;
 use lastseen_tests::lab::node::Node;
 use lastseen_tests::lab::plan::Family;
 use lastseen_tests::product::fleet::Fleet;
+use lastseen_tests::served::Server;
 use serde_json::Value;
 
 const SEED: u64 = 131;
-
-fn pod(node: &Node) -> String {
-    format!("{}:{}", node.plan.name, node.pod.name())
-}
-
-fn cast(lab: &Lab) -> Cast<'_> {
-    Cast {
-        lab,
-        sender: &lab.nodes[0],
-        receiver: &lab.nodes[1],
-        bystander: &lab.nodes[2],
-        bystander_meets_sender: false,
-        family: Family::V4,
-    }
-}
 
 /// A trace in JSON, and the exit code.
 fn trace(fleet: &Fleet<'_>, arguments: &[&str]) -> (Value, i32) {
@@ -55,7 +40,7 @@ fn a_whole_path_is_told_point_by_point_with_ttl_mtu_and_tunnel() {
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
     for family in [Family::V4, Family::V6] {
         let address = to.plan.pod_in(family).to_string();
-        let (trace, code) = trace(&fleet, &[&pod(from), &address, "--count", "20"]);
+        let (trace, code) = trace(&fleet, &[&from.pod_source(), &address, "--count", "20"]);
         assert_eq!((code, text(&trace["verdict"])), (0, "DELIVERED"), "{trace:#}");
         assert_eq!(text(&trace["sourceAddress"]), from.plan.pod_in(family).to_string());
         assert_eq!(trace["result"]["attempts"].as_array().unwrap().len(), 20);
@@ -94,17 +79,6 @@ fn a_whole_path_is_told_point_by_point_with_ttl_mtu_and_tunnel() {
 /// A port on which the receiving pod returns every datagram.
 const ECHO: u16 = 7;
 
-fn echo(node: &Node) {
-    let at = SocketAddr::new(node.plan.pod_in(Family::V4), ECHO);
-    let socket = node.pod.enter(|| Ok(UdpSocket::bind(at)?)).expect("socket");
-    thread::spawn(move || {
-        let mut buffer = [0; 2_048];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..length], from);
-        }
-    });
-}
-
 /// The leg on which most of a way was lost, `from → to`, and how many.
 fn lost(way: &Value) -> Option<(String, u64)> {
     let name = |point: &Value| format!("{} {}", text(&point["node"]), text(&point["interface"]));
@@ -117,7 +91,7 @@ fn every_black_hole_is_found_on_its_leg_whatever_made_it() {
     let lab = Lab::build(SEED + 1).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    echo(to);
+    let _server = Server::echo(&to.pod, SocketAddr::new(to.plan.pod_in(Family::V4), ECHO)).expect("server");
     let leg =
         |a: (&Node, &str), b: (&Node, &str)| format!("{} {} → {} {}", a.0.plan.name, a.1, b.0.plan.name, b.1);
     let special = |route: &str| Fault::SpecialRoute { route: route.to_owned() };
@@ -139,11 +113,11 @@ fn every_black_hole_is_found_on_its_leg_whatever_made_it() {
         (Fault::SwitchLoss { percent: 100 }, leg((from, "eth0"), (to, "eth0"))),
         (Fault::PortDisabled, leg((to, "flannel.1"), (to, "cni0"))),
     ];
-    let (source, address, port) = (pod(from), to.plan.pod.to_string(), ECHO.to_string());
+    let (source, address, port) = (from.pod_source(), to.plan.pod.to_string(), ECHO.to_string());
     let arguments = [source.as_str(), &address, "--udp", &port, "--count", "30", "--interval", "10ms"];
     let mut wrong = Vec::new();
     for (fault, expected) in faults {
-        let injected = fault.inject(cast(&lab)).expect("fault");
+        let injected = fault.inject(Cast::first(&lab)).expect("fault");
         let (trace, code) = trace(&fleet, &arguments);
         injected.undo().unwrap();
         let told = lost(&trace["forward"]);
@@ -164,8 +138,8 @@ fn a_sweep_finds_the_size_at_which_packets_begin_to_vanish_and_where() {
     let lab = Lab::build(SEED + 2).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    let (source, address) = (pod(from), to.plan.pod.to_string());
-    let black_hole = Fault::MtuBlackHole.inject(cast(&lab)).expect("fault");
+    let (source, address) = (from.pod_source(), to.plan.pod.to_string());
+    let black_hole = Fault::MtuBlackHole.inject(Cast::first(&lab)).expect("fault");
     let arguments = ["trace-path", &source, &address, "--size", "sweep"];
     let shown = fleet.ctl.run(&arguments).unwrap();
     black_hole.undo().unwrap();
@@ -183,7 +157,7 @@ fn the_way_back_may_lose_too_and_bad_requests_start_nothing() {
     let lab = Lab::build(SEED + 3).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    let (source, address) = (pod(from), to.plan.pod.to_string());
+    let (source, address) = (from.pod_source(), to.plan.pod.to_string());
     let rule = format!(
         "table inet probes {{\nchain forward {{\ntype filter hook forward priority 0\nip daddr {} icmp type echo-reply drop\n}}\n}}\n",
         from.plan.pod

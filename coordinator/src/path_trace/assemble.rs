@@ -40,13 +40,17 @@ pub(super) fn assemble(
         };
         report.paths.iter().find(is_it).map(|path| detailed(path, evidence))
     };
-    let forward = way(own.map(|own| (own, plan.address)), false);
+    let mut forward = way(own.map(|own| (own, plan.address)), false);
     let back = way(own.map(|own| (plan.address, own)), true);
+    let arrived = forward.as_mut().map_or(0, |way| arrived_unseen(way, &result));
     let there = forward.as_ref().map(tuples).unwrap_or_default();
     let lost = evidence
         .lost
         .iter()
         .filter(|packet| there.contains(&(packet.source.clone(), packet.destination.clone())));
+    let past = (arrived > 0).then(|| {
+        format!("{arrived} packets that the last points did not see were answered: something hands them to the target past these points")
+    });
     let doubts = doubts(plan, capture, probe, &result, forward.as_ref(), back.as_ref());
     let verdict = verdict(report, forward.as_ref(), back.as_ref(), !doubts.is_empty());
     v1::PathTrace {
@@ -57,7 +61,7 @@ pub(super) fn assemble(
         to: plan.to.clone(),
         address: plan.address.to_string(),
         verdict: verdict.into(),
-        notes: plan.notes.iter().chain(&doubts).chain(&report.notes).cloned().collect(),
+        notes: plan.notes.iter().chain(&past).chain(&doubts).chain(&report.notes).cloned().collect(),
         sizes: sizes::by_size(&result, lost),
         forward,
         back,
@@ -76,13 +80,7 @@ fn doubts(
     forward: Option<&v1::PathReport>,
     back: Option<&v1::PathReport>,
 ) -> Vec<String> {
-    let count = |is: fn(v1::ProbeOutcome) -> bool| {
-        result.attempts.iter().filter(|attempt| is(attempt.outcome())).count() as u64
-    };
-    let sent = count(|outcome| outcome != v1::ProbeOutcome::ProbeNotSent);
-    let is_answer =
-        |outcome| matches!(outcome, v1::ProbeOutcome::ProbeAnswered | v1::ProbeOutcome::ProbeRefused);
-    let answered = count(is_answer);
+    let (sent, answered) = (sent(result), answered(result));
     let mut doubts = Vec::new();
     let last = probe.start_nanos + sending_nanos(&probe.spec);
     if capture.window.is_none_or(|window| window.end_nanos <= last) {
@@ -110,13 +108,57 @@ fn doubts(
         ));
     }
     let returned = back.and_then(|back| back.hops.last()).map_or(0, |hop| hop.seen);
-    if returned > answered {
+    // Of a packet that was doubled on its way both copies may be answered.
+    let copies = forward.totals.as_ref().map_or(0, |totals| totals.duplicated);
+    if returned > answered + copies {
         doubts.push(format!(
             "{returned} answers were seen at the last point before the source, and {answered} reached it: look at what \
              drops them there"
         ));
     }
     doubts
+}
+
+fn count(result: &v1::ProbeResult, is: fn(v1::ProbeOutcome) -> bool) -> u64 {
+    result.attempts.iter().filter(|attempt| is(attempt.outcome())).count() as u64
+}
+
+fn sent(result: &v1::ProbeResult) -> u64 {
+    count(result, |outcome| outcome != v1::ProbeOutcome::ProbeNotSent)
+}
+
+/// Packets that the target answered, one way or the other.
+fn answered(result: &v1::ProbeResult) -> u64 {
+    count(result, |outcome| {
+        matches!(outcome, v1::ProbeOutcome::ProbeAnswered | v1::ProbeOutcome::ProbeRefused)
+    })
+}
+
+/// Takes back losses on a leg behind which no point saw anything, if the target answered these packets: they went past the
+/// points there, as packets do that a program redirects into the pod. Returns how many.
+fn arrived_unseen(way: &mut v1::PathReport, result: &v1::ProbeResult) -> u64 {
+    let Some(last) = way.hops.iter().rposition(|hop| hop.seen > 0) else { return 0 };
+    let is_beyond = |loss: &v1::Loss| {
+        loss.from.as_ref().is_some_and(|from| is_at(from, &way.hops[last])) && last + 1 < way.hops.len()
+    };
+    let Some(at) = way.losses.iter().position(is_beyond) else { return 0 };
+    let lost: u64 = way.losses.iter().map(|loss| loss.count).sum();
+    let arrived = (lost + answered(result)).saturating_sub(sent(result)).min(way.losses[at].count);
+    way.losses[at].count -= arrived;
+    way.hops[last].missing_after -= arrived.min(way.hops[last].missing_after);
+    if way.losses[at].count == 0 {
+        way.losses.remove(at);
+        way.hops[last + 1..].iter_mut().for_each(|hop| hop.bypassed = true);
+    }
+    if let Some(totals) = &mut way.totals {
+        totals.lost -= arrived.min(totals.lost);
+        totals.delivered += arrived;
+    }
+    arrived
+}
+
+fn is_at(point: &v1::PointName, hop: &v1::Hop) -> bool {
+    (&point.node, &point.interface) == (&hop.node, &hop.interface)
 }
 
 /// Whether the probe's own port is at that end of it, of protocols that have ports.
@@ -197,11 +239,86 @@ fn verdict(
     } else if forward.is_none()
         || totals(|totals| totals.delivered) == 0
         || totals(|totals| totals.not_observable + totals.ambiguous) > 0
-        || report.verdict() == Verdict::Inconclusive
+        || report.nodes.iter().any(is_unseen)
         || is_in_doubt
     {
         Verdict::Inconclusive
     } else {
         Verdict::Delivered
+    }
+}
+
+/// What happened on a node that failed is not known.
+fn is_unseen(node: &v1::NodeReport) -> bool {
+    matches!(node.state(), v1::CaptureState::Failed | v1::CaptureState::Cancelled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A way past the points `a`, `b` and `c` that saw so many, with losses between them.
+    fn way(seen: [u64; 3]) -> v1::PathReport {
+        let name = |interface: &str| v1::PointName { node: "n".into(), interface: interface.into() };
+        let all = ["a", "b", "c"];
+        let hop = |(interface, seen): (&str, u64)| v1::Hop {
+            node: "n".into(),
+            interface: interface.into(),
+            seen,
+            ..Default::default()
+        };
+        let lost = |at: usize| seen[at] - seen[at + 1];
+        let loss = |at: usize| v1::Loss {
+            from: Some(name(all[at])),
+            to: Some(name(all[at + 1])),
+            count: lost(at),
+            ..Default::default()
+        };
+        let totals = v1::SegmentTotals {
+            segments: seen[0],
+            delivered: seen[2],
+            lost: seen[0] - seen[2],
+            ..Default::default()
+        };
+        v1::PathReport {
+            hops: all.into_iter().zip(seen).map(hop).collect(),
+            losses: (0..2).filter(|at| lost(*at) > 0).map(loss).collect(),
+            totals: Some(totals),
+            ..Default::default()
+        }
+    }
+
+    fn answers(sent: usize, answered: usize) -> v1::ProbeResult {
+        let of = |outcome: v1::ProbeOutcome, count| {
+            vec![v1::ProbeAttempt { outcome: outcome.into(), ..Default::default() }; count]
+        };
+        let attempts = [
+            of(v1::ProbeOutcome::ProbeAnswered, answered),
+            of(v1::ProbeOutcome::ProbeSilent, sent - answered),
+        ];
+        v1::ProbeResult { attempts: attempts.concat(), ..Default::default() }
+    }
+
+    #[test]
+    fn what_was_answered_was_not_lost_before_points_that_saw_nothing_at_all() {
+        for (seen, answered, arrived, lost) in [
+            ([10, 10, 0], 10, 10, vec![]),
+            ([10, 7, 0], 7, 7, vec![3]),
+            ([10, 7, 0], 5, 5, vec![3, 2]),
+            ([10, 10, 0], 0, 0, vec![10]),
+            // Some did come there: an answer to a copy says nothing of the packet that was lost.
+            ([10, 7, 7], 10, 0, vec![3]),
+            ([10, 10, 4], 10, 0, vec![6]),
+        ] {
+            let mut way = way(seen);
+            assert_eq!(arrived_unseen(&mut way, &answers(10, answered)), arrived, "{seen:?} {answered}");
+            assert_eq!(
+                way.losses.iter().map(|loss| loss.count).collect::<Vec<_>>(),
+                lost,
+                "{seen:?} {answered}"
+            );
+            let totals = way.totals.unwrap();
+            assert_eq!((totals.lost, totals.delivered + totals.lost), (lost.iter().sum(), 10));
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::fleet::NodeView;
 use crate::limits;
 use crate::model::{self, MILLISECOND, SECOND};
 use crate::probes::model::{Family, Kind, Source, TraceProtocol};
-use crate::probes::{self, nodes_of, place};
+use crate::probes::{self, claimants, place};
 use crate::{jobs, time};
 
 /// The first packet leaves so long after the window began: clocks of nodes differ a little.
@@ -169,13 +169,13 @@ impl Plan {
         let to = Target { host: Host::Address(address), port }.to_string();
         let kind = Kind::Path { protocol, sizes, dont_fragment, source_port };
         let probe = probe(kind, to, count, request);
-        let owners = nodes_of(address, nodes).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let owners = claimants(address, nodes).into_iter().map(str::to_owned).collect::<Vec<_>>();
         let (on, notes) = capture_nodes(source, address, &owners, nodes);
         let capture = jobs::resolve(
             jobs::Request {
                 name: "trace-path".to_owned(),
                 nodes: on,
-                filter: filter(protocol, address, source_port),
+                filter: filter(protocol, address, source_port, port.unwrap_or_default()),
                 duration_nanos: Some(window_nanos(&probe)),
                 ..jobs::Request::default()
             },
@@ -250,14 +250,15 @@ fn capture_nodes(
     (on.into_iter().collect(), notes)
 }
 
-/// What the packets and their answers have in common at every hop (pcap-filter(7)). The source port is theirs alone, and
-/// unlike the target's address and port a service does not translate it.
-fn filter(protocol: TraceProtocol, address: IpAddr, source_port: u16) -> String {
+/// What the packets and their answers have in common at every hop (pcap-filter(7)). A service translates the target's
+/// address and perhaps its port, a masquerade the source's: where a packet leaves the node that does both at once, that
+/// node's agent knows it all the same.
+fn filter(protocol: TraceProtocol, address: IpAddr, source_port: u16, port: u16) -> String {
     match (protocol, address) {
         (TraceProtocol::Icmp, IpAddr::V4(_)) => format!("icmp and host {address}"),
         (TraceProtocol::Icmp, IpAddr::V6(_)) => format!("icmp6 and host {address}"),
-        (TraceProtocol::Udp, _) => format!("udp and port {source_port}"),
-        (TraceProtocol::Tcp, _) => format!("tcp and port {source_port}"),
+        (TraceProtocol::Udp, _) => format!("udp and (port {source_port} or port {port})"),
+        (TraceProtocol::Tcp, _) => format!("tcp and (port {source_port} or port {port})"),
     }
 }
 
@@ -297,7 +298,7 @@ mod tests {
         let Kind::Path { source_port, ref sizes, .. } = udp.probe.kind else { panic!() };
         assert!(SOURCE_PORTS.contains(&source_port) && *sizes == [84]);
         assert_eq!(super::source_port("name"), source_port, "a call made again sends from the same");
-        assert_eq!(udp.capture.filter, format!("udp and port {source_port}"));
+        assert_eq!(udp.capture.filter, format!("udp and (port {source_port} or port 53)"));
         assert_eq!(udp.probe.targets, ["10.0.0.2:53"]);
         assert!(udp.capture.duration_nanos > udp.probe.interval_nanos * i64::from(udp.probe.count));
     }

@@ -40,6 +40,10 @@ pub(super) fn by_size<'a>(
             of_size.lost += 1;
         }
     }
+    // What was answered was not lost, whatever its last points say.
+    for of_size in sizes.values_mut() {
+        of_size.lost = of_size.lost.min(of_size.sent - of_size.answered);
+    }
     if sizes.len() > 1 { sizes.into_values().collect() } else { Vec::new() }
 }
 

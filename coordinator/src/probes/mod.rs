@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 pub use validate::{Request, resolve};
-pub(crate) use whereabouts::{nodes_of, place};
+pub(crate) use whereabouts::{claimants, place};
 
 use self::dispatch::{Dispatch, Told};
 use self::model::{News, Part, Probe, Source, Spec};

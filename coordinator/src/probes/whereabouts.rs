@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use lastseen_correlate::nodes_with;
 use lastseen_correlate::topology::Topology;
+use lastseen_correlate::{nodes_claiming, nodes_with};
 use lastseen_proto::place::Place;
 
 use super::model::Source;
@@ -14,10 +14,20 @@ use crate::jobs::{known, names};
 
 /// Nodes as their tables, which all told when they came, place it.
 pub(crate) fn nodes_of(address: IpAddr, nodes: &[NodeView]) -> Vec<&str> {
-    let topology = |node: &NodeView| read_topology(&node.record.topology).unwrap_or_default();
-    let topologies: Vec<Topology> = nodes.iter().map(topology).collect();
-    let mut owners: Vec<&NodeView> =
-        nodes_with(&topologies, address).into_iter().map(|node| &nodes[node]).collect();
+    here(nodes_with(&topologies(nodes), address), nodes)
+}
+
+/// Nodes to which tables lead packets for an address.
+pub(crate) fn claimants(address: IpAddr, nodes: &[NodeView]) -> Vec<&str> {
+    here(nodes_claiming(&topologies(nodes), address), nodes)
+}
+
+fn topologies(nodes: &[NodeView]) -> Vec<Topology> {
+    nodes.iter().map(|node| read_topology(&node.record.topology).unwrap_or_default()).collect()
+}
+
+fn here(found: Vec<usize>, nodes: &[NodeView]) -> Vec<&str> {
+    let mut owners: Vec<&NodeView> = found.into_iter().map(|node| &nodes[node]).collect();
     // What a node said that left long ago counts for nothing beside one that is here.
     if owners.iter().any(|node| node.is_ready) {
         owners.retain(|node| node.is_ready);

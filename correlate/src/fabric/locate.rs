@@ -1,6 +1,6 @@
 //! Which node an address is on, and behind which interface.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::fabric::prefix_table::PrefixTable;
@@ -63,6 +63,24 @@ pub fn nodes_with(topologies: &[Topology], address: IpAddr) -> Vec<usize> {
     nodes.sort_unstable();
     nodes.dedup();
     nodes
+}
+
+/// Every node whose tables lead to an address on itself: more than [`nodes_with`] where some lead there by a route and
+/// some by a network of pods, and packets may go to either. Indices of `topologies`.
+pub fn nodes_claiming(topologies: &[Topology], address: IpAddr) -> Vec<usize> {
+    let tables: Vec<_> = topologies.iter().map(NodeTables::new).collect();
+    let locator = Locator::new(&tables, tables.len());
+    let known = locator.exact.get(&address).map_or(&[][..], Vec::as_slice);
+    let is_assigned = known.iter().any(|(source, _)| *source == Source::Assigned);
+    let exact = known.iter().filter(|(source, _)| *source == Source::Assigned || !is_assigned);
+    let mut nodes: BTreeSet<usize> = exact.map(|(_, owner)| owner.node).collect();
+    if !is_assigned {
+        let mut longest = None;
+        let subnets = locator.connected.matches(address);
+        let best = subnets.take_while(|(length, _)| *longest.get_or_insert(*length) == *length);
+        nodes.extend(best.map(|(_, owner)| owner.node));
+    }
+    nodes.into_iter().collect()
 }
 
 impl Locator {

@@ -5,8 +5,9 @@
 //! it. Where one is likely, what vanishes altogether is not observable beyond the last point that saw it.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
-use lastseen_packet::observation::SipKey;
+use lastseen_packet::observation::{FlowKey, SipKey};
 
 use crate::evidence::flows::{Conversation, Flows};
 use crate::fabric::network::{Network, Role};
@@ -20,9 +21,7 @@ const INVARIANT: [&str; 18] = [
 
 /// Adds the conversations of which a filter may hide the rest.
 pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
-    if !network.hides_translations {
-        return;
-    }
+    let Some(veil) = Veil::of(&job.filter) else { return };
     let appearing = appearing(network, flows);
     let mut known = HashMap::with_hasher(SipKey(job.key.0));
     known.extend(flows.conversations.iter().zip(0..).map(|(one, at)| (*one, at)));
@@ -34,10 +33,59 @@ pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
         .conversations
         .iter()
         .zip(0..)
-        .filter(|(one, at)| !flows.later_tuples(*at).is_empty() || is_translated_back(one).is_some())
+        .filter(|(one, at)| match flows.later_tuples(*at) {
+            [] => is_translated_back(one).is_some(),
+            later => later.iter().any(|tuple| veil.hides(tuple)),
+        })
         .map(|(_, at)| at)
         .collect();
     flows.doubtful.extend(doubtful);
+}
+
+/// A filter that may hide packets once they are translated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Veil {
+    /// A packet with any of these at any of its ends passes. Empty: nobody knows what passes.
+    ends: Vec<End>,
+}
+
+/// What a term of a filter asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Host(IpAddr),
+    Port(u16),
+}
+
+impl Veil {
+    /// None: the filter asks for protocols only.
+    fn of(filter: &str) -> Option<Self> {
+        names_ends(filter).then(|| Self { ends: ends(filter).unwrap_or_default() })
+    }
+
+    /// Whether a packet of a protocol that the filter asks for may not pass under this tuple.
+    fn hides(&self, tuple: &FlowKey) -> bool {
+        let has = |end: &End| match end {
+            End::Host(address) => [tuple.source, tuple.destination].contains(address),
+            End::Port(port) => [tuple.source_port, tuple.destination_port].contains(port),
+        };
+        !self.ends.iter().any(has)
+    }
+}
+
+/// The ends that a filter of the plainest kind asks for: `host 10.1.0.2`, `udp and (port 53 or port 5353)`.
+fn ends(filter: &str) -> Option<Vec<End>> {
+    let terms = match filter.split_once(" and ") {
+        Some((protocol, terms)) if !names_ends(protocol) => terms,
+        _ => filter,
+    };
+    let terms = terms.trim();
+    let terms = terms.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(terms);
+    let end = |term: &str| match term.split_whitespace().collect::<Vec<_>>()[..] {
+        ["host", address] => address.parse().ok().map(End::Host),
+        ["port", port] => port.parse().ok().map(End::Port),
+        _ => None,
+    };
+    terms.split(" or ").map(end).collect()
 }
 
 /// True for a filter that asks for anything but protocols.
@@ -67,7 +115,36 @@ fn appearing(network: &Network<'_>, flows: &Flows) -> HashSet<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::names_ends;
+    use super::*;
+
+    #[test]
+    fn a_plain_filter_hides_only_tuples_that_have_none_of_its_ends() {
+        let tuple = |source_port, destination_port| FlowKey {
+            source: [10, 1, 0, 2].into(),
+            destination: [10, 2, 0, 2].into(),
+            source_port,
+            destination_port,
+            ..FlowKey::UNSPECIFIED
+        };
+        for (filter, passing) in [
+            ("port 53", true),
+            ("udp and port 53", true),
+            ("udp and (port 5353 or port 53)", true),
+            ("host 10.2.0.2 or port 1", true),
+            ("icmp and host 10.1.0.2", true),
+            ("tcp and port 54", false),
+            ("host 10.3.0.2", false),
+            ("dst port 53", false),
+            ("not port 1", false),
+            ("host 10.1.0.2 and port 53", false),
+            ("(port 53) or (port 54)", false),
+        ] {
+            let veil = Veil::of(filter).unwrap();
+            assert_eq!(!veil.hides(&tuple(40_000, 53)), passing, "{filter}");
+            assert_eq!(!veil.hides(&tuple(53, 40_000)), passing, "{filter}");
+        }
+        assert_eq!(Veil::of("udp"), None);
+    }
 
     #[test]
     fn only_protocols_are_the_same_beyond_a_translation() {

@@ -8,12 +8,10 @@ use lastseen_packet::{Decoded, tuple};
 
 use super::{Tracker, Translation};
 use crate::clock;
-use crate::filter::Filter;
+use crate::filter::{Filter, SHOWN_BYTES, plain};
 
 /// How often what the kernel told is read while nothing asks for it.
 const TICK_NANOS: i64 = 50_000_000;
-/// Bytes of a packet that are shown to the filter under another tuple; terms beyond do not match.
-const SHOWN_BYTES: usize = 2_048;
 
 /// One worker's view of the translations.
 #[derive(Debug)]
@@ -97,6 +95,8 @@ fn alias(aliases: &mut HashMap<FlowKey, Vec<FlowKey>, SipKey>, tuples: &[FlowKey
 fn show(decoded: &Decoded, frame: &[u8], tuple: &FlowKey, packet: &mut Vec<u8>) -> Option<()> {
     let network = decoded.network.as_ref()?;
     let ip = frame.get(network.offset as usize..)?;
+    let mut buffer = [0; SHOWN_BYTES];
+    let (ip, header_length) = plain(network, ip, &mut buffer);
     packet.clear();
     packet.extend_from_slice(&ip[..ip.len().min(SHOWN_BYTES)]);
     match (tuple.source, tuple.destination) {
@@ -111,7 +111,7 @@ fn show(decoded: &Decoded, frame: &[u8], tuple: &FlowKey, packet: &mut Vec<u8>) 
         _ => return None,
     }
     if matches!(network.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
-        let ports = packet.get_mut(usize::from(network.header_length)..)?.first_chunk_mut::<4>()?;
+        let ports = packet.get_mut(header_length..)?.first_chunk_mut::<4>()?;
         let ([source, destination], [s, d]) =
             (ports.as_chunks_mut::<2>().0, [tuple.source_port, tuple.destination_port])
         else {

@@ -8,12 +8,14 @@
 mod accessors;
 mod fields;
 mod per_hop;
+mod plain;
 mod reach;
 
 use lastseen_packet::{Decoded, Gso};
 use lastseen_proto::limits::FILTER_BYTES;
 use pcap::{BpfProgram, Capture, Linktype};
 
+pub(crate) use self::plain::{SHOWN_BYTES, plain};
 use self::reach::Reach;
 
 /// `DLT_RAW` of Linux: the version nibble tells IPv4 from IPv6.
@@ -95,7 +97,9 @@ impl Filter {
         if self.reach.exceeds(decoded, offload) {
             return None;
         }
-        Some(frame.get(network.offset as usize..).is_some_and(|ip| program.filter(ip)))
+        let mut buffer = [0; SHOWN_BYTES];
+        let ip = frame.get(network.offset as usize..);
+        Some(ip.is_some_and(|ip| program.filter(plain(network, ip, &mut buffer).0)))
     }
 }
 
@@ -121,6 +125,29 @@ mod tests {
         assert!(message("ether host 02:00:00:00:00:01").starts_with("filter: "));
         assert!(message(&"x".repeat(5000)).contains("5000 bytes long"));
         assert!(message("host 10.0.0.1\0").starts_with("filter: "));
+    }
+
+    #[test]
+    fn ports_are_found_behind_the_extension_headers_of_ipv6() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 24, 44, 64];
+        packet.extend([[0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]; 2].concat());
+        packet.extend([17, 0, 0, 1, 0, 0, 0, 7]);
+        packet.extend([40_000_u16, 53, 16, 0].map(u16::to_be_bytes).concat());
+        packet.extend([0; 8]);
+        let mut decoded = Decoded::default();
+        let link = lastseen_packet::LinkType::Raw;
+        let config = lastseen_packet::DecodeConfig::default();
+        lastseen_packet::decode(&config, link, &packet, packet.len() as u32, &mut decoded).unwrap();
+        for (filter, passes) in [
+            ("udp and port 53", true),
+            ("port 54", false),
+            ("udp", true),
+            ("tcp", false),
+            ("host fd00::1", true),
+        ] {
+            let filter = Filter::compile(filter).unwrap();
+            assert_eq!(filter.matches(&decoded, &packet, Gso::default()), Some(passes));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use lastseen_tests::calibration;
 use lastseen_tests::lab::{Lab, cleanup};
+use lastseen_tests::probed::results::{Probed, ProbedResult};
 use lastseen_tests::product::binaries::Binaries;
 use lastseen_tests::product::fleet::Fleet;
 use lastseen_tests::scenario::ablation::Ablate;
@@ -17,7 +18,7 @@ use lastseen_tests::scenario::results::{Results, ScenarioResult};
 use lastseen_tests::scenario::run::{self, Options, Outcome};
 use lastseen_tests::scenario::summary;
 use lastseen_tests::traced::results::{TraceResult, Traces};
-use lastseen_tests::{synthetic, traced};
+use lastseen_tests::{probed, synthetic, traced};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -37,7 +38,7 @@ struct Arguments {
     /// Runs them in an order that the seed chooses: none may leave anything behind for another
     #[arg(long)]
     shuffle: bool,
-    /// Only the traced paths, or only the captures
+    /// Only one part of what is done with a scenario
     #[arg(long, value_enum)]
     part: Option<Part>,
     /// Labs that run side by side, each with its own fleet
@@ -57,13 +58,21 @@ struct Arguments {
     verbose: bool,
 }
 
-/// Half of what is done with a scenario.
+/// Part of what is done with a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
     /// A capture of its traffic.
     Captures,
     /// A traced path through its fault.
     Traces,
+    /// Probes of every kind through its fault.
+    Probes,
+}
+
+impl Arguments {
+    fn does(&self, part: Part) -> bool {
+        self.part.is_none_or(|only| only == part)
+    }
 }
 
 /// What came of it.
@@ -71,6 +80,7 @@ enum Part {
 struct Found {
     scenarios: Vec<(usize, ScenarioResult)>,
     traces: Vec<(usize, TraceResult)>,
+    probes: Vec<(usize, ProbedResult)>,
 }
 
 /// How often the machine may have been too busy for one scenario.
@@ -97,19 +107,20 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     let scenarios = select(arguments)?;
     let first = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let (mut results, mut traces) = (Vec::new(), Vec::new());
+    let (mut results, mut traces, mut probes) = (Vec::new(), Vec::new(), Vec::new());
     for seed in (0..arguments.runs).map(|index| first.wrapping_add(index)) {
         println!("seed {seed}");
         if !scenarios.is_empty() {
             let found = run_set(&scenarios, seed, arguments)?;
             results.extend(found.scenarios.into_iter().map(|(_, result)| result));
             traces.extend(found.traces.into_iter().map(|(_, result)| result));
+            probes.extend(found.probes.into_iter().map(|(_, result)| result));
         }
-        if arguments.part != Some(Part::Traces) {
+        if arguments.does(Part::Captures) {
             results.extend(run_synthetic(seed, arguments)?);
         }
     }
-    let mut results = Results::new(results, Traces::new(traces));
+    let mut results = Results::new(results, Traces::new(traces), Probed::new(probes));
     let confidence = calibration::sweep(first);
     results.calibrate(&confidence);
     results.write(&arguments.results)?;
@@ -141,9 +152,11 @@ fn run_synthetic(seed: u64, arguments: &Arguments) -> Result<Vec<ScenarioResult>
 /// Runs all scenarios, in labs side by side. Results are in the order of the scenarios.
 fn run_set(scenarios: &[Scenario], seed: u64, arguments: &Arguments) -> Result<Found> {
     let mut order: Vec<_> = scenarios.iter().enumerate().collect();
-    if arguments.part == Some(Part::Traces) {
-        order.retain(|(_, scenario)| scenario.trace.is_some());
-    }
+    order.retain(|(_, scenario)| match arguments.part {
+        Some(Part::Traces) => scenario.trace.is_some(),
+        Some(Part::Probes) => scenario.probes.is_some(),
+        Some(Part::Captures) | None => true,
+    });
     if arguments.shuffle {
         order.shuffle(&mut StdRng::seed_from_u64(seed));
     }
@@ -159,9 +172,11 @@ fn run_set(scenarios: &[Scenario], seed: u64, arguments: &Arguments) -> Result<F
     for part in parts {
         found.scenarios.extend(part.scenarios);
         found.traces.extend(part.traces);
+        found.probes.extend(part.probes);
     }
     found.scenarios.sort_by_key(|(number, _)| *number);
     found.traces.sort_by_key(|(number, _)| *number);
+    found.probes.sort_by_key(|(number, _)| *number);
     Ok(found)
 }
 
@@ -175,7 +190,7 @@ fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Found> {
         let lab = Lab::build(seed).context("build the lab")?;
         let mut fleet = Fleet::start(&lab).context("start the programs")?;
         while let Some((number, scenario)) = waiting {
-            if arguments.part != Some(Part::Traces) {
+            if arguments.does(Part::Captures) {
                 let outcome = run::run(&mut fleet, scenario, seed, options);
                 if let Outcome::Failed(error) = &outcome
                     && outcome.is_unfit()
@@ -194,10 +209,16 @@ fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Found> {
                 }
             }
             waiting = take(queue);
-            if arguments.part != Some(Part::Captures)
+            if arguments.does(Part::Traces)
                 && let Some(result) = traced::run(&fleet, scenario, seed)
             {
                 found.traces.push((number, conclude_trace(&fleet, number, result, arguments)?));
+            }
+            if arguments.does(Part::Probes)
+                && let Some(result) = probed::run(&fleet, scenario, seed)
+            {
+                println!("{result}");
+                found.probes.push((number, result));
             }
         }
     }

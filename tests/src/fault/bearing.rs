@@ -75,6 +75,11 @@ impl Fault {
         }
     }
 
+    /// Whether it changes packets.
+    pub fn corrupts(&self) -> bool {
+        matches!(self, Self::Cable { mischief: cable::Mischief::Corrupt { .. } })
+    }
+
     /// Whether it counts packets of which it sends a copy.
     pub fn doubles(&self) -> bool {
         matches!(self, Self::Cable { mischief: cable::Mischief::Double { .. } })

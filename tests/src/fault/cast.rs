@@ -23,6 +23,14 @@ pub struct Cast<'lab> {
     pub family: Family,
 }
 
+impl<'lab> Cast<'lab> {
+    /// From the pod of a lab's first node to that of its second, in IPv4.
+    pub fn first(lab: &'lab Lab) -> Self {
+        let [sender, receiver, bystander] = [0, 1, 2].map(|node| &lab.nodes[node]);
+        Self { lab, sender, receiver, bystander, bystander_meets_sender: false, family: Family::V4 }
+    }
+}
+
 impl Cast<'_> {
     /// The node on `side`.
     pub fn node(&self, side: Side) -> &Node {

@@ -19,6 +19,8 @@ pub(super) fn inject(cast: Cast<'_>, lost_percent: u8) -> Result<Injected<'_>> {
     let (from, to) = (node.plan.pod, node.plan.neighbor.address);
     node.plug_neighbor(BRIDGE, to)?;
     reach(&node.pod, to)?;
+    // As by the kubelet's probes, the node comes to know its pod.
+    reach(&node.netns, to)?;
     node.netns.sysctl("net/bridge/bridge-nf-call-iptables", "1")?;
     let hook = "hook forward priority 0";
     let datagrams = format!("ip saddr {from} ip daddr {to} meta l4proto udp");

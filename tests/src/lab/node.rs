@@ -38,6 +38,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// The pod as `ctl` takes a source of probes: `NODE:NETNS`.
+    pub fn pod_source(&self) -> String {
+        format!("{}:{}", self.plan.name, self.pod.name())
+    }
+
     /// Makes the node's namespaces and everything inside it that needs no other node.
     pub fn create(prefix: &str, plan: NodePlan) -> Result<Self> {
         let netns = Netns::create(&format!("{prefix}{}", plan.name))?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::fault::{Fault, Side};
 use crate::lab::node::{BRIDGE, NIC, OVERLAY, SECOND_BRIDGE, SECOND_NIC, SECOND_OVERLAY};
 use crate::lab::plan::{Family, NodePlan};
+use crate::probed::{self, Words};
 use crate::traced;
 use crate::traced::plan::Traced;
 use crate::traffic::sink::Reader;
@@ -48,6 +49,8 @@ pub struct Scenario {
     pub expect: Expect,
     /// How `trace-path` goes through the fault; absent: it does not.
     pub trace: Option<Traced>,
+    /// What probes through the fault find that is not as where nothing is wrong, by kind; absent: none is sent.
+    pub probes: Option<Words>,
 }
 
 /// How an agent captures, where it is told.
@@ -328,7 +331,8 @@ impl Scenario {
         if self.legs().any(|leg| leg.is_some()) != is_lossy && !is_untold {
             bail!("a leg belongs to expect.verdict LOST, or INCONCLUSIVE with expect.not_observable_percent");
         }
-        traced::validate(self)
+        traced::validate(self)?;
+        probed::validate(self)
     }
 
     /// Everything that goes wrong.

@@ -16,6 +16,7 @@ use super::legs::{self, Confused};
 use super::packets::Score;
 use super::run::Outcome;
 use super::truth::Truth;
+use crate::probed::results::Probed;
 use crate::traced::results::Traces;
 
 /// Result of one scenario under one seed.
@@ -137,6 +138,8 @@ pub struct Results {
     pub totals: Totals,
     /// Traced paths.
     pub trace_path: Traces,
+    /// Probes through faults.
+    pub probes: Probed,
     /// Segments that are on another leg than they were lost on, over all scenarios.
     pub confusion: Vec<Confused>,
     /// What a capture that misses packets is reported as; empty when it was not measured.
@@ -206,10 +209,11 @@ pub struct Totals {
 
 impl Results {
     /// Adds the results up.
-    pub fn new(scenarios: Vec<ScenarioResult>, traces: Traces) -> Self {
+    pub fn new(scenarios: Vec<ScenarioResult>, traces: Traces, probes: Probed) -> Self {
         Self {
             totals: Totals::new(scenarios.iter()),
             trace_path: traces,
+            probes,
             confusion: legs::matrix(scenarios.iter().flat_map(|one| &one.confused)),
             not_observable: Vec::new(),
             ablations: ablations(&scenarios),
@@ -217,11 +221,12 @@ impl Results {
         }
     }
 
-    /// Whether every scenario and every trace ran and passed.
+    /// Whether everything ran and passed.
     pub fn all_passed(&self) -> bool {
-        self.totals.scenarios + self.trace_path.scenarios > 0
+        self.totals.scenarios + self.trace_path.scenarios + self.probes.scenarios > 0
             && self.totals.passed == self.totals.scenarios
             && self.trace_path.all_passed()
+            && self.probes.all_passed()
     }
 
     /// Writes the results as JSON; the folder must exist.
@@ -280,6 +285,7 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::{Results, ScenarioResult};
+    use crate::probed::results::Probed;
     use crate::traced::results::{TraceResult, Traces};
 
     fn result(passed: bool, skipped: bool, expected: u64, correct: u64, false_losses: u64) -> ScenarioResult {
@@ -298,6 +304,7 @@ mod tests {
         let results = Results::new(
             vec![result(true, false, 6, 6, 0), result(false, false, 4, 3, 3)],
             Traces::default(),
+            Probed::default(),
         );
         assert_eq!(results.totals.loss_precision, Some(0.75));
         assert_eq!(results.totals.loss_recall, Some(0.9));
@@ -306,7 +313,8 @@ mod tests {
 
     #[test]
     fn a_skip_or_nothing_at_all_or_a_trace_that_errs_is_no_success() {
-        let is_success = |scenarios, traces| Results::new(scenarios, Traces::new(traces)).all_passed();
+        let is_success =
+            |scenarios, traces| Results::new(scenarios, Traces::new(traces), Probed::default()).all_passed();
         let good = || vec![result(true, false, 0, 0, 0)];
         let trace = |passed| TraceResult { passed, ..TraceResult::default() };
         assert!(!is_success(vec![result(false, true, 0, 0, 0)], Vec::new()));

@@ -5,6 +5,7 @@ use lastseen_ctl::output::table::Table;
 
 use super::results::{AblationResult, NotObservable, Results, Totals};
 use crate::calibration::{Misses, Sweep};
+use crate::probed::results::Probed;
 use crate::traced::results::Traces;
 
 /// Scenarios named of those that fail without an idea.
@@ -29,11 +30,12 @@ impl Results {
 /// The tables, one below the other.
 pub fn text(results: &Results, sweep: &Sweep) -> String {
     format!(
-        "{}\n{}\nconfidence of losses over mixtures of network and capture loss\n{sweep}\n{}\n{}",
+        "{}\n{}\nconfidence of losses over mixtures of network and capture loss\n{sweep}\n{}\n{}\n{}",
         methods(results),
         confusion(results),
         line(&results.totals),
-        traced(&results.trace_path)
+        traced(&results.trace_path),
+        probed(&results.probes)
     )
 }
 
@@ -106,6 +108,10 @@ fn confusion(results: &Results) -> String {
 
 fn traced(Traces { scenarios, passed, .. }: &Traces) -> String {
     format!("{scenarios} traced paths, {passed} passed")
+}
+
+fn probed(Probed { scenarios, passed, .. }: &Probed) -> String {
+    format!("probes of every kind through {scenarios} faults, {passed} passed")
 }
 
 fn line(totals: &Totals) -> String {

@@ -49,7 +49,7 @@ impl Expected {
             let count = if traced.beside { trace.sent() - trace.answered() } else { *count };
             *losses.entry((truth::name(staging, *from), truth::name(staging, *to))).or_default() += count;
         }
-        losses.retain(|_, count| *count > 0);
+        losses.retain(|_, count| *count > 0 && verdict == Verdict::Lost);
         if losses.is_empty() == (verdict == Verdict::Lost) {
             bail!("the fault struck {struck:?}, which is not what {} is about", verdict.name());
         }
@@ -59,7 +59,9 @@ impl Expected {
         let [there, back] = routes;
         // The way back of a scenario is that of its TCP answers, which come from the same end.
         let is_attentive = scenario.traffic.reader == Reader::Attentive;
-        let is_answered = is_attentive && !expect.lost_in_pod && verdict != Verdict::Inconclusive;
+        // The sender does not know a datagram again that was changed on its way, and of a lost one a copy may be answered.
+        let is_whole = scenario.faults().all(|fault| !fault.corrupts() && !fault.doubles());
+        let is_answered = is_attentive && is_whole && verdict != Verdict::Inconclusive;
         Ok(Self {
             verdict,
             losses,

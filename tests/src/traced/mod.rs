@@ -1,6 +1,5 @@
 //! Traced paths: `ctl trace-path` through the fault of a scenario, held against what the fault and the sender count.
 
-mod echo;
 mod judge;
 pub mod plan;
 pub mod results;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use self::echo::Echo;
 use self::judge::Expected;
 use self::plan::{Protocol, Traced};
 use self::results::TraceResult;
@@ -25,6 +23,7 @@ use crate::product::fleet::Fleet;
 use crate::scenario::casting::Staging;
 use crate::scenario::file::Scenario;
 use crate::scenario::run::{inject, undo};
+use crate::served::Server;
 use crate::traffic;
 use crate::traffic::sink::Reader;
 
@@ -106,8 +105,12 @@ impl<'lab> Aim<'lab> {
         }
     }
 
-    fn answer(&self, protocol: Protocol) -> Result<Echo> {
-        Echo::start(self.end, self.listening, protocol)
+    fn answer(&self, protocol: Protocol) -> Result<Option<Server>> {
+        match protocol {
+            Protocol::Udp => Server::echo(self.end, self.listening).map(Some),
+            Protocol::Tcp => Server::connections(self.end, self.listening).map(Some),
+            Protocol::Icmp => Ok(None),
+        }
     }
 
     fn trace(&self, fleet: &Fleet<'_>, traced: &Traced) -> Result<(Value, i32)> {

@@ -56,7 +56,11 @@ impl Trace {
     }
 }
 
-/// The points of a way, in order.
+/// The points of a way that saw packets, in order.
 pub(super) fn points(way: Option<&Path>) -> Vec<PointName> {
-    way.into_iter().flat_map(|way| &way.hops).map(|hop| hop.point.clone()).collect()
+    way.into_iter()
+        .flat_map(|way| &way.hops)
+        .filter(|hop| hop.seen > 0)
+        .map(|hop| hop.point.clone())
+        .collect()
 }

@@ -4,7 +4,7 @@ mod names;
 mod paths;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use lastseen_tests::lab::Lab;
 use lastseen_tests::lab::node::Node;
 use lastseen_tests::lab::plan::Family;
 use lastseen_tests::product::fleet::Fleet;
+use lastseen_tests::served::Server;
 use serde_json::Value;
 
 const SEED: u64 = 91;
@@ -22,37 +23,14 @@ const CLOSED: u16 = 8081;
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A pod as a source.
-fn pod(node: &Node) -> String {
-    format!("{}:{}", node.plan.name, node.pod.name())
-}
-
-/// Answers on [`OPEN`] until the test ends: every connection is accepted, every datagram comes back.
-fn answer(node: &Node) {
-    for address in [node.plan.pod_in(Family::V4), node.plan.pod_in(Family::V6)] {
+/// Answers on [`OPEN`]: every connection is accepted, every datagram comes back.
+fn answer(node: &Node) -> Vec<Server> {
+    let addresses = [node.plan.pod_in(Family::V4), node.plan.pod_in(Family::V6)];
+    let servers = addresses.into_iter().flat_map(|address| {
         let at = SocketAddr::new(address, OPEN);
-        let (listener, socket) =
-            node.pod.enter(|| Ok((TcpListener::bind(at)?, UdpSocket::bind(at)?))).expect("sockets");
-        thread::spawn(move || listener.incoming().for_each(drop));
-        thread::spawn(move || {
-            let mut buffer = [0; 2_048];
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let _ = socket.send_to(&buffer[..length], from);
-            }
-        });
-    }
-}
-
-/// A way from a pod to a pod on another node.
-fn cast(lab: &Lab) -> Cast<'_> {
-    Cast {
-        lab,
-        sender: &lab.nodes[0],
-        receiver: &lab.nodes[1],
-        bystander: &lab.nodes[2],
-        bystander_meets_sender: false,
-        family: Family::V4,
-    }
+        [Server::connections(&node.pod, at), Server::echo(&node.pod, at)]
+    });
+    servers.collect::<Result<_, _>>().expect("servers")
 }
 
 /// The answer of a probe that every source can do.
@@ -115,8 +93,8 @@ fn every_kind_finds_what_is_there_from_pods_and_hosts_alike() {
     let lab = Lab::build(SEED).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    answer(to);
-    let sources = format!("{},{},{}", pod(from), from.plan.name, pod(&lab.nodes[2]));
+    let _servers = answer(to);
+    let sources = format!("{},{},{}", from.pod_source(), from.plan.name, lab.nodes[2].pod_source());
     for family in [Family::V4, Family::V6] {
         let address = to.plan.pod_in(family);
         let echo = run(&fleet, &["icmp", &address.to_string(), "--from", &sources, "--interval", "20ms"]);
@@ -147,7 +125,7 @@ fn an_echo_that_must_not_be_fragmented_tells_where_it_is_too_large() {
     let lab = Lab::build(SEED + 1).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    let (source, address) = (pod(from), to.plan.pod.to_string());
+    let (source, address) = (from.pod_source(), to.plan.pod.to_string());
     let echo = |size: &str, df: &[&str]| {
         let common =
             ["icmp", &address, "--from", &source, "--size", size, "--count", "2", "--interval", "20ms"];
@@ -172,8 +150,8 @@ fn what_is_broken_is_told_apart() {
     let lab = Lab::build(SEED + 2).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    answer(to);
-    let (source, address) = (pod(from), to.plan.pod.to_string());
+    let _servers = answer(to);
+    let (source, address) = (from.pod_source(), to.plan.pod.to_string());
     let port = format!("{address}:{OPEN}");
     let common = ["--from", &source, "--count", "2", "--interval", "20ms", "--timeout", "1s"];
     let three = || {
@@ -199,7 +177,7 @@ fn what_is_broken_is_told_apart() {
         assert!(told >= 1, "{kind}: {found:?}");
     }
     to.netns.nft("delete table inet probes").unwrap();
-    let cast = cast(&lab);
+    let cast = Cast::first(&lab);
     let no_route = Fault::NoRoute.inject(cast).expect("fault");
     let [icmp, ..] = three();
     let said = format!("PROBE_UNREACHABLE network unreachable {}", from.plan.gateway());
@@ -220,11 +198,11 @@ fn what_cannot_be_done_is_said_of_its_source_and_the_others_go_on() {
     let mut fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
     let address = to.plan.pod.to_string();
-    let sources = format!("{},{}:no-such-namespace", pod(from), to.plan.name);
+    let sources = format!("{},{}:no-such-namespace", from.pod_source(), to.plan.name);
     let outcome =
         fleet.ctl.run(&["run-probe", "icmp", &address, "--from", &sources, "--count", "1"]).unwrap();
     assert_eq!(outcome.code, 2, "{outcome:?}");
-    let (whole, broken) = (format!("{} ", pod(from)), "there is no no-such-namespace on this node");
+    let (whole, broken) = (format!("{} ", from.pod_source()), "there is no no-such-namespace on this node");
     assert!(outcome.stdout.contains(broken), "{}", outcome.stdout);
     assert!(
         outcome.stdout.lines().any(|line| line.starts_with(&whole) && line.contains("answers")),

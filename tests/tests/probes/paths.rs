@@ -1,13 +1,13 @@
 //! What probes say of a path: how large a packet it takes, who is on it, who is on its links.
 
-use lastseen_tests::fault::Fault;
+use lastseen_tests::fault::{Cast, Fault};
 use lastseen_tests::lab::Lab;
 use lastseen_tests::lab::node::Node;
 use lastseen_tests::lab::plan::Family;
 use lastseen_tests::product::fleet::Fleet;
 use serde_json::Value;
 
-use super::{SEED, all, answer, cast, found, only_result, pod, reply};
+use super::{SEED, all, answer, found, only_result, reply};
 
 /// Bytes of the overlay's packets.
 const OVERLAY: u64 = 1_450;
@@ -29,7 +29,7 @@ fn a_path_mtu_is_found_with_who_limits_it_and_where_nobody_says_so() {
     let lab = Lab::build(SEED + 10).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    let source = pod(from);
+    let source = from.pod_source();
     let quick = ["--from", &source, "--timeout", "200ms"];
     let look = |family: Family| {
         let address = to.plan.pod_in(family).to_string();
@@ -38,7 +38,7 @@ fn a_path_mtu_is_found_with_who_limits_it_and_where_nobody_says_so() {
     let own = |mtu: u64| (mtu, "PATH_MTU_INTERFACE".to_owned(), String::new());
     assert_eq!((look(Family::V4), look(Family::V6)), (own(OVERLAY), own(OVERLAY)));
 
-    let black_hole = Fault::MtuBlackHole.inject(cast(&lab)).expect("fault");
+    let black_hole = Fault::MtuBlackHole.inject(Cast::first(&lab)).expect("fault");
     let vanished = (BROKEN, "PATH_MTU_PROBING".to_owned(), String::new());
     assert_eq!((look(Family::V4), look(Family::V6)), (vanished.clone(), vanished), "the wire says nothing");
     black_hole.undo().unwrap();
@@ -89,8 +89,8 @@ fn a_trace_names_every_router_and_where_the_path_ends() {
     let lab = Lab::build(SEED + 11).expect("lab");
     let fleet = Fleet::start(&lab).expect("fleet");
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
-    answer(to);
-    let source = pod(from);
+    let _servers = answer(to);
+    let source = from.pod_source();
     // Routers answer about one a second to each address.
     let common =
         ["--from", &source, "--count", "2", "--interval", "1s", "--timeout", "1s", "--max-hops", "8"];
@@ -141,7 +141,7 @@ fn a_trace_names_every_router_and_where_the_path_ends() {
     let shown = fleet.ctl.ok(&[&["run-probe", "trace", &address][..], &common].concat()).unwrap();
     assert!(shown.contains(&format!("nothing answers beyond {second}, hop 2")), "{shown}");
     to.netns.nft("delete table inet probes").unwrap();
-    let no_route = Fault::NoRoute.inject(cast(&lab)).expect("fault");
+    let no_route = Fault::NoRoute.inject(Cast::first(&lab)).expect("fault");
     let seen = trace(&address, &["--icmp"]);
     assert_eq!(seen.last().unwrap().2, "PROBE_UNREACHABLE", "{seen:?}");
     assert!(seen.iter().all(|(_, who, _)| *who == from.plan.gateway().to_string()), "{seen:?}");
@@ -162,8 +162,8 @@ fn a_link_says_who_is_on_it_and_who_is_there_twice() {
     for (target, source) in [
         (node.plan.pod.to_string(), &host),
         (node.plan.pod6.to_string(), &host),
-        (node.plan.gateway().to_string(), &pod(node)),
-        (node.plan.gateway6().to_string(), &pod(node)),
+        (node.plan.gateway().to_string(), &node.pod_source()),
+        (node.plan.gateway6().to_string(), &node.pod_source()),
     ] {
         let result = look(&target, source);
         assert_eq!(answered(&result), 1, "{result}");
@@ -180,7 +180,7 @@ fn a_link_says_who_is_on_it_and_who_is_there_twice() {
     node.plug_neighbor("cni0", node.plan.pod).unwrap();
     let twice = look(&node.plan.pod.to_string(), &host);
     assert_eq!(answered(&twice), 2, "{twice}");
-    let own = look(&node.plan.pod.to_string(), &pod(node));
+    let own = look(&node.plan.pod.to_string(), &node.pod_source());
     assert_eq!(answered(&own), 1, "another one has the pod's own address: {own}");
     let shown = fleet
         .ctl
@@ -188,7 +188,7 @@ fn a_link_says_who_is_on_it_and_who_is_there_twice() {
         .unwrap();
     assert!(shown.contains("DUPLICATE ADDRESS"), "{shown}");
     node.unplug_neighbor().unwrap();
-    let own = look(&node.plan.pod.to_string(), &pod(node));
+    let own = look(&node.plan.pod.to_string(), &node.pod_source());
     assert_eq!(answered(&own), 0, "{own}");
 }
 
@@ -206,9 +206,9 @@ fn gateways_are_found_on_the_node_and_are_there_or_not() {
     let fleet = Fleet::start(&lab).expect("fleet");
     let node = &lab.nodes[0];
     let arguments =
-        ["gateway", "--from", &pod(node), "--count", "2", "--interval", "50ms", "--timeout", "1s"];
+        ["gateway", "--from", &node.pod_source(), "--count", "2", "--interval", "50ms", "--timeout", "1s"];
     let gateways = [node.plan.gateway().to_string(), node.plan.gateway6().to_string()];
-    let source = pod(node);
+    let source = node.pod_source();
     let well = reply(&fleet, &arguments);
     for gateway in &gateways {
         assert_eq!(found(&well)[&(source.clone(), gateway.clone())], all("PROBE_ANSWERED", 2), "{well}");
