@@ -209,16 +209,24 @@ fn work(queue: &Queue<'_>, seed: u64, arguments: &Arguments) -> Result<Found> {
                 }
             }
             waiting = take(queue);
+            // One that did not end as it should may have left something behind.
+            let mut is_clean = true;
             if arguments.does(Part::Traces)
                 && let Some(result) = traced::run(&fleet, scenario, seed)
             {
+                is_clean &= result.passed;
                 found.traces.push((number, conclude_trace(&fleet, number, result, arguments)?));
             }
-            if arguments.does(Part::Probes)
+            if is_clean
+                && arguments.does(Part::Probes)
                 && let Some(result) = probed::run(&fleet, scenario, seed)
             {
                 println!("{result}");
+                is_clean &= result.passed;
                 found.probes.push((number, result));
+            }
+            if !is_clean {
+                break;
             }
         }
     }

@@ -66,8 +66,11 @@ pub(super) fn veth_down(cast: Cast<'_>) -> Result<Injected<'_>> {
     let (netns, veth) = (&cast.receiver.netns, &cast.receiver.plan.veth);
     let counting = counting(cast)?;
     netns.ip(&format!("link set {veth} down\n"))?;
-    wait_for_carrier_loss(netns)?;
-    Ok(counting.undone_by(move || netns.ip(&format!("link set {veth} up\n"))))
+    wait_for_carrier(netns, "DOWN")?;
+    Ok(counting.undone_by(move || {
+        netns.ip(&format!("link set {veth} up\n"))?;
+        wait_for_carrier(netns, "UP")
+    }))
 }
 
 /// The bridge's only port may not forward, so the bridge loses its carrier.
@@ -81,20 +84,21 @@ pub(super) fn port_disabled(cast: Cast<'_>) -> Result<Injected<'_>> {
     set(DISABLED)?;
     // It also asks for neighbours that it has talked to.
     cast.receiver.pod.run("ip", &["-6", "neigh", "flush", "dev", "eth0"])?;
-    wait_for_carrier_loss(netns)?;
+    wait_for_carrier(netns, "DOWN")?;
     Ok(counting.undone_by(move || {
         set(FORWARDING)?;
+        wait_for_carrier(netns, "UP")?;
         solicit("-1")
     }))
 }
 
-/// The kernel takes up to a second to pass the loss of the last port on to the bridge; until then packets still
-/// leave by the bridge.
-fn wait_for_carrier_loss(netns: &Netns) -> Result<()> {
+/// The kernel takes up to a second to pass on to the bridge that its only port went or came back; until then packets still
+/// leave by the bridge, or still do not.
+fn wait_for_carrier(netns: &Netns, state: &str) -> Result<()> {
     let deadline = Instant::now() + CARRIER_PATIENCE;
-    while !netns.run("ip", &["link", "show", "dev", BRIDGE])?.contains("state DOWN") {
+    while !netns.run("ip", &["link", "show", "dev", BRIDGE])?.contains(&format!("state {state}")) {
         if Instant::now() > deadline {
-            bail!("{BRIDGE} in {} keeps its carrier without a port", netns.name());
+            bail!("{BRIDGE} in {} does not come to be {state} with its port", netns.name());
         }
         thread::sleep(Duration::from_millis(50));
     }

@@ -19,7 +19,7 @@ mod second_underlay;
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use netns::Netns;
 use node::Node;
@@ -65,12 +65,14 @@ impl Lab {
         Ok(())
     }
 
-    /// Resolves every neighbour a later packet needs, by one echo between each pair of pods.
+    /// Resolves every neighbour a later packet needs, by an echo between each pair of pods.
     pub fn warm_up(&self) -> Result<()> {
         for from in &self.nodes {
             for to in self.peers_of(from) {
                 for address in [to.pod_in(Family::V4), to.pod_in(Family::V6)] {
-                    from.pod.run("ping", &["-n", "-q", "-c", "1", "-W", "5", &address.to_string()])?;
+                    neighbor::reach(&from.pod, address).with_context(|| {
+                        format!("from the pod of {} to that of {}", from.plan.name, to.name)
+                    })?;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! A second pod on a node. Its namespace is always there; it hangs on a bridge only while a scenario needs it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 
@@ -31,7 +31,8 @@ impl Node {
     }
 }
 
-/// Sends echoes until one is answered: an interface that was just plugged in takes a moment to carry anything.
-pub fn reach(from: &Netns, to: Ipv4Addr) -> Result<()> {
-    from.run("ping", &["-n", "-q", "-c", "1", "-i", "0.2", "-w", "5", &to.to_string()]).map(drop)
+/// Sends echoes until one is answered: an interface that was just plugged in takes a moment to carry anything, and what
+/// waits for a neighbour that was asked for in vain goes with it.
+pub fn reach(from: &Netns, to: impl Into<IpAddr>) -> Result<()> {
+    from.run("ping", &["-n", "-q", "-c", "1", "-i", "0.2", "-w", "5", &to.into().to_string()]).map(drop)
 }

@@ -29,6 +29,8 @@ struct Aims {
 
 /// Waits no longer than tells.
 const PATIENCE: [&str; 6] = ["--count", "3", "--interval", "20ms", "--timeout", "1s"];
+/// So many that of one in ten some are lost for sure.
+const MANY: [&str; 6] = ["--count", "100", "--interval", "10ms", "--timeout", "1s"];
 const SERIES: [&str; 6] = ["--count", "2", "--interval", "10ms", "--timeout", "300ms"];
 const ROUND: [&str; 6] = ["--count", "1", "--max-hops", "6", "--timeout", "1s"];
 
@@ -48,7 +50,7 @@ pub(super) const KINDS: [Kind; 9] = [
     Kind {
         name: "udp",
         healthy: "answered",
-        arguments: |to| words(&["udp", &format!("{}:{OPEN}", to.bracketed)], &PATIENCE),
+        arguments: |to| words(&["udp", &format!("{}:{OPEN}", to.bracketed)], &MANY),
         word: found::outcome,
     },
     Kind {
