@@ -50,6 +50,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/lastseen.v1.ProbeService/GetProbe", READ),
     ("/lastseen.v1.ProbeService/WatchProbe", READ),
     ("/lastseen.v1.ProbeService/StopProbe", RUN),
+    ("/lastseen.v1.ProbeService/DiffProbe", READ),
     ("/lastseen.v1.AuditService/ListAudit", RUN),
     ("/grpc.health.v1.Health/", ANY),
     ("/grpc.reflection.v1.ServerReflection/", READ),

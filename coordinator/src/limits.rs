@@ -208,6 +208,8 @@ pub const PROBES_PAGE: u32 = 100;
 pub const PROBE_RUNS: u64 = 1_000;
 /// Runs of a probe that one answer shows.
 pub const PROBE_RUNS_SHOWN: u32 = 100;
+/// Sources of scheduled probes, each with one of its targets, that figures are shown of.
+pub const PROBE_SERIES: usize = 20_000;
 /// A part that has not reported so long after its run has failed.
 pub const PROBE_GRACE_NANOS: i64 = 15 * SECOND;
 /// What agents say of probes that may wait for the database.

@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::jobs::Board;
 use crate::model::State;
+use crate::probes::Figures;
 use crate::retention::Reason;
 use crate::store::{self, Store};
 use crate::time::Clock;
@@ -279,12 +280,14 @@ pub(crate) struct Sources {
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) ingest: Ingest,
     pub(crate) board: Board,
+    pub(crate) figures: Figures,
 }
 
 /// Registers what `sources` know.
 pub(crate) fn sample(registry: &mut Registry, sources: Sources) {
-    let Sources { clock, store, fleet, ingest, board } = sources;
+    let Sources { clock, store, fleet, ingest, board, figures } = sources;
     let registry = registry.sub_registry_with_prefix(PREFIX);
+    figures.register(registry);
     let states = [State::Pending, State::Arming, State::Running, State::Draining, State::Correlating];
     let by_state = move || {
         let captures = board.unfinished();

@@ -294,6 +294,7 @@ fn sources(context: &Context) -> Sources {
         fleet: context.fleet.clone(),
         ingest: context.ingest.clone(),
         board: context.jobs.board().clone(),
+        figures: context.probes.figures().clone(),
     }
 }
 

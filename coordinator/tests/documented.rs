@@ -149,6 +149,7 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::PROBE_REPORT_BYTES,
         limits::PROBE_RUNS,
         limits::PROBE_RUNS_SHOWN,
+        limits::PROBE_SERIES,
         limits::PROBE_TARGETS,
         limits::RECORDS_PAGE,
         limits::REFUSED_BATCHES,

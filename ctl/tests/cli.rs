@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -39,6 +39,7 @@ const COMMANDS: [&str; 23] = [
     "list-probes",
     "show-probe",
     "stop-probe",
+    "diff-probes",
     "trace-path",
     "list-audit",
     "export-topology",

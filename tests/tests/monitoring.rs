@@ -47,10 +47,18 @@ fn wait_for(host: &Host, address: SocketAddrV4, path: &str, status: u16) -> Stri
     }
 }
 
-/// What both daemons serve, as they were started a moment ago: nothing appears only when it happens.
+/// What both daemons serve, as they were started a moment ago: nothing appears only when it happens, but for what a
+/// scheduled probe finds.
 fn served(name: &str) -> [Families; 2] {
     let host = Host::new(name).expect("host (needs root)");
     let _daemons = [coordinator(&host), agent(&host)];
+    wait_for(&host, admin::AGENT, "/readyz", 200);
+    let often = ["--every", "1s", "--count", "1", "--timeout", "500ms", "-o", "name"];
+    let probe = ["run-probe", "icmp", "127.0.0.1", "--nodes", "node-1"];
+    let ctl = host.ctl().expect("ctl");
+    let id = ctl.ok(&[&probe[..], &often].concat()).expect("a scheduled probe");
+    let has_reported = |answer: &Value| answer["probe"]["reports"].as_array()?.first().map(drop);
+    ctl.wait_for("a run", PATIENCE, &["show-probe", id.trim()], has_reported).expect("a report");
     [admin::COORDINATOR, admin::AGENT].map(|address| {
         let body = wait_for(&host, address, "/metrics", 200);
         exposition::parse(&body).expect("OpenMetrics")

@@ -86,6 +86,7 @@ impl Dispatch {
     async fn look(&self) -> Result<(), StoreError> {
         let means = &self.probes.0.means;
         let open = means.store.open_probes().await?;
+        self.probes.0.figures.keep(&open.iter().map(|probe| probe.id.as_str()).collect());
         let (now, mut is_changed) = (means.clock.now(), false);
         for probe in &open {
             let late = late(probe, now);

@@ -2,7 +2,9 @@
 //! that are its own what the rows say, and stores what they report, so that one that dies leaves nothing behind but a
 //! connection.
 
+mod diff;
 mod dispatch;
+mod figures;
 pub mod model;
 mod recorder;
 mod validate;
@@ -11,6 +13,8 @@ mod whereabouts;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use diff::diff;
+pub use figures::Figures;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,6 +48,7 @@ pub struct Means {
 struct Inner {
     means: Means,
     recorder: Recorder,
+    figures: Figures,
     told: Told,
     /// Moves with every change that is known here.
     changes: watch::Sender<u64>,
@@ -60,8 +65,9 @@ impl Probes {
         let tasks = TaskTracker::new();
         let changes = watch::channel(0).0;
         let told = Told::default();
-        let recorder = Recorder::start(&means, changes.clone(), &tasks, stopping);
-        let probes = Self(Arc::new(Inner { means, recorder, told, changes, tasks }));
+        let figures = Figures::default();
+        let recorder = Recorder::start(&means, figures.clone(), changes.clone(), &tasks, stopping);
+        let probes = Self(Arc::new(Inner { means, recorder, figures, told, changes, tasks }));
         let dispatch = Dispatch::new(probes.clone());
         let stopping = stopping.clone();
         probes.0.tasks.spawn(async move {
@@ -119,6 +125,11 @@ impl Probes {
         self.0.means.changed.notify_one();
         self.moved();
         self.get(id).await
+    }
+
+    /// What scheduled probes find, in figures.
+    pub fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// Hears of changes that this coordinator knows of; others it does not.

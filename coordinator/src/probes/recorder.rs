@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Means;
+use super::figures::Figures;
 use super::model::{News, Source, What};
 use crate::fleet::{Fleet, ProbeCommand};
 use crate::limits;
@@ -26,6 +27,7 @@ pub(super) struct Recorder(mpsc::Sender<News>);
 impl Recorder {
     pub(super) fn start(
         means: &Means,
+        figures: Figures,
         changes: watch::Sender<u64>,
         tasks: &TaskTracker,
         stopping: &CancellationToken,
@@ -37,6 +39,7 @@ impl Recorder {
             store: means.store.clone(),
             fleet: means.fleet.clone(),
             changed: means.changed.clone(),
+            figures,
             changes,
             stopping: stopping.clone(),
         };
@@ -56,6 +59,7 @@ struct Writer {
     store: Arc<dyn Store>,
     fleet: Arc<Fleet>,
     changed: Arc<Notify>,
+    figures: Figures,
     changes: watch::Sender<u64>,
     stopping: CancellationToken,
 }
@@ -120,6 +124,14 @@ impl Writer {
             })
             .collect();
         self.store.save_probe_news(&wanted).await?;
+        for (news, _) in &wanted {
+            let is_open = |head: &Head| head.every_nanos.is_some() && head.ended_at_nanos.is_none();
+            if let What::Report { run, content } = &news.what
+                && head(news).is_some_and(is_open)
+            {
+                self.figures.report(&news.probe, &news.source, *run, content);
+            }
+        }
         self.answer(waiting);
         // The reports of a schedule change nothing that agents are to be told.
         let is_report = |news: &News| matches!(news.what, What::Report { .. });

@@ -17,7 +17,7 @@ use crate::access::caller;
 use crate::error::Error;
 use crate::limits;
 use crate::probes::model::{Kind, Probe, Source, Spec};
-use crate::probes::resolve;
+use crate::probes::{diff, resolve};
 use crate::store::Cursor;
 use crate::store::probes::Reports;
 use crate::time::display_span;
@@ -100,18 +100,19 @@ impl ProbeService for ProbeApi {
         call: Request<v1::GetProbeRequest>,
     ) -> Result<Response<v1::GetProbeResponse>, Status> {
         let v1::GetProbeRequest { probe_id, runs } = call.into_inner();
-        if runs > limits::PROBE_RUNS_SHOWN {
-            let reason = format!("{runs} is above the limit of {}", limits::PROBE_RUNS_SHOWN);
-            return Err(Error::invalid("runs", reason).into());
-        }
-        let probe = if probe_id.is_empty() {
-            let newest = self.0.store.probes(None, 1).await.map_err(Error::from)?.pop();
-            newest.ok_or(Error::NoProbes)?
-        } else {
-            self.0.probes.get(&probe_id).await?
-        };
-        let probe = self.whole(&probe, runs.max(1)).await?;
+        let probe = self.shown(&probe_id, runs).await?;
         Ok(Response::new(v1::GetProbeResponse { probe: Some(probe) }))
+    }
+
+    async fn diff_probe(
+        &self,
+        call: Request<v1::DiffProbeRequest>,
+    ) -> Result<Response<v1::DiffProbeResponse>, Status> {
+        let v1::DiffProbeRequest { probe_id, runs } = call.into_inner();
+        let probe = self.shown(&probe_id, runs).await?;
+        let compared = spawn_blocking(move || diff(&probe)).await;
+        let diff = compared.map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Response::new(v1::DiffProbeResponse { diff: Some(diff) }))
     }
 
     async fn watch_probe(
@@ -158,6 +159,21 @@ impl ProbeService for ProbeApi {
 }
 
 impl ProbeApi {
+    /// One probe, the newest without an id, with the reports of so many runs; of one without a number.
+    async fn shown(&self, id: &str, runs: u32) -> Result<v1::Probe, Error> {
+        if runs > limits::PROBE_RUNS_SHOWN {
+            let reason = format!("{runs} is above the limit of {}", limits::PROBE_RUNS_SHOWN);
+            return Err(Error::invalid("runs", reason));
+        }
+        let probe = if id.is_empty() {
+            let newest = self.0.store.probes(None, 1).await?.pop();
+            newest.ok_or(Error::NoProbes)?
+        } else {
+            self.0.probes.get(id).await?
+        };
+        self.whole(&probe, runs.max(1)).await
+    }
+
     /// With the reports of its newest runs.
     async fn whole(&self, probe: &Probe, runs: u32) -> Result<v1::Probe, Error> {
         let found = self.0.store.probe_reports(&probe.id, runs, limits::PROBE_REPORTS_BYTES).await?;

@@ -4,6 +4,7 @@ pub mod completion;
 pub mod delete_capture;
 pub mod diff_files;
 pub mod diff_nodes;
+pub mod diff_probes;
 pub mod doctor;
 pub mod export_topology;
 pub mod follow_capture;
@@ -60,6 +61,7 @@ pub enum Command {
     ListProbes(list_probes::Arguments),
     ShowProbe(show_probe::Arguments),
     StopProbe(stop_probe::Arguments),
+    DiffProbes(diff_probes::Arguments),
     TracePath(trace_path::Arguments),
     ListAudit(list_audit::Arguments),
     ExportTopology(export_topology::Arguments),
@@ -89,6 +91,7 @@ impl fmt::Display for Command {
             Self::ListProbes(_) => "list-probes",
             Self::ShowProbe(_) => "show-probe",
             Self::StopProbe(_) => "stop-probe",
+            Self::DiffProbes(_) => "diff-probes",
             Self::TracePath(_) => "trace-path",
             Self::ListAudit(_) => "list-audit",
             Self::ExportTopology(_) => "export-topology",
@@ -119,6 +122,7 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::ListProbes(arguments) => list_probes::run(&arguments, context, out).await,
         Command::ShowProbe(arguments) => show_probe::run(arguments, context, out).await,
         Command::StopProbe(arguments) => stop_probe::run(arguments, context, out).await,
+        Command::DiffProbes(arguments) => diff_probes::run(arguments, context, out).await,
         Command::TracePath(arguments) => trace_path::run(arguments, context, out).await,
         Command::ListAudit(arguments) => list_audit::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,

@@ -326,6 +326,12 @@ impl ProbeService for Coordinator {
         Ok(Response::new(Box::pin(tokio_stream::iter([Ok(answer)]))))
     }
 
+    async fn diff_probe(&self, _: Request<DiffProbeRequest>) -> Answer<DiffProbeResponse> {
+        let verdict = probe_diff::Verdict::Alike.into();
+        let diff = ProbeDiff { probe_id: self.script.probe.id.clone(), verdict, ..ProbeDiff::default() };
+        Ok(Response::new(DiffProbeResponse { diff: Some(diff) }))
+    }
+
     async fn stop_probe(&self, _: Request<StopProbeRequest>) -> Answer<StopProbeResponse> {
         Ok(Response::new(StopProbeResponse { probe: Some(self.script.probe.clone()) }))
     }

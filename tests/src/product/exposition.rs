@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 
-/// Labels whose values are not listed, because a release changes them or a certificate holds them.
-const FREE: &[&str] = &["version", "role", "name"];
+/// Labels whose values are not listed, because a release changes them, or a certificate or a probe holds them.
+const FREE: &[&str] = &["version", "role", "name", "probe", "node", "netns", "target"];
 
 /// A metric family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
