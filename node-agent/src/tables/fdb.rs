@@ -1,7 +1,7 @@
 //! Forwarding entries of bridges and VXLAN devices, bridge(8).
 
 use netlink_packet_core::{Nla as _, Parseable as _};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::listing::{Listing, text};
@@ -57,13 +57,6 @@ fn row(listing: &mut Listing, message: &NeighbourMessage) -> [String; 10] {
     }
     let header = &message.header;
     let has = |flag| header.flags.contains(flag);
-    let state = match header.state {
-        NeighbourState::Permanent => "permanent",
-        NeighbourState::Noarp => "static",
-        // Learned, and in use or not.
-        NeighbourState::Reachable => "",
-        other => forwarding::state(other),
-    };
     [
         hardware_address(message),
         listing.device(header.ifindex),
@@ -73,7 +66,7 @@ fn row(listing: &mut Listing, message: &NeighbourMessage) -> [String; 10] {
         text(vni),
         listing.device(underlay),
         listing.device(master),
-        state.to_owned(),
+        state(header.state.into()).to_owned(),
         joined([
             flags([
                 (has(NeighbourFlags::Own), "self"),
@@ -85,4 +78,10 @@ fn row(listing: &mut Listing, message: &NeighbourMessage) -> [String; 10] {
             next_hop.map_or_else(String::new, |id| format!("nexthop {id}")),
         ]),
     ]
+}
+
+/// Bits of `NUD_*`, of which some are set together, in the words of bridge(8). Empty: learned, and in use.
+fn state(bits: u16) -> &'static str {
+    const STATES: [(u16, &str); 4] = [(0x80, "permanent"), (0x40, "static"), (0x04, "stale"), (0x02, "")];
+    STATES.iter().find(|(bit, _)| bits & bit != 0).map_or("none", |(_, name)| name)
 }

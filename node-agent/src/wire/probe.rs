@@ -425,6 +425,22 @@ mod tests {
             (TEXTS, TEXT_BYTES, TEXT_BYTES)
         );
         assert!(small.results[0].attempts[0].detail.len() <= TEXT_BYTES);
+        let table = Table {
+            table: NodeTable::Conntrack,
+            columns: &["a", "b"],
+            rows: (0..10_000).map(|n| vec!["x".repeat(100), n.to_string()]).collect(),
+            total: 12_345,
+            notes: vec![long.clone(); TEXTS + 1],
+        };
+        let mut large = of(1, 1);
+        large.results[0].finding = Some(Finding::Table(table));
+        let large = found(&large);
+        assert!(!large.is_cut && large.encoded_len() <= PROBE_REPORT_BYTES, "{}", large.encoded_len());
+        let Some(v1::probe_result::Finding::Table(table)) = &large.results[0].finding else { panic!() };
+        assert!(table.rows.len() > 2_000 && table.rows_total == 12_345, "{}", table.rows.len());
+        let last = table.rows.len() - 1;
+        assert_eq!(table.rows[last].cells[1], last.to_string(), "they go from the end");
+        assert_eq!(table.notes.len(), TEXTS);
         for (results, attempts) in [(64, 15), (512, 1), (1, 1_000)] {
             let found = found(&of(results, attempts));
             assert!(

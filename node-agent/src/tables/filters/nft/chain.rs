@@ -83,7 +83,11 @@ fn hook(family: u8, attributes: &[u8]) -> String {
         _ => &["prerouting", "input", "forward", "output", "postrouting", "ingress"],
     };
     let name = names.get(number as usize).map_or_else(|| number.to_string(), ToString::to_string);
-    let several = find(attributes, HOOK_DEVICES).into_iter().flat_map(each).map(|(_, name)| text(name));
-    let devices: Vec<String> = find(attributes, HOOK_DEVICE).map(text).into_iter().chain(several).collect();
+    let mut devices: Vec<String> =
+        find(attributes, HOOK_DEVICES).into_iter().flat_map(each).map(|(_, name)| text(name)).collect();
+    // Where there is one, newer kernels tell it both ways.
+    if devices.is_empty() {
+        devices.extend(find(attributes, HOOK_DEVICE).map(text));
+    }
     if devices.is_empty() { name } else { format!("{name} {}", devices.join(",")) }
 }

@@ -1,6 +1,6 @@
-use super::super::super::super::super::netlink::attributes::each;
 use super::super::rule::Rule;
 use super::*;
+use crate::netlink::attributes::each;
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = [(4 + value.len() as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
