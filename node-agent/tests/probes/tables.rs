@@ -265,19 +265,19 @@ fn rules_of_nftables_count_packets() {
         assert_eq!((number(&after, "packets"), number(&after, "bytes")), (2, 68));
         assert!(number(&after, "rule") > 0, "{after:?}");
         let read = rows(&read(NodeTable::Filters));
-        let texts: Vec<&str> =
-            read.iter().filter(|row| row["chain"] == "in").map(|row| row["text"].as_str()).collect();
+        let words = |row: &Row| [row["text"].as_str(), row["action"].as_str()].join(" | ");
+        let texts: Vec<String> = read.iter().filter(|row| row["chain"] == "in").map(words).collect();
         assert_eq!(
             texts,
             [
-                "",
-                "ct state established,related accept",
-                "meta nfproto ipv4 ip daddr 127.0.0.0/8 meta l4proto udp th dport 9 drop",
-                "meta nfproto ipv4 meta l4proto tcp ip saddr . th dport @bad reject with tcp reset",
-                "meta l4proto tcp th dport vmap @verdicts",
-                "meta mark & 0xff00 == 0x100 jump web",
-                "iifname lo limit rate 10/second burst 5 accept",
-                "",
+                " | ",
+                "ct state established,related | accept",
+                "meta nfproto ipv4 ip daddr 127.0.0.0/8 meta l4proto udp th dport 9 | drop",
+                "meta nfproto ipv4 meta l4proto tcp ip saddr . th dport @bad | reject with tcp reset",
+                "meta l4proto tcp | th dport vmap @verdicts",
+                "meta mark & 0xff00 == 0x100 | jump web",
+                "iifname lo limit rate 10/second burst 5 | accept",
+                " | ",
             ]
         );
         let chains: Vec<&str> =
@@ -330,7 +330,7 @@ COMMIT
 fn rules_of(origin: &str, table: &str) -> Vec<String> {
     let read = rows(&read(NodeTable::Filters));
     let of_table = |row: &&Row| row["origin"] == origin && row["family"] == "ip" && row["table"] == table;
-    let columns = ["chain", "policy", "text", "comment"];
+    let columns = ["chain", "policy", "text", "action", "comment"];
     let line = |row: &Row| columns.map(|column| row[column].as_str()).join("|");
     read.iter().filter(of_table).map(line).collect()
 }
@@ -347,33 +347,34 @@ fn rules_of_legacy_iptables_count_packets_and_tables_are_not_made() {
         assert_eq!(
             rules_of("iptables", "filter"),
             [
-                "INPUT|drop||",
-                "INPUT||-s 127.0.0.0/8 -i lo -p udp -m udp --dport 9 -j DROP|nobody listens",
-                "INPUT||-m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT|",
-                "INPUT||! -i eth+ -p tcp -m multiport --dports 80,8000:8100 -j WEB|",
-                "INPUT||-m length [options not shown] -g WEB|",
-                "FORWARD|accept||",
-                "OUTPUT|accept||",
-                "WEB|||",
-                "WEB||! -d 10.0.0.0/255.0.255.0 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset|",
-                "WEB||-j RETURN|",
+                "INPUT|drop|||",
+                "INPUT||-s 127.0.0.0/8 -i lo -p udp -m udp --dport 9|-j DROP|nobody listens",
+                "INPUT||-m conntrack --ctstate ESTABLISHED,RELATED|-j ACCEPT|",
+                "INPUT||! -i eth+ -p tcp -m multiport --dports 80,8000:8100|-j WEB|",
+                "INPUT||-m length [options not shown]|-g WEB|",
+                "FORWARD|accept|||",
+                "OUTPUT|accept|||",
+                "WEB||||",
+                "WEB||! -d 10.0.0.0/255.0.255.0 -p tcp -m tcp --tcp-flags FIN,SYN,RST,ACK SYN|-j REJECT --reject-with tcp-reset|",
+                "WEB|||-j RETURN|",
             ]
         );
         assert_eq!(
             rules_of("iptables", "nat"),
             [
-                "PREROUTING|accept||",
-                "PREROUTING||-d 10.0.0.1/32 -p tcp -m statistic --mode random --probability 0.25000 -j DNAT --to-destination 10.0.0.2:8080|",
-                "INPUT|accept||",
-                "OUTPUT|accept||",
-                "POSTROUTING|accept||",
-                "POSTROUTING||-m addrtype ! --dst-type LOCAL -j MASQUERADE|",
+                "PREROUTING|accept|||",
+                "PREROUTING||-d 10.0.0.1/32 -p tcp -m statistic --mode random --probability 0.25000|-j DNAT --to-destination 10.0.0.2:8080|",
+                "INPUT|accept|||",
+                "OUTPUT|accept|||",
+                "POSTROUTING|accept|||",
+                "POSTROUTING||-m addrtype ! --dst-type LOCAL|-j MASQUERADE|",
             ]
         );
         assert_eq!(names().lines().count(), 2, "reading makes none: {}", names());
         let reject = only(NodeTable::Filters, &[("family", "ip6"), ("rule", "1")]);
-        let text = "-s fd00::/8 -o v1 -p icmpv6 -j REJECT --reject-with icmp6-adm-prohibited";
-        assert_eq!((reject["chain"].as_str(), reject["text"].as_str()), ("FORWARD", text));
+        let cells = ["chain", "text", "action"].map(|column| reject[column].as_str());
+        let action = "-j REJECT --reject-with icmp6-adm-prohibited";
+        assert_eq!(cells, ["FORWARD", "-s fd00::/8 -o v1 -p icmpv6", action]);
         let drops = [("comment", "nobody listens"), ("origin", "iptables")];
         assert_eq!(number(&only(NodeTable::Filters, &drops), "packets"), 0);
         send("127.0.0.1:9");
@@ -393,23 +394,23 @@ fn rules_of_iptables_over_nftables_are_shown_as_they_were_written() {
         let shown = rules_of("nftables", "filter");
         // Which of them are matches of its own, and which are nftables', every version decides for itself.
         let expected = [
-            ("INPUT|drop||", ""),
-            ("INPUT||", " drop|nobody listens"),
-            ("INPUT||-m conntrack --ctstate ESTABLISHED,RELATED accept|", ""),
-            ("INPUT||iifname != eth* ", " jump WEB|"),
-            ("INPUT||-m length [options not shown] goto WEB|", ""),
-            ("FORWARD|accept||", ""),
-            ("OUTPUT|accept||", ""),
-            ("WEB|||", ""),
-            ("WEB||", " -j REJECT --reject-with tcp-reset|"),
-            ("WEB||return|", ""),
+            ("INPUT|drop|||", ""),
+            ("INPUT||", "|drop|nobody listens"),
+            ("INPUT||-m conntrack --ctstate ESTABLISHED,RELATED|accept|", ""),
+            ("INPUT||iifname != eth* ", "|jump WEB|"),
+            ("INPUT||-m length [options not shown]|goto WEB|", ""),
+            ("FORWARD|accept|||", ""),
+            ("OUTPUT|accept|||", ""),
+            ("WEB||||", ""),
+            ("WEB||", "|-j REJECT --reject-with tcp-reset|"),
+            ("WEB|||return|", ""),
         ];
         assert_eq!(shown.len(), expected.len(), "{shown:#?}");
         for (line, (begin, end)) in shown.iter().zip(expected) {
             assert!(line.starts_with(begin) && line.ends_with(end), "{line}: {begin} {end}");
         }
         let dnat = only(NodeTable::Filters, &[("chain", "PREROUTING"), ("policy", "")]);
-        assert!(dnat["text"].ends_with("-j DNAT --to-destination 10.0.0.2:8080"), "{dnat:?}");
+        assert_eq!(dnat["action"], "-j DNAT --to-destination 10.0.0.2:8080", "{dnat:?}");
         send("127.0.0.1:9");
         assert_eq!(number(&only(NodeTable::Filters, &[("comment", "nobody listens")]), "packets"), 1);
     });

@@ -9,9 +9,9 @@ use self::nft::chain::Chain;
 use self::nft::rule::Rule;
 use super::listing::{Listing, text};
 
-pub(super) const COLUMNS: [&str; 13] = [
+pub(super) const COLUMNS: [&str; 14] = [
     "origin", "family", "table", "chain", "type", "hook", "priority", "policy", "rule", "packets", "bytes",
-    "text", "comment",
+    "text", "action", "comment",
 ];
 
 const NFTABLES: &str = "nftables";
@@ -52,6 +52,7 @@ fn chain_row(listing: &mut Listing, chain: &Chain) {
             text(counters.map(|counters| counters.bytes)),
             String::new(),
             String::new(),
+            String::new(),
         ]
     });
 }
@@ -73,6 +74,7 @@ fn rule_row(listing: &mut Listing, rule: Rule) {
             text(counters.map(|counters| counters.packets)),
             text(counters.map(|counters| counters.bytes)),
             rule.text,
+            rule.action,
             rule.comment,
         ]
     });

@@ -86,7 +86,7 @@ impl Lines<'_> {
         let family = if self.family == Family::V6 { "ip6" } else { "ip" };
         let table = self.table;
         self.listing.row(|_| {
-            let Line { chain, hook, policy, number, counters, text, comment } = line;
+            let Line { chain, hook, policy, number, counters, text, action, comment } = line;
             let count = |of: Option<u64>| super::text(of);
             [
                 LEGACY.to_owned(),
@@ -101,6 +101,7 @@ impl Lines<'_> {
                 count(counters.map(|counters| counters.packets)),
                 count(counters.map(|counters| counters.bytes)),
                 text,
+                action,
                 comment,
             ]
         });

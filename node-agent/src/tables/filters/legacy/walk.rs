@@ -26,7 +26,10 @@ pub(super) struct Line {
     pub(super) number: Option<u64>,
     /// Of the policy, or of the rule.
     pub(super) counters: Option<Counters>,
+    /// What it looks at.
     pub(super) text: String,
+    /// What becomes of packets; empty: they go on to the next rule.
+    pub(super) action: String,
     pub(super) comment: String,
 }
 
@@ -125,20 +128,14 @@ fn word(verdict: i32) -> String {
 }
 
 fn rule(chain: &str, number: u64, offset: usize, entry: &Entry<'_>, chains: &BTreeMap<usize, Chain>) -> Line {
-    let (matches, comment) = entry.matches();
-    let target =
-        if entry.target_name().is_empty() { decision(offset, entry, chains) } else { entry.target() };
-    let words = [matches, target];
+    let (text, comment) = entry.matches();
+    let is_named = !entry.target_name().is_empty();
     Line {
         chain: chain.to_owned(),
         number: Some(number),
         counters: Some(entry.counters),
-        text: words
-            .iter()
-            .filter(|words| !words.is_empty())
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join(" "),
+        text,
+        action: if is_named { entry.target() } else { decision(offset, entry, chains) },
         comment,
         ..Line::default()
     }

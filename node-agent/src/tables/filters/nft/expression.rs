@@ -23,8 +23,10 @@ pub(super) struct Reader<'a> {
     registers: Registers,
     /// Whether the network header is that of IPv4 or IPv6, once that is certain.
     network: Option<u8>,
-    /// So far.
+    /// What it looks at, and what it does beside deciding.
     pub(super) words: Vec<String>,
+    /// What becomes of the packet.
+    pub(super) actions: Vec<String>,
     pub(super) counters: Option<Counters>,
     /// Those that iptables-nft keeps as matches.
     pub(super) comments: Vec<String>,
@@ -39,6 +41,7 @@ impl<'a> Reader<'a> {
             registers: Registers::default(),
             network: [V4, V6].into_iter().find(|known| *known == family),
             words: Vec::new(),
+            actions: Vec::new(),
             counters: None,
             comments: Vec::new(),
         }
@@ -82,8 +85,13 @@ impl<'a> Reader<'a> {
             "flow_offload" => self.say(format!("flow add @{}", find(data, 1).map(text)?)),
             "notrack" => self.say("notrack"),
             "last" => {}
-            "match" => self.extension(data, xt::matching)?,
-            "target" => self.extension(data, xt::target)?,
+            "match" => match self.extension(data, xt::matching)? {
+                xt::Shown::Words(words) => self.say(words),
+                xt::Shown::Comment(comment) => self.comments.push(comment),
+            },
+            "target" => match self.extension(data, xt::target)? {
+                xt::Shown::Words(words) | xt::Shown::Comment(words) => self.act(words),
+            },
             _ => return None,
         }
         Some(())
@@ -93,19 +101,19 @@ impl<'a> Reader<'a> {
         self.words.push(word.into());
     }
 
+    fn act(&mut self, action: impl Into<String>) {
+        self.actions.push(action.into());
+    }
+
     /// A match or target of iptables: `enum nft_match_attributes` and `enum nft_target_attributes` are alike.
-    fn extension(&mut self, data: &[u8], show: fn(&xt::Extension<'_>) -> xt::Shown) -> Option<()> {
+    fn extension(&self, data: &[u8], show: fn(&xt::Extension<'_>) -> xt::Shown) -> Option<xt::Shown> {
         let extension = xt::Extension {
             name: &find(data, 1).map(text)?,
             revision: find(data, 2).and_then(be_u32)?,
             info: find(data, 3).unwrap_or_default(),
             is_v6: self.family == V6,
         };
-        match show(&extension) {
-            xt::Shown::Words(words) => self.say(words),
-            xt::Shown::Comment(comment) => self.comments.push(comment),
-        }
-        Some(())
+        Some(show(&extension))
     }
 }
 

@@ -27,8 +27,10 @@ pub(in super::super) struct Rule {
     pub(in super::super) handle: Option<u64>,
     /// What came to its counter, if it has one.
     pub(in super::super) counters: Option<Counters>,
-    /// What it does; what cannot be shown stands in brackets.
+    /// What it looks at, and what it does beside deciding; what cannot be shown stands in brackets.
     pub(in super::super) text: String,
+    /// What becomes of packets.
+    pub(in super::super) action: String,
     pub(in super::super) comment: String,
 }
 
@@ -54,7 +56,8 @@ impl Rule {
             let name = find(expression, EXPRESSION_NAME).map(text).unwrap_or_default();
             reader.read(&name, find(expression, EXPRESSION_DATA).unwrap_or_default());
         }
-        (rule.text, rule.counters) = (reader.words.join(" "), reader.counters);
+        (rule.text, rule.action) = (reader.words.join(" "), reader.actions.join(" "));
+        rule.counters = reader.counters;
         if rule.comment.is_empty() {
             rule.comment = reader.comments.join("; ");
         }

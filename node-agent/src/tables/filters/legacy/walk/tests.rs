@@ -106,18 +106,21 @@ fn chains_have_their_policies_and_rules_in_order() {
         .iter()
         .map(|line| {
             let counters = line.counters.map(|counters| format!("{}/{}", counters.packets, counters.bytes));
-            let Line { chain, hook, policy, number, text, comment, .. } = line;
+            let Line { chain, hook, policy, number, text, action, comment, .. } = line;
             let number = number.map(|number| number.to_string()).unwrap_or_default();
-            format!("{chain} {hook} {policy} {number} {} {text} {comment}", counters.unwrap_or_default())
+            format!(
+                "{chain} {hook} {policy} {number} {} {text} {action} {comment}",
+                counters.unwrap_or_default()
+            )
         })
         .collect();
     assert_eq!(
         shown,
         [
-            "INPUT input accept  3/180  ",
-            "INPUT   1 1/60 -j KUBE ",
+            "INPUT input accept  3/180   ",
+            "INPUT   1 1/60  -j KUBE ",
             "INPUT   2 0/0 ! -o vex+ -j LOG [options not shown] ",
-            "KUBE      ",
+            "KUBE       ",
             "KUBE   1 7/420 -s 10.0.0.0/8 -i eth0 -p tcp -m tcp --dport 80 -j DROP who did it",
         ]
     );

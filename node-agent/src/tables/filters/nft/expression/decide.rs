@@ -52,7 +52,7 @@ impl Reader<'_> {
         match number(data, 3) {
             None => self.say(format!("{key} {not}@{set}")),
             // `NFT_REG_VERDICT`.
-            Some(0) => self.say(format!("{key} vmap @{set}")),
+            Some(0) => self.act(format!("{key} vmap @{set}")),
             Some(register) => {
                 let bytes = self.sets.lengths(self.family, self.table, &set)?.value;
                 let found = Field::new(format!("{key} map @{set}"), Form::Raw, bytes);
@@ -97,14 +97,14 @@ impl Reader<'_> {
             -5 => "return".to_owned(),
             _ => return None,
         };
-        self.say(words);
+        self.act(words);
         Some(())
     }
 
     /// `enum nft_reject_attributes`.
     pub(super) fn reject(&mut self, data: &[u8]) -> Option<()> {
         let code = find(data, 2).and_then(|value| value.first()).copied().unwrap_or_default();
-        self.say(match number(data, 1)? {
+        self.act(match number(data, 1)? {
             0 => format!("reject with icmp code {code}"),
             1 => "reject with tcp reset".to_owned(),
             2 => format!("reject with icmpx code {code}"),
@@ -160,7 +160,7 @@ impl Reader<'_> {
         let range =
             if count == 1 { String::new() } else { format!("-{}", u32::from(first) + u32::from(count) - 1) };
         let bypass = if find(data, 3).and_then(be_u16).unwrap_or_default() & 1 == 1 { " bypass" } else { "" };
-        self.say(format!("queue num {first}{range}{bypass}"));
+        self.act(format!("queue num {first}{range}{bypass}"));
         Some(())
     }
 

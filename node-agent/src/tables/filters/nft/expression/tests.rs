@@ -68,7 +68,8 @@ fn sets() -> Sets {
 }
 
 fn shown(family: u8, expressions: &[(&str, Vec<u8>)]) -> String {
-    Rule::read(family, &message(expressions), &sets()).unwrap().text
+    let rule = Rule::read(family, &message(expressions), &sets()).unwrap();
+    [rule.text, rule.action].into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 const IP: u8 = 2;

@@ -24,7 +24,7 @@ impl Reader<'_> {
             (Some(addresses), Some(ports)) if is_v6 => format!(" to [{addresses}]:{ports}"),
             (Some(addresses), Some(ports)) => format!(" to {addresses}:{ports}"),
         };
-        self.say(format!("{kind}{to}{}", flags(number(data, 7))));
+        self.act(format!("{kind}{to}{}", flags(number(data, 7))));
         Some(())
     }
 
@@ -35,7 +35,7 @@ impl Reader<'_> {
         let to = self
             .between(data, ports, Form::Number)?
             .map_or_else(String::new, |ports| format!(" to :{ports}"));
-        self.say(format!("{word}{to}{}", flags(number(data, of_flags))));
+        self.act(format!("{word}{to}{}", flags(number(data, of_flags))));
         Some(())
     }
 
@@ -50,7 +50,7 @@ impl Reader<'_> {
         let address = of(2, form).map_or(Some(String::new()), |shown| shown)?;
         let port =
             of(3, Form::Number).map_or(Some(String::new()), |shown| shown.map(|port| format!(":{port}")))?;
-        self.say(format!("tproxy to {address}{port}"));
+        self.act(format!("tproxy to {address}{port}"));
         Some(())
     }
 
