@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Node name, as list-nodes shows it.
     name: String,
     #[command(flatten)]
-    table: table::Arguments,
+    table: table::Options,
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {

@@ -415,3 +415,24 @@ fn rules_of_iptables_over_nftables_are_shown_as_they_were_written() {
         assert_eq!(number(&only(NodeTable::Filters, &[("comment", "nobody listens")]), "packets"), 1);
     });
 }
+
+#[test]
+fn what_may_not_be_read_says_what_is_lacking_and_the_rest_is_read() {
+    apart(|| {
+        caps::drop(None, caps::CapSet::Effective, caps::Capability::CAP_NET_ADMIN).unwrap();
+        for (table, what) in [
+            (NodeTable::Conntrack, "the table of connections cannot be read: the agent lacks NET_ADMIN"),
+            (NodeTable::Filters, "rules of nftables cannot be read: the agent lacks NET_ADMIN"),
+        ] {
+            let spec = once(Kind::Table(table), &[]);
+            let schedule = Schedule { count: 1, ..spec.schedule };
+            let report = run(Spec { targets: vec![Aim::Table(table)], schedule, ..spec });
+            let found = &report.results[0];
+            assert!(found.reason.starts_with(what), "{found:?}");
+            assert_eq!((found.attempts[0].outcome, found.finding.clone()), (Outcome::NotSent, None));
+        }
+        assert_eq!(only(NodeTable::Interfaces, &[("name", "lo")])["state"], "up");
+        let _listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+        assert_eq!(only(NodeTable::Sockets, &[("state", "listen")])["local"], "127.0.0.1:8080");
+    });
+}

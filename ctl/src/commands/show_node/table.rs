@@ -18,7 +18,7 @@ use crate::{Outcome, parse, probe};
 
 /// Which table, and how.
 #[derive(Args, Debug)]
-pub(super) struct Arguments {
+pub(super) struct Options {
     #[command(flatten)]
     which: Which,
     /// Of this network namespace: a name under /run/netns, or @ADDRESS for the one that has an address.
@@ -86,7 +86,7 @@ impl Which {
     }
 }
 
-impl Arguments {
+impl Options {
     /// Absent: none was asked for.
     pub(super) fn table(&self) -> Option<NodeTable> {
         self.which.table()
@@ -97,7 +97,7 @@ impl Arguments {
 pub(super) async fn run(
     node: String,
     table: NodeTable,
-    arguments: Arguments,
+    arguments: Options,
     context: &Context,
     out: &mut dyn Write,
 ) -> Outcome {
