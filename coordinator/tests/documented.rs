@@ -163,6 +163,8 @@ fn known() -> BTreeMap<&'static str, String> {
         wire::BATCH_ROWS,
         wire::COLUMNS_BYTES,
         wire::PROBE_CA_BYTES,
+        wire::PROBE_CELL_BYTES,
+        wire::PROBE_COLUMNS,
         wire::PROBE_GATEWAYS,
         wire::PROBE_MTU_STEPS,
         wire::PROBE_OWN_SERVERS,

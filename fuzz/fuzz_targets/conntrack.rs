@@ -2,6 +2,9 @@
 
 #![no_main]
 
+#[path = "../../node-agent/src/netlink/attributes.rs"]
+#[allow(dead_code, reason = "the agent uses more of it")]
+mod attributes;
 mod common;
 #[path = "../../node-agent/src/conntrack/message.rs"]
 #[allow(dead_code, reason = "the agent uses more of it")]
@@ -11,6 +14,10 @@ use common::{planted, seeds};
 use lastseen_packet::observation::{FlowKey, protocol};
 use libfuzzer_sys::fuzz_target;
 use message::Said;
+
+mod netlink {
+    pub(crate) use super::attributes;
+}
 
 /// As the agent has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,6 +97,10 @@ pub const PROBE_SIZES: usize = 64;
 pub const PROBE_HOPS: RangeInclusive<u32> = 1..=64;
 /// Between the packets of one round of a trace.
 pub const PROBE_HOP_NANOS: i64 = 10_000_000;
+/// Columns of a table of a node.
+pub const PROBE_COLUMNS: usize = 24;
+/// Bytes of one of its cells.
+pub const PROBE_CELL_BYTES: usize = 120;
 
 #[cfg(test)]
 mod tests {

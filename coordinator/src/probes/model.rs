@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lastseen_proto::limits::{
     PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS, PROBE_SEARCH,
 };
+use lastseen_proto::table::NodeTable;
 use serde::{Deserialize, Serialize};
 
 /// Whence.
@@ -77,6 +78,28 @@ pub enum Kind {
     Neighbor,
     /// The gateways of default routes.
     Gateway,
+    /// A table of the source's kernel.
+    Table {
+        /// Which.
+        #[serde(with = "by_name")]
+        table: NodeTable,
+    },
+}
+
+/// Tables are stored by their names.
+mod by_name {
+    use lastseen_proto::table::NodeTable;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    // Its shape is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: Serializer>(table: &NodeTable, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(table.name())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<NodeTable, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// What a name server is asked for.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use lastseen_proto::limits::{PROBE_CELL_BYTES, PROBE_COLUMNS};
 use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
@@ -234,7 +235,28 @@ fn finding(finding: Finding) -> Finding {
             link_addresses: all(neighbor.link_addresses),
             is_own: neighbor.is_own,
         }),
+        Finding::Table(table) => Finding::Table(self::table(table)),
     }
+}
+
+/// A row that has not as many cells as there are columns is none. How many rows there are, the length of a report bounds.
+fn table(table: v1::TableFinding) -> v1::TableFinding {
+    let columns: Vec<String> = table.columns.into_iter().take(PROBE_COLUMNS).map(cell).collect();
+    let row = |row: v1::TableRow| v1::TableRow { cells: row.cells.into_iter().map(cell).collect() };
+    let told = table.rows.len() as u64;
+    let rows = table.rows.into_iter().filter(|row| row.cells.len() == columns.len());
+    v1::TableFinding {
+        table: table.table,
+        rows: rows.map(row).collect(),
+        rows_total: table.rows_total.max(told),
+        notes: table.notes.into_iter().take(limits::PROBE_FOUND).map(bounded).collect(),
+        columns,
+    }
+}
+
+fn cell(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(PROBE_CELL_BYTES));
+    text
 }
 
 /// An agent speaks of its own node only.
@@ -361,6 +383,18 @@ mod tests {
             (neighbor.link_addresses.len(), neighbor.interface.len()),
             (limits::PROBE_FOUND, limits::AGENT_TEXT_BYTES)
         );
+        let cells = |number: usize| v1::TableRow { cells: vec![long.clone(); number] };
+        let told = v1::TableFinding {
+            columns: vec![long.clone(); PROBE_COLUMNS + 1],
+            rows: [PROBE_COLUMNS - 1, PROBE_COLUMNS, PROBE_COLUMNS + 1].map(cells).into(),
+            notes: vec![long.clone(); limits::PROBE_FOUND + 1],
+            ..Default::default()
+        };
+        let Finding::Table(table) = kept(Finding::Table(told)) else { panic!() };
+        assert_eq!((table.columns.len(), table.notes.len()), (PROBE_COLUMNS, limits::PROBE_FOUND));
+        assert_eq!((table.rows.len(), table.rows_total), (1, 3), "what is no row is counted with the others");
+        assert_eq!(table.rows[0].cells, vec!["x".repeat(PROBE_CELL_BYTES); PROBE_COLUMNS]);
+        assert_eq!(table.notes[0].len(), limits::AGENT_TEXT_BYTES);
         let path = v1::PathMtuFinding { limited_by: long, ..Default::default() };
         let Finding::PathMtu(path) = kept(Finding::PathMtu(path)) else { panic!() };
         assert_eq!(path.limited_by.len(), limits::AGENT_TEXT_BYTES);

@@ -1,6 +1,7 @@
 //! Probes and what is asked of them.
 
 use lastseen_proto::convert::{nanos, timestamp};
+use lastseen_proto::table::NodeTable;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 use lastseen_proto::{convert, v1};
 use prost::Message;
@@ -75,6 +76,10 @@ fn kind(asked: Asked) -> Result<Kind, Error> {
         }
         Asked::Neighbor(v1::NeighborProbe {}) => Kind::Neighbor,
         Asked::Gateway(v1::GatewayProbe {}) => Kind::Gateway,
+        Asked::Table(v1::TableProbe { table }) => {
+            let unknown = || Error::invalid("table", format!("{table} is the number of none"));
+            Kind::Table { table: NodeTable::from_number(table).ok_or_else(unknown)? }
+        }
     })
 }
 
@@ -171,6 +176,7 @@ fn kind_message(kind: &Kind) -> Asked {
         }),
         Kind::Neighbor => Asked::Neighbor(v1::NeighborProbe {}),
         Kind::Gateway => Asked::Gateway(v1::GatewayProbe {}),
+        Kind::Table { table } => Asked::Table(v1::TableProbe { table: table.message().into() }),
     }
 }
 

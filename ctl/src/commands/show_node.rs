@@ -1,5 +1,7 @@
 //! `show-node`.
 
+mod table;
+
 use std::io::Write;
 
 use clap::Args;
@@ -14,18 +16,26 @@ use crate::output::table::Table;
 use crate::output::{self, Format, View, escape, names, units};
 use crate::rpc::{self, Fabric};
 
-/// Show one node: its agent, clock, capabilities and interfaces.
+/// Show one node: its agent, clock, capabilities and interfaces; or a table of its kernel, as it is now.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   ctl show-node $(ctl list-nodes -o name | head -1)
-  ctl show-node node-a -o wide        # with routes and neighbours")]
+  ctl show-node node-a -o wide        # with routes and neighbours
+  ctl show-node node-a --sockets --grep :53
+  ctl show-node node-a --routes --netns cni-1f2e
+  ctl show-node node-a --filters --pid 4711")]
 pub struct Arguments {
     /// Node name, as list-nodes shows it.
     name: String,
+    #[command(flatten)]
+    table: table::Options,
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
+    if let Some(table) = arguments.table.table() {
+        return table::run(arguments.name, table, arguments.table, context, out).await;
+    }
     let fabric = Fabric::connect(&context.global).await?;
     let request = rpc::request(GetNodeRequest { name: arguments.name });
     let answer = fabric.fleet().get_node(request).await;

@@ -2,11 +2,13 @@
 
 mod found;
 mod summary;
+pub mod table;
 mod trace;
 mod words;
 
 use std::net::IpAddr;
 
+use lastseen_proto::table::NodeTable;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
 pub use summary::Summary;
@@ -27,6 +29,7 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
         text.push('\n');
         text.push_str(&match spec_kind(probe) {
             Some(Kind::Trace(_)) => trace::text(probe),
+            Some(Kind::Table(_)) => table::text(probe, is_wide),
             _ => found::text(probe, is_wide),
         });
         if probe.reports.iter().any(|report| report.is_cut) {
@@ -89,12 +92,19 @@ pub fn kind(spec: &v1::ProbeSpec) -> String {
         Some(Kind::Path(_)) => "path".to_owned(),
         Some(Kind::Neighbor(_)) => "neighbor".to_owned(),
         Some(Kind::Gateway(_)) => "gateway".to_owned(),
+        Some(Kind::Table(table)) => {
+            let known = NodeTable::from_number(table.table);
+            format!("table, {}", known.map_or("of a newer version", NodeTable::name))
+        }
         None => "of a newer version".to_owned(),
     }
 }
 
 fn attempts(spec: &v1::ProbeSpec) -> String {
     let (interval, timeout) = (units::span(spec.interval.as_ref()), units::span(spec.timeout.as_ref()));
+    if let Some(Kind::Table(_)) = spec.kind {
+        return format!("1, read within {timeout}");
+    }
     let what = match spec.kind {
         Some(Kind::Trace(_)) => " rounds",
         Some(Kind::PathMtu(_)) => " of each size",

@@ -52,6 +52,9 @@ fn answers(kind: Option<&Kind>, result: &v1::ProbeResult, summary: &Summary) -> 
             format!("{} {}{transport}", dns.name, dns.records.join(", "))
         }
         (Some(Kind::Neighbor(_)), Some(Finding::Neighbor(neighbor))) => on_link(neighbor),
+        (Some(Kind::Table(_)), Some(Finding::Table(table))) => {
+            format!("{} rows", units::count(table.rows_total))
+        }
         _ => "answers".to_owned(),
     }
 }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use lastseen_packet::observation::{FlowKey, protocol};
-use netlink_packet_core::NlasIterator;
 
 use super::Translation;
+use crate::netlink::attributes::each;
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
@@ -19,18 +19,16 @@ const LIST: u16 = 0x0001 | 0x0300;
 /// `struct nlmsghdr` and `struct nfgenmsg`.
 const HEADER: usize = 16;
 const FAMILY: usize = 4;
-/// `struct nlattr`.
-const ATTRIBUTE: usize = 4;
 
 /// `IPS_SRC_NAT` and `IPS_DST_NAT`.
 const TRANSLATED: u32 = 0x30;
 
 // Attributes, `enum ctattr_type` and those nested in it.
-const TUPLE_ORIGINAL: u16 = 1;
-const TUPLE_REPLY: u16 = 2;
-const STATUS: u16 = 3;
+pub(super) const TUPLE_ORIGINAL: u16 = 1;
+pub(super) const TUPLE_REPLY: u16 = 2;
+pub(super) const STATUS: u16 = 3;
 const TUPLE_IP: u16 = 1;
-const TUPLE_PROTO: u16 = 2;
+pub(super) const TUPLE_PROTO: u16 = 2;
 
 /// What a message says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +90,8 @@ fn connection(attributes: &[u8]) -> Option<Translation> {
     is_translated.then_some(translation)
 }
 
-fn tuple(attributes: &[u8]) -> Option<FlowKey> {
+/// Of ICMP, see [`transport`].
+pub(super) fn tuple(attributes: &[u8]) -> Option<FlowKey> {
     let (mut source, mut destination) = (None, None);
     let mut tuple = FlowKey::UNSPECIFIED;
     for (kind, value) in each(attributes) {
@@ -138,14 +137,6 @@ fn transport(attributes: &[u8], tuple: &mut FlowKey) {
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
-}
-
-/// Kind and value of each attribute, up to the first that does not hold together.
-fn each(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(attributes).map_while(Result::ok).map(|attribute| {
-        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
-        (kind, attribute.into_inner().get(ATTRIBUTE..length).unwrap_or_default())
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Connections that exist are listed once, new ones come as `ctnetlink` events, which the kernel queues before the first
 //! packet of a connection leaves the node. So events that are read after a packet tell of its connection.
 
+pub(crate) mod entry;
 mod message;
 mod socket;
 mod translated;

@@ -68,7 +68,7 @@ fn hardware_address(message: &NeighbourMessage) -> Option<&[u8]> {
 }
 
 /// In the bridge family an address comes without its own family: its length tells.
-fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+pub(crate) fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some((*address).into()),
@@ -81,7 +81,7 @@ fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     })
 }
 
-fn state(state: NeighbourState) -> &'static str {
+pub(crate) fn state(state: NeighbourState) -> &'static str {
     match state {
         NeighbourState::Incomplete => "incomplete",
         NeighbourState::Reachable => "reachable",

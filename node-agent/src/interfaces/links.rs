@@ -50,7 +50,7 @@ fn link(message: &LinkMessage) -> Link {
     Link { interface, frames: frames(message.header.link_layer_type) }
 }
 
-fn kind_and_data(info: &[LinkInfo]) -> (Option<InfoKind>, Option<InfoData>) {
+pub(crate) fn kind_and_data(info: &[LinkInfo]) -> (Option<InfoKind>, Option<InfoData>) {
     let kind = info.iter().find_map(|i| if let LinkInfo::Kind(kind) = i { Some(kind.clone()) } else { None });
     let data = info.iter().find_map(|i| if let LinkInfo::Data(data) = i { Some(data.clone()) } else { None });
     (kind, data)
@@ -69,7 +69,7 @@ fn frames(link_layer: LinkLayerType) -> Option<LinkType> {
     }
 }
 
-fn address(message: AddressMessage) -> Vec<(u32, String)> {
+pub(crate) fn address(message: AddressMessage) -> Vec<(u32, String)> {
     let (index, prefix) = (message.header.index, message.header.prefix_len);
     let mut own = None;
     for attribute in message.attributes {

@@ -1,9 +1,9 @@
 //! The node's network as rtnetlink tells it: interfaces and what they are, routes, neighbours, forwarding entries.
 
 mod classify;
-mod forwarding;
-mod links;
-mod overlay;
+pub(crate) mod forwarding;
+pub(crate) mod links;
+pub(crate) mod overlay;
 mod routes;
 pub mod select;
 mod underlay;

@@ -23,7 +23,7 @@ pub(super) fn kind(kind: &InfoKind) -> Option<OverlayKind> {
 }
 
 /// The parameters of a tunnel device.
-pub(super) fn device(kind_of: Option<&InfoKind>, data: Option<&InfoData>) -> Option<OverlayDevice> {
+pub(crate) fn device(kind_of: Option<&InfoKind>, data: Option<&InfoData>) -> Option<OverlayDevice> {
     let mut device = OverlayDevice::default();
     device.set_kind(kind(kind_of?)?);
     match data {

@@ -12,6 +12,8 @@ use super::report::Report;
 const REPORTS: usize = 1_024;
 /// Attempts in them, some hundred bytes each.
 const ATTEMPTS: usize = 100_000;
+/// Bytes of rows in them.
+const ROW_BYTES: usize = 64 << 20;
 
 /// Where one source's part of a probe is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub struct Posted {
     reports: BTreeMap<u64, Arc<Report>>,
     /// In all of them.
     attempts: usize,
+    row_bytes: usize,
     dropped: u64,
 }
 
@@ -48,6 +51,7 @@ impl Posted {
     fn keep(&mut self, is_kept: impl Fn(&Report) -> bool) {
         self.reports.retain(|_, report| is_kept(report));
         self.attempts = self.reports.values().map(|report| report.attempts()).sum();
+        self.row_bytes = self.reports.values().map(|report| report.row_bytes()).sum();
     }
 
     /// What came after change number `seen`, oldest first, at most `most`, and the number of the last of it.
@@ -99,10 +103,15 @@ impl Board {
         self.0.send_modify(|posted| {
             posted.changes += 1;
             posted.attempts += report.attempts();
+            posted.row_bytes += report.row_bytes();
             posted.reports.insert(posted.changes, Arc::new(report));
-            while posted.reports.len() > REPORTS || posted.attempts > ATTEMPTS {
+            let is_full = |posted: &Posted| {
+                posted.reports.len() > REPORTS || posted.attempts > ATTEMPTS || posted.row_bytes > ROW_BYTES
+            };
+            while is_full(posted) {
                 let Some((_, oldest)) = posted.reports.pop_first() else { break };
                 posted.attempts -= oldest.attempts();
+                posted.row_bytes -= oldest.row_bytes();
                 posted.dropped += 1;
             }
         });

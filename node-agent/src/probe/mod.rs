@@ -22,6 +22,7 @@ mod run;
 mod series;
 mod solicitation;
 pub mod spec;
+mod table;
 mod tcp;
 mod trace;
 mod train;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use lastseen_proto::place::Place;
+use lastseen_proto::table::NodeTable;
 
 use super::attempt::Attempt;
 
@@ -26,6 +27,15 @@ impl Report {
     /// How many there are.
     pub fn attempts(&self) -> usize {
         self.results.iter().map(|found| found.attempts.len()).sum()
+    }
+
+    /// Memory that its rows take, about, bytes.
+    pub fn row_bytes(&self) -> usize {
+        let rows = self.results.iter().filter_map(|found| match &found.finding {
+            Some(Finding::Table(table)) => Some(&table.rows),
+            _ => None,
+        });
+        rows.flatten().flatten().map(|cell| size_of::<String>() + cell.len()).sum()
     }
 }
 
@@ -74,6 +84,8 @@ pub enum Finding {
     PathMtu(PathMtu),
     /// Of the link.
     Neighbor(Neighbor),
+    /// Of the kernel.
+    Table(Table),
 }
 
 /// What a name server said last.
@@ -164,4 +176,19 @@ pub struct Neighbor {
     pub link_addresses: Vec<String>,
     /// It is an address of the place itself: whoever answers has it too.
     pub is_own: bool,
+}
+
+/// Rows of a table of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Which.
+    pub table: NodeTable,
+    /// What stands in the cells of a row.
+    pub columns: &'static [&'static str],
+    /// As many as a report holds.
+    pub rows: Vec<Vec<String>>,
+    /// How many there were.
+    pub total: u64,
+    /// What else is to be known.
+    pub notes: Vec<String>,
 }

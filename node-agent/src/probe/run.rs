@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::attempt::trouble;
 use super::report::{Finding, Found};
 use super::spec::{Aim, Family, Kind, Spec};
-use super::{dns, gateway, http, icmp, mtu, neighbor, path, tcp, trace, udp};
+use super::{dns, gateway, http, icmp, mtu, neighbor, path, table, tcp, trace, udp};
 
 /// A name that is not resolved by then is not.
 const RESOLUTION: Duration = Duration::from_secs(5);
@@ -26,6 +26,7 @@ pub(super) async fn run(spec: &Spec, place: &Place, begin: Instant) -> Vec<Found
 async fn probe(spec: &Spec, place: &Place, aim: &Aim, begin: Instant) -> Vec<Found> {
     match (&spec.kind, aim) {
         (_, Aim::Gateways) => gateway::run(spec, begin).await,
+        (_, Aim::Table(table)) => vec![table::run(*table, &spec.schedule, begin).await],
         (Kind::Dns(questions), Aim::Host(target)) => dns::run(spec, questions, place, target, begin).await,
         (_, Aim::Host(target)) => vec![one(spec, aim, target, begin).await],
         (_, Aim::Url(url)) => vec![one(spec, aim, &url.server, begin).await],
@@ -87,7 +88,7 @@ async fn attempts(
             found.finding = page.map(Finding::Http);
             Ok(attempts)
         }
-        (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway, _) => {
+        (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway | Kind::Table(_), _) => {
             return Err("its target is of another kind".to_owned());
         }
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
 use lastseen_proto::place::Place;
+use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::Target;
 use lastseen_proto::url::WebUrl;
 
@@ -52,6 +53,8 @@ pub enum Kind {
     Neighbor,
     /// The gateways of the default routes.
     Gateway,
+    /// A table of the kernel.
+    Table(NodeTable),
 }
 
 /// What name servers are asked.
@@ -100,6 +103,8 @@ pub enum Aim {
     Url(WebUrl),
     /// Whoever is the gateway.
     Gateways,
+    /// What the kernel has.
+    Table(NodeTable),
 }
 
 impl fmt::Display for Aim {
@@ -108,6 +113,7 @@ impl fmt::Display for Aim {
             Self::Host(target) => target.fmt(f),
             Self::Url(url) => url.fmt(f),
             Self::Gateways => f.write_str("gateways"),
+            Self::Table(table) => table.fmt(f),
         }
     }
 }

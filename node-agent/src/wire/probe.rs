@@ -12,6 +12,7 @@ use lastseen_proto::limits::{
     PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
+use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::{Host, Target, TargetError};
 use lastseen_proto::url::UrlError;
 use lastseen_proto::v1;
@@ -20,7 +21,9 @@ use prost::Message as _;
 
 use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
-use crate::probe::report::{Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report};
+use crate::probe::report::{
+    Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report, Table,
+};
 use crate::probe::spec::{Aim, Allowed, Family, Kind, Marks, Questions, Schedule, Spec, TraceProtocol};
 
 /// What the coordinator adds to a report.
@@ -59,8 +62,10 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
 
 /// What is asked, in the order it was given.
 fn aims(targets: &[String], kind: &Kind) -> Result<Vec<Aim>, String> {
-    if matches!(kind, Kind::Gateway) {
-        return Ok(vec![Aim::Gateways]);
+    match kind {
+        Kind::Gateway => return Ok(vec![Aim::Gateways]),
+        Kind::Table(table) => return Ok(vec![Aim::Table(*table)]),
+        _ => {}
     }
     if targets.is_empty() || targets.len() > PROBE_TARGETS {
         return Err(format!("{} are not within 1 and {PROBE_TARGETS}", targets.len()));
@@ -119,6 +124,11 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
         Some(Asked::Path(path)) => Ok(Kind::Path(marks(&path)?)),
         Some(Asked::Neighbor(v1::NeighborProbe {})) => Ok(Kind::Neighbor),
         Some(Asked::Gateway(v1::GatewayProbe {})) => Ok(Kind::Gateway),
+        Some(Asked::Table(v1::TableProbe { table })) => {
+            let unknown =
+                || format!("table: {table} is not known here; is this agent older than the coordinator?");
+            NodeTable::from_number(table).map(Kind::Table).ok_or_else(unknown)
+        }
         None => Err("kind: this agent does not know it; is it older than the coordinator?".to_owned()),
     }
 }
@@ -183,7 +193,11 @@ fn schedule(asked: &v1::ProbeSpec, start: i64, first_run: u64) -> Result<Schedul
         let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
         is_within.then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)
     };
-    let counts = if matches!(asked.kind, Some(Asked::Path(_))) { PROBE_PACKETS } else { PROBE_COUNT };
+    let counts = match asked.kind {
+        Some(Asked::Path(_)) => PROBE_PACKETS,
+        Some(Asked::Table(_)) => 1..=1,
+        _ => PROBE_COUNT,
+    };
     let count = within("count", asked.count.unwrap_or_default(), &counts)?;
     let every = asked.every.as_ref();
     Ok(Schedule {
@@ -231,6 +245,7 @@ fn all(texts: Vec<String>) -> Vec<String> {
 
 /// A report that the coordinator takes: what makes it too large is left out, the least important first.
 fn found(report: &Report) -> v1::ProbeFound {
+    const MOST: usize = PROBE_REPORT_BYTES - ROOM_BYTES;
     type Cut = fn(&mut v1::ProbeResult);
     let cuts: [Cut; 3] = [
         |result| result.finding = None,
@@ -248,8 +263,11 @@ fn found(report: &Report) -> v1::ProbeFound {
         results: report.results.iter().map(result).collect(),
         is_cut: false,
     };
+    // Rows that are left out are counted with the others, so this makes no report a cut one.
+    let excess = found.encoded_len().saturating_sub(MOST);
+    found.results.iter_mut().fold(excess, |excess, result| excess - cut_rows(result, excess));
     for cut in cuts {
-        if found.encoded_len() <= PROBE_REPORT_BYTES - ROOM_BYTES {
+        if found.encoded_len() <= MOST {
             break;
         }
         found.results.iter_mut().for_each(cut);
@@ -313,7 +331,26 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
             link_addresses: all(link_addresses),
             is_own,
         }),
+        Finding::Table(Table { table, columns, rows, total, notes }) => Message::Table(v1::TableFinding {
+            table: table.message().into(),
+            columns: columns.iter().map(ToString::to_string).collect(),
+            rows: rows.into_iter().map(|cells| v1::TableRow { cells }).collect(),
+            rows_total: total,
+            notes: all(notes),
+        }),
     }
+}
+
+/// Takes rows from the end until so many bytes are gone, or no row is left. The bytes that are gone, at most that many.
+fn cut_rows(result: &mut v1::ProbeResult, excess: usize) -> usize {
+    let Some(v1::probe_result::Finding::Table(table)) = &mut result.finding else { return 0 };
+    let mut gone = 0;
+    while gone < excess {
+        // Without the tag and the length before it, which take more.
+        let Some(row) = table.rows.pop() else { break };
+        gone += row.encoded_len();
+    }
+    gone.min(excess)
 }
 
 fn certificate(certificate: Certificate) -> v1::ProbeCertificate {
@@ -388,6 +425,22 @@ mod tests {
             (TEXTS, TEXT_BYTES, TEXT_BYTES)
         );
         assert!(small.results[0].attempts[0].detail.len() <= TEXT_BYTES);
+        let table = Table {
+            table: NodeTable::Conntrack,
+            columns: &["a", "b"],
+            rows: (0..10_000).map(|n| vec!["x".repeat(100), n.to_string()]).collect(),
+            total: 12_345,
+            notes: vec![long.clone(); TEXTS + 1],
+        };
+        let mut large = of(1, 1);
+        large.results[0].finding = Some(Finding::Table(table));
+        let large = found(&large);
+        assert!(!large.is_cut && large.encoded_len() <= PROBE_REPORT_BYTES, "{}", large.encoded_len());
+        let Some(v1::probe_result::Finding::Table(table)) = &large.results[0].finding else { panic!() };
+        assert!(table.rows.len() > 2_000 && table.rows_total == 12_345, "{}", table.rows.len());
+        let last = table.rows.len() - 1;
+        assert_eq!(table.rows[last].cells[1], last.to_string(), "they go from the end");
+        assert_eq!(table.notes.len(), TEXTS);
         for (results, attempts) in [(64, 15), (512, 1), (1, 1_000)] {
             let found = found(&of(results, attempts));
             assert!(

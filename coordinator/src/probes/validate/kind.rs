@@ -34,6 +34,8 @@ impl Defaults {
             }
             // Routers answer about one a second to each address (icmp_ratelimit).
             Kind::Trace { .. } => Self { count: 3, interval_nanos: SECOND, ..usual },
+            // A kernel with many connections takes a while to list them.
+            Kind::Table { .. } => Self { count: 1, timeout_nanos: 10 * SECOND, ..usual },
             _ => usual,
         }
     }

@@ -74,6 +74,9 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         let reason = format!("{count} is not within {} and {}", PROBE_COUNT.start(), PROBE_COUNT.end());
         return Err(Error::invalid("count", reason));
     }
+    if matches!(kind, Kind::Table { .. }) && count != 1 {
+        return Err(Error::invalid("count", "a table is read once in a run; leave it out"));
+    }
     let every = request.every_nanos;
     let spec = Spec {
         name: request.name,

@@ -14,8 +14,12 @@ const TRACE_PORT: u16 = 33_434;
 
 /// As they are stored: one way to write each.
 pub(super) fn resolve(given: Vec<String>, kind: &Kind) -> Result<Vec<String>, Error> {
-    if *kind == Kind::Gateway {
-        let reason = "gateways are found on the node; leave the targets out";
+    let without = match kind {
+        Kind::Gateway => Some("gateways are found on the node; leave the targets out"),
+        Kind::Table { .. } => Some("a table is that of the node itself; leave the targets out"),
+        _ => None,
+    };
+    if let Some(reason) = without {
         return if given.is_empty() { Ok(given) } else { Err(Error::invalid("targets", reason)) };
     }
     if given.is_empty() || given.len() > PROBE_TARGETS {

@@ -1,6 +1,7 @@
 use lastseen_proto::limits::{
     PROBE_CA_BYTES, PROBE_PAYLOAD_BYTES, PROBE_SEARCH, PROBE_SERVERS, PROBE_SIZES, PROBE_TARGETS,
 };
+use lastseen_proto::table::NodeTable;
 
 use super::*;
 use crate::fleet::fixtures::node;
@@ -171,6 +172,13 @@ fn a_run_has_as_many_attempts_and_as_much_time_as_its_kind_takes() {
     assert_eq!(spec(of_dns(&[], Record::A, &[]), "web").kind.attempts(5), 15);
     let gateways = Request { targets: Vec::new(), kind: Some(Kind::Gateway), ..request() };
     assert_eq!(resolve(gateways, &nodes(), 0).unwrap().0.kind.attempts(5), 40);
+    let table = Kind::Table { table: NodeTable::Sockets };
+    let table = Request { targets: Vec::new(), kind: Some(table), ..request() };
+    let table = resolve(table, &nodes(), 0).unwrap().0;
+    assert_eq!((table.count, table.kind.attempts(1), table.run_nanos()), (1, 1, 10 * SECOND));
+    let stored = serde_json::to_string(&table.kind).unwrap();
+    assert_eq!(stored, r#"{"table":{"table":"sockets"}}"#);
+    assert_eq!(serde_json::from_str::<Kind>(&stored).unwrap(), table.kind);
     let hasty =
         Request { interval_nanos: Some(299 * MILLISECOND), ..of(trace(TraceProtocol::Icmp, 30), "10.0.0.1") };
     let reason = "interval: 299ms is too short for rounds of 30 hops; give 300ms or more, or fewer hops";
@@ -198,6 +206,16 @@ fn what_cannot_be_is_refused() {
         ),
         (Request { name: "n".repeat(64), ..request() }, "name: "),
         (Request { kind: Some(Kind::Gateway), ..request() }, "targets: gateways are found on the node"),
+        (of(Kind::Table { table: NodeTable::Routes }, "10.0.0.1"), "targets: a table is that of the node"),
+        (
+            Request {
+                kind: Some(Kind::Table { table: NodeTable::Routes }),
+                targets: Vec::new(),
+                count: Some(2),
+                ..request()
+            },
+            "count: a table is read once",
+        ),
         (of(Kind::Http { ca_pem: String::new() }, "10.0.0.1"), "targets: \"10.0.0.1\" has no scheme"),
         (of(Kind::Http { ca_pem: "no PEM".into() }, "http://a/"), "ca_pem: holds no certificate"),
         (of(Kind::Neighbor, "10.0.0.1:80"), "has a port, and such a probe has none"),

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_SIZE};
+use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::Target;
 use lastseen_proto::url::WebUrl;
 use lastseen_proto::v1;
@@ -145,6 +147,27 @@ Examples:
         #[command(flatten)]
         common: Common,
     },
+    /// A table of the kernel, as it is then: what `ctl show-node` shows of one node.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe table neighbors --all-nodes --grep 10.244.2.10
+  ctl run-probe table filters --from node-a:cni-1f2e,node-b
+  ctl run-probe table conntrack --nodes node-a --every 30s")]
+    Table {
+        /// Which.
+        #[arg(value_name = "TABLE", value_parser = tables())]
+        table: NodeTable,
+        /// Show only rows that contain this text.
+        #[arg(long, value_name = "TEXT", conflicts_with_all = ["every", "no_wait"])]
+        grep: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// By name.
+fn tables() -> impl TypedValueParser<Value = NodeTable> {
+    PossibleValuesParser::new(NodeTable::ALL.map(NodeTable::name)).try_map(|name| name.parse::<NodeTable>())
 }
 
 /// Addresses and names.
@@ -184,6 +207,14 @@ pub(super) struct Protocol {
 }
 
 impl Kind {
+    /// What rows are to contain, where there are some.
+    pub(super) fn wanted(&self) -> Option<&str> {
+        match self {
+            Self::Table { grep, .. } => grep.as_deref(),
+            _ => None,
+        }
+    }
+
     /// What to ask, of whom, and the rest.
     pub(super) fn asked(self) -> anyhow::Result<(Asked, Vec<String>, Common)> {
         let texts = |targets: &[Target]| targets.iter().map(ToString::to_string).collect();
@@ -237,6 +268,10 @@ impl Kind {
                 (Asked::Neighbor(v1::NeighborProbe {}), texts(&targets.targets), common)
             }
             Self::Gateway { common } => (Asked::Gateway(v1::GatewayProbe {}), Vec::new(), common),
+            Self::Table { table, common, .. } => {
+                let table = v1::TableProbe { table: table.message().into() };
+                (Asked::Table(table), Vec::new(), common)
+            }
         })
     }
 }

@@ -94,6 +94,7 @@ struct Family {
 }
 
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
+    let wanted = arguments.kind.wanted().map(str::to_owned);
     let (spec, follows) = spec(arguments)?;
     let fabric = Fabric::connect(&context.global).await?;
     let probe = start(&fabric, spec).await?;
@@ -101,7 +102,10 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
         print(probe, context, true, out)?;
         return Ok(Exit::Done);
     }
-    let probe = follow(&fabric, &probe.id).await?;
+    let mut probe = follow(&fabric, &probe.id).await?;
+    if let Some(wanted) = wanted {
+        probe::table::keep(&mut probe, &wanted);
+    }
     let is_whole = probe.parts.iter().all(|part| part.state() == v1::ProbeState::ProbeCompleted);
     print(probe, context, context.global.quiet, out)?;
     Ok(if is_whole { Exit::Done } else { Exit::Failed })
@@ -143,7 +147,7 @@ fn spec(arguments: Arguments) -> anyhow::Result<(ProbeSpec, bool)> {
     Ok((spec, follows))
 }
 
-async fn start(fabric: &Fabric, spec: ProbeSpec) -> anyhow::Result<v1::Probe> {
+pub(super) async fn start(fabric: &Fabric, spec: ProbeSpec) -> anyhow::Result<v1::Probe> {
     // Asked again by the same name it starts nothing twice.
     let request = RunProbeRequest { spec: Some(spec), request_id: Uuid::new_v4().to_string() };
     let starting = fabric.again(|| {
@@ -155,7 +159,7 @@ async fn start(fabric: &Fabric, spec: ProbeSpec) -> anyhow::Result<v1::Probe> {
 }
 
 /// Until it has ended, at another coordinator if this one goes.
-async fn follow(fabric: &Fabric, id: &str) -> anyhow::Result<v1::Probe> {
+pub(super) async fn follow(fabric: &Fabric, id: &str) -> anyhow::Result<v1::Probe> {
     let following = fabric.again(|| {
         let mut client = fabric.probes();
         let request = tonic::Request::new(WatchProbeRequest { probe_id: id.to_owned() });
