@@ -10,7 +10,12 @@ use super::median;
 
 /// Results of one source at one target, of all runs.
 #[derive(Debug, Default)]
-pub(super) struct Merged<'p>(Vec<&'p v1::ProbeResult>);
+pub(super) struct Merged<'p> {
+    /// Newest first.
+    results: Vec<&'p v1::ProbeResult>,
+    /// Value of the row that the target is.
+    cell: Option<&'p str>,
+}
 
 /// What they come to.
 #[derive(Debug)]
@@ -25,11 +30,20 @@ pub(super) struct Found {
 
 impl<'p> Merged<'p> {
     pub(super) fn add(&mut self, result: &'p v1::ProbeResult) {
-        self.0.push(result);
+        self.results.push(result);
+    }
+
+    /// The newest counts.
+    pub(super) fn add_cell(&mut self, cell: &'p str) {
+        self.cell.get_or_insert(cell);
     }
 
     pub(super) fn found(&self) -> Found {
-        let attempts: Vec<&v1::ProbeAttempt> = self.0.iter().flat_map(|result| &result.attempts).collect();
+        if let Some(cell) = self.cell {
+            return Found { outcome: String::new(), finding: Some(cell.to_owned()), delay_nanos: None };
+        }
+        let attempts: Vec<&v1::ProbeAttempt> =
+            self.results.iter().flat_map(|result| &result.attempts).collect();
         let is_trace = attempts.iter().any(|attempt| attempt.hop_limit > 0);
         let outcome = if is_trace { of_trace(&attempts) } else { self.of_attempts(&attempts) };
         // The delay of a hop is not that of the target.
@@ -38,15 +52,14 @@ impl<'p> Merged<'p> {
         let delays: Vec<u64> = answered.filter_map(|attempt| attempt.delay_nanos).collect();
         Found {
             outcome,
-            // Newest first.
-            finding: self.0.iter().find_map(|result| result.finding.as_ref()).and_then(words),
+            finding: self.results.iter().find_map(|result| result.finding.as_ref()).and_then(words),
             delay_nanos: (!delays.is_empty()).then(|| median(delays)),
         }
     }
 
     fn of_attempts(&self, attempts: &[&v1::ProbeAttempt]) -> String {
         let Some(first) = attempts.first() else {
-            let reason = self.0.iter().map(|result| &result.reason).find(|reason| !reason.is_empty());
+            let reason = self.results.iter().map(|result| &result.reason).find(|reason| !reason.is_empty());
             return format!("not probed: {}", reason.map_or("no attempt", String::as_str));
         };
         let answered = attempts.iter().filter(|attempt| attempt.outcome() == Outcome::ProbeAnswered).count();
@@ -121,5 +134,7 @@ fn words(finding: &Finding) -> Option<String> {
             let addresses: Vec<&str> = addresses.into_iter().collect();
             if addresses.is_empty() { return None } else { addresses.join(", ") }
         }
+        // Its rows are compared one by one, where they can be.
+        Finding::Table(_) => return None,
     })
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_diff::Verdict;
+use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::v1::probe_spec::Kind;
 
 use self::aspects::{Found, Merged};
@@ -66,6 +67,9 @@ fn by_target(probe: &v1::Probe) -> BTreeMap<String, BTreeMap<Source<'_>, Merged<
     let mut all: BTreeMap<String, BTreeMap<Source<'_>, Merged<'_>>> = BTreeMap::new();
     for report in &probe.reports {
         for result in &report.results {
+            for (setting, value) in settings(result) {
+                all.entry(setting.to_owned()).or_default().entry(source(report)).or_default().add_cell(value);
+            }
             let target = match () {
                 () if is_own => GATEWAYS.to_owned(),
                 () if has_servers => format!("{} @{}", result.target, result.server),
@@ -75,6 +79,19 @@ fn by_target(probe: &v1::Probe) -> BTreeMap<String, BTreeMap<Source<'_>, Merged<
         }
     }
     all
+}
+
+/// The rows of a table of settings but for what only counts: other tables are others on every node.
+fn settings(result: &v1::ProbeResult) -> impl Iterator<Item = (&str, &str)> {
+    let table = match &result.finding {
+        Some(Finding::Table(table)) if table.table() == v1::NodeTable::TableSettings => Some(table),
+        _ => None,
+    };
+    let rows = table.into_iter().flat_map(|table| &table.rows);
+    rows.filter_map(|row| match &row.cells[..] {
+        [setting, value] if !setting.ends_with("_count") => Some((setting.as_str(), value.as_str())),
+        _ => None,
+    })
 }
 
 fn of_target(target: &str, sources: &BTreeMap<Source<'_>, Merged<'_>>) -> Vec<v1::ProbeDifference> {

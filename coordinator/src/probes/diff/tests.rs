@@ -79,7 +79,7 @@ fn findings_are_compared_beside_outcomes() {
             records: records.iter().map(ToString::to_string).collect(),
             ..Default::default()
         };
-        Some(v1::ProbeResult { finding: Some(v1::probe_result::Finding::Dns(dns)), ..answered(1) })
+        Some(v1::ProbeResult { finding: Some(Finding::Dns(dns)), ..answered(1) })
     };
     let (verdict, lines) =
         told(vec![names(&["10.0.0.1", "10.0.0.2"]), names(&["10.0.0.2", "10.0.0.1"]), names(&["10.0.0.9"])]);
@@ -94,4 +94,25 @@ fn what_was_not_compared_is_said_and_leaves_it_open() {
     assert_eq!(absent.notes, ["c is not compared: its agent was not there"]);
     let alone = diff(&probe(vec![Some(answered(1))]));
     assert_eq!((alone.verdict(), alone.targets), (Verdict::Inconclusive, 0));
+}
+
+#[test]
+fn settings_are_compared_row_by_row_and_counters_are_not() {
+    let settings = |rows: &[(&str, &str)]| {
+        let row = |(setting, value): &(&str, &str)| v1::TableRow {
+            cells: vec![(*setting).into(), (*value).into()],
+        };
+        let table = v1::TableFinding {
+            table: v1::NodeTable::TableSettings.into(),
+            rows: rows.iter().map(row).collect(),
+            ..Default::default()
+        };
+        Some(v1::ProbeResult { finding: Some(Finding::Table(table)), ..answered(1) })
+    };
+    let usual = || settings(&[("ip_forward", "1"), ("nf_conntrack_count", "7"), ("only.here", "3")]);
+    let own = settings(&[("ip_forward", "0"), ("nf_conntrack_count", "9")]);
+    let diff = diff(&probe(vec![usual(), own, usual()]));
+    let found: Vec<_> =
+        diff.differences.iter().map(|one| (one.target.as_str(), one.found.as_str())).collect();
+    assert_eq!(found, [("ip_forward", "0")]);
 }
