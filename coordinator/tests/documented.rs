@@ -131,6 +131,8 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::MESSAGES_AT_ONCE,
         limits::MESSAGES_PER_SECOND,
         limits::MESSAGE_BYTES,
+        limits::MESH_NEIGHBORS,
+        limits::MESH_WHOLE,
         limits::NAME_BYTES,
         limits::NETNS_BYTES,
         limits::NODES_PER_CAPTURE,
@@ -179,6 +181,7 @@ fn known() -> BTreeMap<&'static str, String> {
     known.insert("SILENCE", limits::SILENCE.as_secs().to_string());
     known.insert("SNAP_LENGTH", limits::SNAP_LENGTH.start().to_string());
     known.insert("PROBE_COUNT", wire::PROBE_COUNT.end().to_string());
+    known.insert("PROBE_NEIGHBORS", wire::PROBE_NEIGHBORS.end().to_string());
     known.insert("PROBE_HOPS", wire::PROBE_HOPS.end().to_string());
     known.insert("PROBE_PACKETS", wire::PROBE_PACKETS.end().to_string());
     known.insert("PROBE_MTU", wire::PROBE_MTU.start().to_string());

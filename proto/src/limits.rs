@@ -58,6 +58,8 @@ pub const PROBES_PER_NODE: usize = 32;
 pub const PROBE_PLACES: usize = 64;
 /// Targets of one probe.
 pub const PROBE_TARGETS: usize = 64;
+/// Others that each source of a mesh probes.
+pub const PROBE_NEIGHBORS: RangeInclusive<u32> = 1..=PROBE_TARGETS as u32;
 /// Attempts at each target in a run.
 pub const PROBE_COUNT: RangeInclusive<u32> = 1..=100;
 /// Between the beginnings of two attempts.

@@ -1,10 +1,13 @@
 //! Probes in the coordinator's own words.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
 
 use lastseen_proto::limits::{
     PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS, PROBE_SEARCH,
 };
+use lastseen_proto::target::{Host, Target};
 use serde::{Deserialize, Serialize};
 
 /// Whence.
@@ -14,6 +17,14 @@ pub struct Source {
     pub node: String,
     /// Name of a network namespace, or number of a process; empty: the host's.
     pub netns: String,
+}
+
+impl fmt::Display for Source {
+    /// As it is written on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.node)?;
+        if self.netns.is_empty() { Ok(()) } else { write!(f, ":{}", self.netns) }
+    }
 }
 
 /// How.
@@ -146,6 +157,101 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// The one of these two.
+    pub fn of(is_v6: bool) -> Self {
+        if is_v6 { Self::V6 } else { Self::V4 }
+    }
+
+    /// Whether an address is of it.
+    pub fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+
+    /// ` of IPv4`; nothing of any.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::V4 => " of IPv4",
+            Self::V6 => " of IPv6",
+        }
+    }
+}
+
+/// Which address stands for a node's host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostNetwork {
+    /// Where its tunnels end, or else that of its default route.
+    #[default]
+    Underlay,
+    /// That of its tunnel device.
+    Overlay,
+}
+
+impl From<HostNetwork> for lastseen_correlate::HostNetwork {
+    fn from(network: HostNetwork) -> Self {
+        match network {
+            HostNetwork::Underlay => Self::Underlay,
+            HostNetwork::Overlay => Self::Overlay,
+        }
+    }
+}
+
+/// Every source probes other sources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mesh {
+    /// Others that each probes.
+    pub neighbors: u32,
+    /// Which address stands for a host.
+    pub network: HostNetwork,
+    /// Of TCP and UDP; 0: none.
+    pub port: u16,
+    /// In the order of the sources.
+    pub members: Vec<Member>,
+}
+
+/// One source of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Whence.
+    pub source: Source,
+    /// By which others probe it; absent: it has no part.
+    pub address: Option<IpAddr>,
+    /// Why it has no part.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Whom it probes, as indices of members.
+    pub targets: Vec<u16>,
+}
+
+impl Mesh {
+    /// What stands for a member in results; empty: it has no part.
+    pub fn target(&self, member: &Member) -> String {
+        let target = |address| match self.port {
+            0 => Target { host: Host::Address(address), port: None },
+            port => Target { host: Host::Address(address), port: Some(port) },
+        };
+        member.address.map_or_else(String::new, |address| target(address).to_string())
+    }
+
+    /// Whom a member probes.
+    pub fn targets_of(&self, member: &Member) -> Vec<String> {
+        let others = member.targets.iter().filter_map(|at| self.members.get(usize::from(*at)));
+        others.map(|other| self.target(other)).collect()
+    }
+
+    /// Why a source has no part; absent: it has one.
+    pub fn fault(&self, source: &Source) -> Option<&str> {
+        let member = self.members.iter().find(|member| member.source == *source)?;
+        Some(member.reason.as_str()).filter(|reason| !reason.is_empty())
+    }
+}
+
 /// What to do, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -169,9 +275,18 @@ pub struct Spec {
     pub family: Family,
     /// From one run to the next; absent: there is one.
     pub every_nanos: Option<i64>,
+    /// The sources are the targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<Mesh>,
 }
 
 impl Spec {
+    /// That one source has.
+    pub fn targets_of_each(&self) -> usize {
+        let targets = self.mesh.as_ref().map_or(self.targets.len(), |mesh| mesh.neighbors as usize);
+        targets.max(1)
+    }
+
     /// From the first attempt of a run until the last has its answer, or none.
     pub fn run_nanos(&self) -> i64 {
         let series = self.interval_nanos * i64::from(self.count.saturating_sub(1)) + self.timeout_nanos;
@@ -233,6 +348,11 @@ impl Part {
     /// Nothing is known of it.
     pub fn new(source: Source) -> Self {
         Self { source, state: State::Pending, reason: String::new(), runs: 0, last_run: None }
+    }
+
+    /// It cannot be done.
+    pub fn failed(source: Source, reason: String) -> Self {
+        Self { state: State::Failed, reason, ..Self::new(source) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Probes and their results for people.
 
 mod found;
+mod mesh;
 mod summary;
 mod trace;
 mod words;
@@ -26,6 +27,7 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
     if !probe.reports.is_empty() {
         text.push('\n');
         text.push_str(&match spec_kind(probe) {
+            _ if spec_mesh(probe).is_some() => mesh::text(probe, is_wide),
             Some(Kind::Trace(_)) => trace::text(probe),
             _ => found::text(probe, is_wide),
         });
@@ -41,6 +43,10 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
 
 fn spec_kind(probe: &v1::Probe) -> Option<&Kind> {
     probe.spec.as_ref()?.kind.as_ref()
+}
+
+fn spec_mesh(probe: &v1::Probe) -> Option<&v1::Mesh> {
+    probe.spec.as_ref()?.mesh.as_ref()
 }
 
 fn facts(probe: &v1::Probe) -> Vec<(&'static str, String)> {
@@ -60,8 +66,18 @@ fn facts(probe: &v1::Probe) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// `icmp, 56 bytes`.
+/// `icmp, 56 bytes`; `mesh of tcp to port 80, 8 others each`.
 pub fn kind(spec: &v1::ProbeSpec) -> String {
+    let Some(mesh) = &spec.mesh else { return kind_alone(spec) };
+    let port = if mesh.port == 0 { String::new() } else { format!(" to port {}", mesh.port) };
+    let network = match mesh.network() {
+        v1::HostNetwork::Underlay => "",
+        v1::HostNetwork::Overlay => " over the overlay",
+    };
+    format!("mesh of {}{port}{network}, {} others each", kind_alone(spec), mesh.neighbors.unwrap_or_default())
+}
+
+fn kind_alone(spec: &v1::ProbeSpec) -> String {
     match &spec.kind {
         Some(Kind::Icmp(icmp)) => {
             let fragments = if icmp.dont_fragment { ", not to be fragmented" } else { "" };

@@ -19,7 +19,7 @@ const RESOLUTION: Duration = Duration::from_secs(5);
 
 /// Probes every target from `begin` on, in the network namespace of this thread, which is that of `place`.
 pub(super) async fn run(spec: &Spec, place: &Place, begin: Instant) -> Vec<Found> {
-    let targets = spec.targets.iter().map(|aim| probe(spec, place, aim, begin));
+    let targets = spec.targets_of(place).iter().map(|aim| probe(spec, place, aim, begin));
     join_all(targets).await.into_iter().flatten().collect()
 }
 

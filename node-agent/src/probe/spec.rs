@@ -1,5 +1,6 @@
 //! A probe as this node works with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -229,8 +230,10 @@ pub struct Spec {
     pub probe: String,
     /// Whence.
     pub places: Vec<Place>,
-    /// Whither.
+    /// Whither; of a mesh none.
     pub targets: Vec<Aim>,
+    /// Of a mesh: whither from each place.
+    pub mesh: BTreeMap<Place, Vec<Aim>>,
     /// How.
     pub kind: Kind,
     /// When.
@@ -242,12 +245,19 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whither from a place.
+    pub fn targets_of(&self, place: &Place) -> &[Aim] {
+        self.mesh.get(place).unwrap_or(&self.targets)
+    }
+
     /// Whether `told` is this probe, perhaps with other times and with fewer places, because some have ended.
     pub fn is_like(&self, told: &Self) -> bool {
-        let (schedule, places) = (self.schedule, self.places.clone());
+        let (schedule, places, mesh) = (self.schedule, self.places.clone(), self.mesh.clone());
         told.places.iter().all(|place| places.contains(place))
+            && told.mesh.iter().all(|(place, aims)| mesh.get(place) == Some(aims))
+            && told.mesh.is_empty() == mesh.is_empty()
             && Schedule { start: schedule.start, first_run: schedule.first_run, ..told.schedule } == schedule
-            && Self { places, schedule, ..told.clone() } == *self
+            && Self { places, mesh, schedule, ..told.clone() } == *self
     }
 }
 
@@ -305,6 +315,42 @@ mod tests {
         for (from, now, next) in [(0, 0, 0), (0, 10, 0), (0, 12, 1), (0, 16, 2), (0, 29, 4), (7, 29, 7)] {
             assert_eq!(often.next(from, now * second), Some(next), "{from} {now}");
         }
+    }
+
+    fn mesh(places: &[(&str, &str)]) -> Spec {
+        let entry = |(place, target): &(&str, &str)| {
+            (place.parse::<Place>().unwrap(), vec![Aim::Host(target.parse().unwrap())])
+        };
+        let mesh: BTreeMap<Place, Vec<Aim>> = places.iter().map(entry).collect();
+        Spec {
+            probe: "p-1".into(),
+            places: mesh.keys().cloned().collect(),
+            targets: Vec::new(),
+            mesh,
+            kind: Kind::Tcp,
+            schedule: Schedule {
+                start: 0,
+                every: None,
+                first_run: 0,
+                count: 1,
+                interval: Duration::ZERO,
+                timeout: Duration::ZERO,
+            },
+            family: Family::Any,
+            allowed: Allowed::default(),
+        }
+    }
+
+    #[test]
+    fn a_mesh_is_the_same_while_each_place_that_is_left_has_its_targets() {
+        let whole = mesh(&[("", "10.0.0.1:80"), ("blue", "10.0.0.2:80")]);
+        assert!(whole.is_like(&whole) && whole.is_like(&mesh(&[("blue", "10.0.0.2:80")])));
+        assert!(!whole.is_like(&mesh(&[("blue", "10.0.0.3:80")])), "another target");
+        assert!(!whole.is_like(&mesh(&[("red", "10.0.0.2:80")])), "another place");
+        let plain =
+            Spec { mesh: BTreeMap::new(), targets: whole.targets_of(&Place::Host).to_vec(), ..whole.clone() };
+        assert!(!whole.is_like(&plain) && plain.is_like(&plain));
+        assert_eq!(whole.targets_of(&"blue".parse().unwrap())[0].to_string(), "10.0.0.2:80");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Probes as messages.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -42,10 +43,16 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
     let networks = allowed_networks.iter().map(|network| network.parse()).collect::<Result<_, _>>();
     let family = asked.family();
     let kind = kind(asked.kind)?;
+    let aims = |targets: &[String]| aims(targets, &kind).map_err(|reason| format!("targets: {reason}"));
+    let (targets, mesh) = match &asked.mesh {
+        Some(mesh) => (Vec::new(), self::mesh(mesh, &places, aims)?),
+        None => (aims(&asked.targets)?, BTreeMap::new()),
+    };
     Ok(Spec {
         probe: probe_id,
         places,
-        targets: aims(&asked.targets, &kind).map_err(|reason| format!("targets: {reason}"))?,
+        targets,
+        mesh,
         family: match family {
             v1::IpFamily::Any => Family::Any,
             v1::IpFamily::Ipv4 => Family::V4,
@@ -55,6 +62,23 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
         schedule,
         allowed: Allowed::new(networks.map_err(|error| format!("allowed_networks: {error}"))?),
     })
+}
+
+/// What each place asks.
+fn mesh(
+    mesh: &v1::Mesh,
+    places: &[Place],
+    aims: impl Fn(&[String]) -> Result<Vec<Aim>, String>,
+) -> Result<BTreeMap<Place, Vec<Aim>>, String> {
+    let netns = |member: &v1::MeshMember| member.source.clone().unwrap_or_default().netns;
+    let members: BTreeMap<String, &v1::MeshMember> =
+        mesh.members.iter().map(|member| (netns(member), member)).collect();
+    let of = |place: &Place| {
+        let member = members.get(&place.to_string());
+        let member = member.ok_or_else(|| format!("mesh: {:?} has no part in it", place.to_string()))?;
+        Ok((place.clone(), aims(&member.targets)?))
+    };
+    places.iter().map(of).collect()
 }
 
 /// What is asked, in the order it was given.

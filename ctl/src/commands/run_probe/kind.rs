@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_SIZE};
+use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_NEIGHBORS, PROBE_SIZE};
 use lastseen_proto::target::Target;
 use lastseen_proto::url::WebUrl;
 use lastseen_proto::v1;
@@ -136,6 +136,24 @@ Examples:
         #[command(flatten)]
         common: Common,
     },
+    /// Every source probes every other: who reaches whom, and which node is the one that is ill.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe mesh --all-nodes
+  ctl run-probe mesh --tcp 10250 --all-nodes --neighbors 4
+  ctl run-probe mesh --from 10.244.1.10,10.244.2.10,10.244.3.10 --count 20
+  ctl run-probe mesh --all-nodes --network overlay --every 30s")]
+    Mesh {
+        #[command(flatten)]
+        by: By,
+        /// Others that each source probes. Without it: all of them, of more than 32 sources 8.
+        #[arg(long, value_name = "K", value_parser = parse::whole(*PROBE_NEIGHBORS.start(), *PROBE_NEIGHBORS.end()))]
+        neighbors: Option<u32>,
+        #[command(flatten)]
+        network: HostNetwork,
+        #[command(flatten)]
+        common: Common,
+    },
     /// The gateways of the default routes, as neighbours and by echo.
     #[command(after_help = "\
 Examples:
@@ -183,7 +201,55 @@ pub(super) struct Protocol {
     tcp: bool,
 }
 
+/// How the sources of a mesh probe each other.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct By {
+    /// With echo requests, as without any of these.
+    #[arg(long)]
+    icmp: bool,
+    /// With connections to this port.
+    #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+    tcp: Option<u16>,
+    /// With datagrams to this port.
+    #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+    udp: Option<u16>,
+}
+
+/// Which address stands for a node.
+#[derive(Args, Debug)]
+pub(super) struct HostNetwork {
+    /// Which of a node's addresses is probed: that of the host, where its tunnels end, or that of its overlay device.
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    network: Network,
+}
+
+/// See [`HostNetwork`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Network {
+    /// Where its tunnels end, or else that of its default route.
+    Host,
+    /// That of its tunnel device.
+    Overlay,
+}
+
+impl HostNetwork {
+    fn number(&self) -> i32 {
+        match self.network {
+            Network::Host => v1::HostNetwork::Underlay.into(),
+            Network::Overlay => v1::HostNetwork::Overlay.into(),
+        }
+    }
+}
+
 impl Kind {
+    /// Of a mesh, who probes whom.
+    pub(super) fn mesh(&self) -> Option<v1::Mesh> {
+        let Self::Mesh { by, neighbors, network, .. } = self else { return None };
+        let port = by.tcp.or(by.udp).unwrap_or_default().into();
+        Some(v1::Mesh { neighbors: *neighbors, network: network.number(), port, members: Vec::new() })
+    }
+
     /// What to ask, of whom, and the rest.
     pub(super) fn asked(self) -> anyhow::Result<(Asked, Vec<String>, Common)> {
         let texts = |targets: &[Target]| targets.iter().map(ToString::to_string).collect();
@@ -235,6 +301,14 @@ impl Kind {
             }
             Self::Neighbor { targets, common } => {
                 (Asked::Neighbor(v1::NeighborProbe {}), texts(&targets.targets), common)
+            }
+            Self::Mesh { by, common, .. } => {
+                let asked = match by {
+                    By { tcp: Some(_), .. } => Asked::Tcp(v1::TcpProbe {}),
+                    By { udp: Some(_), .. } => Asked::Udp(v1::UdpProbe::default()),
+                    By { .. } => Asked::Icmp(v1::IcmpProbe::default()),
+                };
+                (asked, Vec::new(), common)
             }
             Self::Gateway { common } => (Asked::Gateway(v1::GatewayProbe {}), Vec::new(), common),
         })
