@@ -445,3 +445,96 @@ async fn a_mesh_that_cannot_be_is_refused() {
     }
     fabric.stop().await;
 }
+
+/// A throughput from the host of node-a to that of node-b, without an end.
+fn throughput() -> v1::ProbeSpec {
+    let asked = v1::ThroughputProbe { to: Some(source("node-b")), ..Default::default() };
+    v1::ProbeSpec {
+        targets: Vec::new(),
+        kind: Some(v1::probe_spec::Kind::Throughput(asked)),
+        every: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..spec(&["node-a"], "")
+    }
+}
+
+fn throughput_of(spec: Option<&v1::ProbeSpec>) -> v1::ThroughputProbe {
+    match spec.unwrap().kind.clone() {
+        Some(v1::probe_spec::Kind::Throughput(throughput)) => throughput,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn both_ends_of_a_throughput_hear_the_same_and_nobody_else_the_token() {
+    let fabric = Fabric::start().await;
+    let mut sender = at(&fabric, "node-a", "10.0.0.1").await;
+    let mut receiver = at(&fabric, "node-b", "10.0.0.2").await;
+    let probe = run(&fabric, throughput()).await;
+    let parts: Vec<_> = probe.parts.iter().map(|part| part.source.clone().unwrap()).collect();
+    assert_eq!(parts, [source("node-a"), source("node-b")], "the receiver is the second source");
+    let (first, second) = (armed(&mut sender).await.spec.unwrap(), armed(&mut receiver).await.spec.unwrap());
+    assert_eq!((&first.sources, &second.sources), (&vec![source("node-a")], &vec![source("node-b")]));
+    assert_eq!((first.targets.len(), &first.targets), (1, &second.targets));
+    assert!(first.targets[0].starts_with("10.0.0.2:2"), "{:?}", first.targets);
+    let told = throughput_of(Some(&first));
+    assert_eq!(told, throughput_of(Some(&second)));
+    assert_eq!((told.token.len(), &told.senders[..]), (16, &["10.0.0.1".to_owned()][..]));
+    assert_eq!(told.duration.unwrap().seconds, 5);
+    let got = get(&fabric, &probe.id).await;
+    let listed = fabric.probes().await.list_probes(v1::ListProbesRequest::default()).await.unwrap();
+    for seen in [&probe, &got, &listed.into_inner().probes[0]] {
+        let seen = throughput_of(seen.spec.as_ref());
+        assert!(seen.token.is_empty() && seen.senders.is_empty(), "{seen:?}");
+    }
+    let token: String = told.token.iter().map(|byte| format!("{byte:02x}")).collect();
+    for record in fabric.audit().await {
+        assert!(!format!("{record:?}").contains(&token), "{record:?}");
+    }
+    // The token survives a restart.
+    drop((sender, receiver));
+    let (authority, data) = fabric.kill();
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut receiver = at(&fabric, "node-b", "10.0.0.2").await;
+    assert_eq!(throughput_of(armed(&mut receiver).await.spec.as_ref()), told);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_throughput_that_cannot_be_is_refused() {
+    let fabric = Fabric::start().await;
+    let _agents = [at(&fabric, "node-a", "10.0.0.1").await, at(&fabric, "node-b", "10.0.0.2").await];
+    let change = |change: fn(&mut v1::ThroughputProbe)| {
+        let mut asked = throughput_of(Some(&throughput()));
+        change(&mut asked);
+        v1::ProbeSpec { kind: Some(v1::probe_spec::Kind::Throughput(asked)), ..throughput() }
+    };
+    let all = v1::ProbeSpec { all_nodes: true, sources: Vec::new(), ..throughput() };
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    for (spec, words) in [
+        (all, "sources: a throughput has one sender"),
+        (change(|asked| asked.to = None), "to: missing"),
+        (change(|asked| asked.to = Some(source("node-a"))), "to: node-a is the sender"),
+        (change(|asked| asked.bits_per_second = Some(1)), "bits_per_second: 1 bits a second are not within"),
+        (change(|asked| asked.port = Some(65_536)), "port: 65536 is not within 0 and 65535"),
+        (
+            change(|asked| asked.duration = Some(prost_types::Duration { seconds: 61, nanos: 0 })),
+            "duration: 1m",
+        ),
+        (v1::ProbeSpec { count: Some(2), ..throughput() }, "count: a throughput is measured once"),
+        (
+            v1::ProbeSpec { targets: vec!["10.0.0.2:1".into()], ..throughput() },
+            "targets: a throughput goes to another",
+        ),
+        (v1::ProbeSpec { every: span(5), ..throughput() }, "every: 5s is too short for a run"),
+        (
+            v1::ProbeSpec { mesh: Some(v1::Mesh::default()), ..throughput() },
+            "kind: a mesh is of icmp, tcp or udp",
+        ),
+    ] {
+        let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };
+        let status = fabric.probes().await.run_probe(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().starts_with(words), "{status}");
+    }
+    fabric.stop().await;
+}

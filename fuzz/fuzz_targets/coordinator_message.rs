@@ -180,6 +180,22 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ..probe.spec.clone().unwrap()
     };
     let mesh = v1::ArmProbe { spec: Some(mesh), ..probe.clone() };
+    let throughput = v1::ThroughputProbe {
+        protocol: v1::ThroughputProtocol::ThroughputUdp.into(),
+        duration: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+        bits_per_second: Some(10_000_000),
+        max_bytes: Some(1_000_000),
+        to: Some(v1::ProbeSource { node: "node-a".into(), netns: "blue".into() }),
+        token: vec![5; 16].into(),
+        senders: vec!["10.0.0.1".into(), "fd00::1".into()],
+        ..Default::default()
+    };
+    let throughput = v1::ProbeSpec {
+        targets: vec!["10.0.0.2:20001".into()],
+        kind: Some(v1::probe_spec::Kind::Throughput(throughput)),
+        ..probe.spec.clone().unwrap()
+    };
+    let throughput = v1::ArmProbe { spec: Some(throughput), ..probe.clone() };
     let end = v1::EndCapture { capture_id: "c-1".into(), end_monotonic_nanos: Some(7) };
     vec![
         ("arm", arm("c-7f3k", &[])),
@@ -187,6 +203,7 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         ("arm-without-a-name", arm("", &[])),
         ("probe", told(Kind::ArmProbe(probe))),
         ("mesh", told(Kind::ArmProbe(mesh))),
+        ("throughput", told(Kind::ArmProbe(throughput))),
         ("end", told(Kind::EndCapture(end))),
     ]
 }

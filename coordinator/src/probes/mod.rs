@@ -7,6 +7,7 @@ mod dispatch;
 pub mod mesh;
 pub mod model;
 mod recorder;
+pub mod throughput;
 mod validate;
 mod whereabouts;
 

@@ -10,6 +10,8 @@ use lastseen_proto::limits::{
 use lastseen_proto::target::{Host, Target};
 use serde::{Deserialize, Serialize};
 
+use super::throughput::Throughput;
+
 /// Whence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Source {
@@ -88,6 +90,8 @@ pub enum Kind {
     Neighbor,
     /// The gateways of default routes.
     Gateway,
+    /// How much comes through to another source.
+    Throughput(Throughput),
 }
 
 /// What a name server is asked for.
@@ -293,6 +297,8 @@ impl Spec {
         match self.kind {
             Kind::PathMtu { .. } => series * i64::from(PROBE_MTU_STEPS),
             Kind::Trace { max_hops, .. } => series + i64::from(max_hops) * PROBE_HOP_NANOS,
+            // Until the call is answered, and until the end is.
+            Kind::Throughput(Throughput { duration_nanos, .. }) => duration_nanos + 2 * self.timeout_nanos,
             _ => series,
         }
     }

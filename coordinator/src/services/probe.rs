@@ -220,6 +220,14 @@ fn asked_how(kind: &Kind) -> String {
     match kind {
         Kind::Udp { payload } => format!("udp payload={} bytes", payload.len()),
         Kind::Http { ca_pem } => format!("http ca={} bytes", ca_pem.len()),
+        Kind::Throughput(asked) => format!(
+            "throughput {:?} for {} to {} rate={:?} most={} bytes",
+            asked.transport,
+            display_span(asked.duration_nanos),
+            asked.to,
+            asked.bits_per_second,
+            asked.max_bytes
+        ),
         short => format!("{short:?}"),
     }
 }

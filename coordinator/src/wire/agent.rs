@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use lastseen_proto::limits::THROUGHPUT_SECONDS;
 use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
@@ -234,6 +235,10 @@ fn finding(finding: Finding) -> Finding {
             link_addresses: all(neighbor.link_addresses),
             is_own: neighbor.is_own,
         }),
+        Finding::Throughput(mut seen) => {
+            seen.intervals.truncate(THROUGHPUT_SECONDS);
+            Finding::Throughput(seen)
+        }
     }
 }
 
@@ -361,6 +366,10 @@ mod tests {
             (neighbor.link_addresses.len(), neighbor.interface.len()),
             (limits::PROBE_FOUND, limits::AGENT_TEXT_BYTES)
         );
+        let intervals = vec![v1::throughput_finding::Interval::default(); THROUGHPUT_SECONDS + 1];
+        let seen = v1::ThroughputFinding { intervals, ..Default::default() };
+        let Finding::Throughput(seen) = kept(Finding::Throughput(seen)) else { panic!() };
+        assert_eq!(seen.intervals.len(), THROUGHPUT_SECONDS);
         let path = v1::PathMtuFinding { limited_by: long, ..Default::default() };
         let Finding::PathMtu(path) = kept(Finding::PathMtu(path)) else { panic!() };
         assert_eq!(path.limited_by.len(), limits::AGENT_TEXT_BYTES);

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use lastseen_proto::convert::{nanos, timestamp};
+use lastseen_proto::limits::THROUGHPUT_BYTES;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 use lastseen_proto::{convert, v1};
 use prost::Message;
@@ -15,6 +17,7 @@ use crate::probes::mesh;
 use crate::probes::model::{
     Family, HostNetwork, Kind, Mesh, Part, Probe, Record, Source, Spec, State, TraceProtocol,
 };
+use crate::probes::throughput::{DEFAULT_DURATION_NANOS, Throughput, Token, Transport};
 use crate::store::probes::Reports;
 
 /// Size of an echo when the caller names none, as `ping` has it.
@@ -97,6 +100,27 @@ fn kind(asked: Asked) -> Result<Kind, Error> {
         },
         Asked::Neighbor(v1::NeighborProbe {}) => Kind::Neighbor,
         Asked::Gateway(v1::GatewayProbe {}) => Kind::Gateway,
+        Asked::Throughput(asked) => Kind::Throughput(throughput(asked)?),
+    })
+}
+
+fn throughput(asked: v1::ThroughputProbe) -> Result<Throughput, Error> {
+    let to = asked.to.ok_or_else(|| Error::invalid("to", "missing; say who receives"))?;
+    let duration = asked.duration.as_ref().map(|span| span_nanos("duration", span)).transpose()?;
+    let unknown = || Error::invalid("protocol", format!("{} is neither TCP nor UDP", asked.protocol));
+    Ok(Throughput {
+        transport: match v1::ThroughputProtocol::try_from(asked.protocol).map_err(|_| unknown())? {
+            v1::ThroughputProtocol::ThroughputTcp => Transport::Tcp,
+            v1::ThroughputProtocol::ThroughputUdp => Transport::Udp,
+        },
+        duration_nanos: duration.unwrap_or(DEFAULT_DURATION_NANOS),
+        bits_per_second: asked.bits_per_second,
+        max_bytes: asked.max_bytes.unwrap_or(THROUGHPUT_BYTES),
+        port: port("port", asked.port.unwrap_or_default())?,
+        network: network(asked.network)?,
+        to: source(to),
+        token: Token::default(),
+        senders: Vec::new(),
     })
 }
 
@@ -131,12 +155,16 @@ fn source_message(source: &Source) -> v1::ProbeSource {
     v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }
 }
 
+fn span_message(nanos: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 }
+}
+
 fn spec_message<'a>(
     spec: &Spec,
     sources: impl Iterator<Item = &'a Source>,
     start_nanos: i64,
 ) -> v1::ProbeSpec {
-    let span = |nanos: i64| prost_types::Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 };
+    let span = span_message;
     v1::ProbeSpec {
         name: spec.name.clone(),
         labels: spec.labels.clone().into_iter().collect(),
@@ -191,6 +219,10 @@ fn told(spec: &Spec, sources: &[&Source], start_nanos: i64) -> v1::ProbeSpec {
         let own = own.map(|(member, message)| v1::MeshMember { targets: mesh.targets_of(member), ..message });
         message.members = own.collect();
     }
+    if let (Some(Asked::Throughput(message)), Kind::Throughput(throughput)) = (&mut told.kind, &spec.kind) {
+        message.token = throughput.token.0.clone().into();
+        message.senders = throughput.senders.iter().map(ToString::to_string).collect();
+    }
     told
 }
 
@@ -229,6 +261,26 @@ fn kind_message(kind: &Kind) -> Asked {
         }),
         Kind::Neighbor => Asked::Neighbor(v1::NeighborProbe {}),
         Kind::Gateway => Asked::Gateway(v1::GatewayProbe {}),
+        Kind::Throughput(throughput) => Asked::Throughput(throughput_message(throughput)),
+    }
+}
+
+/// As people see it: without the secret.
+fn throughput_message(throughput: &Throughput) -> v1::ThroughputProbe {
+    let protocol = match throughput.transport {
+        Transport::Tcp => v1::ThroughputProtocol::ThroughputTcp,
+        Transport::Udp => v1::ThroughputProtocol::ThroughputUdp,
+    };
+    v1::ThroughputProbe {
+        protocol: protocol.into(),
+        duration: Some(span_message(throughput.duration_nanos)),
+        bits_per_second: throughput.bits_per_second,
+        max_bytes: Some(throughput.max_bytes),
+        port: Some(throughput.port.into()),
+        network: network_message(throughput.network).into(),
+        to: Some(source_message(&throughput.to)),
+        token: Bytes::new(),
+        senders: Vec::new(),
     }
 }
 

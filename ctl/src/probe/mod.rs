@@ -3,6 +3,7 @@
 mod found;
 mod mesh;
 mod summary;
+mod throughput;
 mod trace;
 mod words;
 
@@ -29,6 +30,7 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
         text.push_str(&match spec_kind(probe) {
             _ if spec_mesh(probe).is_some() => mesh::text(probe, is_wide),
             Some(Kind::Trace(_)) => trace::text(probe),
+            Some(Kind::Throughput(_)) => throughput::text(probe, is_wide),
             _ => found::text(probe, is_wide),
         });
         if probe.reports.iter().any(|report| report.is_cut) {
@@ -105,11 +107,15 @@ fn kind_alone(spec: &v1::ProbeSpec) -> String {
         Some(Kind::Path(_)) => "path".to_owned(),
         Some(Kind::Neighbor(_)) => "neighbor".to_owned(),
         Some(Kind::Gateway(_)) => "gateway".to_owned(),
+        Some(Kind::Throughput(asked)) => throughput::kind(asked),
         None => "of a newer version".to_owned(),
     }
 }
 
 fn attempts(spec: &v1::ProbeSpec) -> String {
+    if matches!(spec.kind, Some(Kind::Throughput(_))) {
+        return String::new();
+    }
     let (interval, timeout) = (units::span(spec.interval.as_ref()), units::span(spec.timeout.as_ref()));
     let what = match spec.kind {
         Some(Kind::Trace(_)) => " rounds",

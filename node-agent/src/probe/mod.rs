@@ -23,6 +23,7 @@ mod series;
 mod solicitation;
 pub mod spec;
 mod tcp;
+mod throughput;
 mod trace;
 mod train;
 mod udp;

@@ -3,6 +3,7 @@
 mod dns;
 mod http;
 mod support;
+mod throughput;
 mod trace;
 
 use std::io::ErrorKind;

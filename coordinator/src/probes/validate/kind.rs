@@ -10,6 +10,7 @@ use lastseen_proto::target::{Host, Target, TargetError};
 use lastseen_runtime::roots;
 
 use super::super::model::Kind;
+use super::super::throughput;
 use crate::error::Error;
 use crate::model::{MILLISECOND, SECOND};
 
@@ -34,6 +35,7 @@ impl Defaults {
             }
             // Routers answer about one a second to each address (icmp_ratelimit).
             Kind::Trace { .. } => Self { count: 3, interval_nanos: SECOND, ..usual },
+            Kind::Throughput(_) => Self { count: 1, ..usual },
             _ => usual,
         }
     }
@@ -57,6 +59,7 @@ pub(super) fn check(kind: &Kind) -> Result<(), Error> {
             sizes.iter().try_for_each(|size| check("sizes", *size, &PROBE_MTU, " bytes"))
         }
         Kind::Dns { servers, search, .. } => check_dns(servers, search),
+        Kind::Throughput(asked) => throughput::check(asked),
         Kind::Http { ca_pem } if ca_pem.is_empty() => Ok(()),
         Kind::Http { ca_pem } if ca_pem.len() > PROBE_CA_BYTES => {
             let reason = format!("{} bytes are above the limit of {PROBE_CA_BYTES}", ca_pem.len());

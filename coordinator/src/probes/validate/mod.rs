@@ -15,6 +15,7 @@ use lastseen_proto::limits::{
 use self::kind::Defaults;
 use super::mesh;
 use super::model::{Family, Kind, Source, Spec};
+use super::throughput;
 use super::whereabouts::place;
 use crate::error::Error;
 use crate::fleet::NodeView;
@@ -111,7 +112,10 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         let most = display_span(limits::START_AHEAD_NANOS);
         return Err(Error::invalid("start_at", format!("{ahead} ahead is above the limit of {most}")));
     }
-    let sources = sources(request.all_nodes, request.sources, nodes)?;
+    let mut sources = sources(request.all_nodes, request.sources, nodes)?;
+    if let Kind::Throughput(asked) = &mut spec.kind {
+        spec.targets = vec![throughput::resolve(asked, spec.family, &mut sources, nodes)?];
+    }
     let mesh = request.mesh.map(|asked| mesh::resolve(&asked, spec.family, &sources, nodes));
     spec.mesh = mesh.transpose()?;
     check_rate(&spec)?;
@@ -126,6 +130,9 @@ fn check_rate(spec: &Spec) -> Result<(), Error> {
         let (each, most) = (spec.kind.attempts(spec.count), limits::PROBE_ATTEMPTS);
         let reason = format!("{each} at each of {targets} targets are {attempts}, above the limit of {most}");
         return Err(Error::invalid("count", reason));
+    }
+    if matches!(spec.kind, Kind::Throughput(_)) && spec.count > 1 {
+        return Err(Error::invalid("count", "a throughput is measured once in a run; leave it out"));
     }
     if let Kind::Trace { max_hops, .. } = spec.kind
         && spec.count > 1

@@ -1,6 +1,7 @@
 //! The kinds of probes, and what only one of them takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand, ValueEnum};
@@ -11,7 +12,7 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 
 use super::Common;
-use crate::parse;
+use crate::{parse, probe};
 
 /// How.
 #[derive(Debug, Subcommand)]
@@ -154,6 +155,35 @@ Examples:
         #[command(flatten)]
         common: Common,
     },
+    /// How much comes through from one source to another.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe throughput --from node-a --to node-b
+  ctl run-probe throughput --from 10.244.1.10 --to 10.244.2.10 --udp --rate 100M
+  ctl run-probe throughput --from node-a --to node-b --duration 2s --max-bytes 50MB --every 10m")]
+    Throughput {
+        /// The receiver: a node, a node with a network namespace as --from has it, or an address of a pod or a node.
+        #[arg(long, value_name = "NODE[:NETNS]|ADDRESS")]
+        to: String,
+        #[command(flatten)]
+        transport: Transport,
+        /// How long it sends: 1s to 60s.
+        #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse::duration)]
+        duration: Duration,
+        /// Bits of payload a second, 100k to 10G. Without it: 10M of UDP, as much as goes of TCP.
+        #[arg(long, value_name = "BITS", value_parser = parse::rate)]
+        rate: Option<u64>,
+        /// End when so much payload is sent.
+        #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+        max_bytes: Option<u64>,
+        /// Where the receiver listens. Without it: a port from 20000 on.
+        #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+        port: Option<u16>,
+        #[command(flatten)]
+        network: HostNetwork,
+        #[command(flatten)]
+        common: Common,
+    },
     /// The gateways of the default routes, as neighbours and by echo.
     #[command(after_help = "\
 Examples:
@@ -214,6 +244,18 @@ pub(super) struct By {
     /// With datagrams to this port.
     #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
     udp: Option<u16>,
+}
+
+/// How a throughput is measured.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct Transport {
+    /// By one connection, as without any of these.
+    #[arg(long)]
+    tcp: bool,
+    /// By numbered datagrams: loss, order and jitter.
+    #[arg(long)]
+    udp: bool,
 }
 
 /// Which address stands for a node.
@@ -309,6 +351,24 @@ impl Kind {
                     By { .. } => Asked::Icmp(v1::IcmpProbe::default()),
                 };
                 (asked, Vec::new(), common)
+            }
+            Self::Throughput { to, transport, duration, rate, max_bytes, port, network, common } => {
+                let protocol = if transport.udp {
+                    v1::ThroughputProtocol::ThroughputUdp
+                } else {
+                    v1::ThroughputProtocol::ThroughputTcp
+                };
+                let throughput = v1::ThroughputProbe {
+                    protocol: protocol.into(),
+                    duration: Some(parse::proto_duration(duration)),
+                    bits_per_second: rate,
+                    max_bytes,
+                    port: port.map(u32::from),
+                    network: network.number(),
+                    to: Some(probe::source_of(&to)),
+                    ..Default::default()
+                };
+                (Asked::Throughput(throughput), Vec::new(), common)
             }
             Self::Gateway { common } => (Asked::Gateway(v1::GatewayProbe {}), Vec::new(), common),
         })

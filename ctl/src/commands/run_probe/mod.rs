@@ -32,6 +32,7 @@ Examples:
   ctl run-probe dns web.default.svc.cluster.local --all-nodes
   ctl run-probe trace 10.244.2.10:80 --tcp --nodes node-a
   ctl run-probe mesh --all-nodes
+  ctl run-probe throughput --from node-a --to node-b
   ctl run-probe udp 10.244.2.10:53 --nodes node-a --every 30s")]
 pub struct Arguments {
     #[command(subcommand)]
