@@ -7,7 +7,8 @@ use lastseen_correlate::topology::Topology;
 use lastseen_correlate::{host_address, host_addresses};
 use lastseen_proto::place::Place;
 
-use super::model::{Family, HostNetwork, Source};
+use super::model::{Family, Source};
+use super::pairs::HostNetwork;
 use crate::analysis::read_topology;
 use crate::fleet::NodeView;
 

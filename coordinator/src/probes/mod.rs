@@ -6,6 +6,7 @@ mod addresses;
 mod dispatch;
 pub mod mesh;
 pub mod model;
+pub mod pairs;
 mod recorder;
 pub mod throughput;
 mod validate;

@@ -1,76 +1,25 @@
 //! How much comes through from one source to another.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-
-use lastseen_proto::limits::{
-    PROBE_PAYLOAD_BYTES, THROUGHPUT_BYTES, THROUGHPUT_NANOS, THROUGHPUT_RATE, THROUGHPUT_SENDERS,
-    THROUGHPUT_TOKEN_BYTES,
-};
-use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 use super::addresses::Addresses;
-use super::model::{Family, HostNetwork, Source};
+use super::model::{Family, Source};
+use super::pairs::{Throughput, Token};
 use super::whereabouts::place;
 use crate::error::Error;
 use crate::fleet::NodeView;
 use crate::model::SECOND;
 use crate::time::display_span;
+use lastseen_proto::limits::{
+    PROBE_PAYLOAD_BYTES, THROUGHPUT_BYTES, THROUGHPUT_NANOS, THROUGHPUT_RATE, THROUGHPUT_SENDERS,
+    THROUGHPUT_TOKEN_BYTES,
+};
 
 /// How long it sends unless the caller says.
 pub const DEFAULT_DURATION_NANOS: i64 = 5 * SECOND;
 /// Ports of receivers unless the caller names one: nobody is given them, those of services and of hosts' own connections
 /// begin above.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
-
-/// By what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    /// A connection.
-    Tcp,
-    /// Numbered datagrams.
-    Udp,
-}
-
-/// What is measured between two sources, of which `to` receives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Throughput {
-    /// By what.
-    pub transport: Transport,
-    /// How long it sends.
-    pub duration_nanos: i64,
-    /// Bits of payload a second; absent: what goes, of UDP the usual rate.
-    pub bits_per_second: Option<u64>,
-    /// It ends with these.
-    pub max_bytes: u64,
-    /// Where the receiver listens; 0 until it is chosen.
-    pub port: u16,
-    /// Which address stands for a host.
-    pub network: HostNetwork,
-    /// Who receives.
-    pub to: Source,
-    /// What the sender shows to the receiver.
-    pub token: Token,
-    /// Addresses the sender may come from; empty: any.
-    pub senders: Vec<IpAddr>,
-}
-
-/// A secret of two agents, which no log and no answer has.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token(pub Vec<u8>);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
-
-impl Token {
-    fn random() -> Self {
-        Self(rand::random::<[u8; THROUGHPUT_TOKEN_BYTES]>().to_vec())
-    }
-}
 
 /// What is wrong with it, whoever takes part.
 pub(super) fn check(asked: &Throughput) -> Result<(), Error> {
@@ -116,15 +65,18 @@ pub(super) fn resolve(
     }
     asked.senders = addresses.senders(from, address.is_ipv6());
     asked.senders.truncate(THROUGHPUT_SENDERS);
-    asked.token = Token::random();
+    asked.token = Token(rand::random::<[u8; THROUGHPUT_TOKEN_BYTES]>().to_vec());
     sources.push(asked.to.clone());
     Ok(SocketAddr::new(address, asked.port).to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::fleet::fixtures::{node, node_at};
+    use crate::probes::pairs::{HostNetwork, Transport};
 
     fn asked(to: &str, netns: &str) -> Throughput {
         Throughput {

@@ -14,10 +14,9 @@ use crate::fleet::ProbeCommand;
 use crate::model::SECOND;
 use crate::probes::Request;
 use crate::probes::mesh;
-use crate::probes::model::{
-    Family, HostNetwork, Kind, Mesh, Part, Probe, Record, Source, Spec, State, TraceProtocol,
-};
-use crate::probes::throughput::{DEFAULT_DURATION_NANOS, Throughput, Token, Transport};
+use crate::probes::model::{Family, Kind, Part, Probe, Record, Source, Spec, State, TraceProtocol};
+use crate::probes::pairs::{HostNetwork, Mesh, Throughput, Token, Transport};
+use crate::probes::throughput::DEFAULT_DURATION_NANOS;
 use crate::store::probes::Reports;
 
 /// Size of an echo when the caller names none, as `ping` has it.
@@ -41,11 +40,11 @@ pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
         family: Some(family),
         start_at_nanos: spec.start_at.as_ref().map(nanos),
         every_nanos: spec.every.as_ref().map(|span| span_nanos("every", span)).transpose()?,
-        mesh: spec.mesh.map(mesh).transpose()?,
+        mesh: spec.mesh.as_ref().map(mesh).transpose()?,
     })
 }
 
-fn mesh(asked: v1::Mesh) -> Result<mesh::Asked, Error> {
+fn mesh(asked: &v1::Mesh) -> Result<mesh::Asked, Error> {
     let network = network(asked.network)?;
     Ok(mesh::Asked { neighbors: asked.neighbors, network, port: port("port", asked.port)? })
 }

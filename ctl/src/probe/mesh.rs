@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_port_that_says_nothing_is_filtered_and_one_that_says_no_is_reached() {
         let mut closed = probe(&["a", "b", "c"], Kind::Tcp(v1::TcpProbe {}), |_, to| to == "c");
-        for attempt in closed.reports[0].results[0].attempts.iter_mut() {
+        for attempt in &mut closed.reports[0].results[0].attempts {
             attempt.outcome = Outcome::ProbeRefused.into();
         }
         let shown = text(&closed, false);

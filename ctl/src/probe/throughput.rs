@@ -162,8 +162,8 @@ fn beyond(seen: &v1::ThroughputFinding) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn source(node: &str) -> Option<v1::ProbeSource> {
-        Some(v1::ProbeSource { node: node.into(), netns: String::new() })
+    fn source(node: &str) -> v1::ProbeSource {
+        v1::ProbeSource { node: node.into(), netns: String::new() }
     }
 
     fn attempt(outcome: v1::ProbeOutcome, detail: &str) -> Vec<v1::ProbeAttempt> {
@@ -175,15 +175,15 @@ mod tests {
             protocol: Protocol::ThroughputUdp.into(),
             bits_per_second: Some(10_000_000),
             duration: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
-            to: source("b"),
+            to: Some(source("b")),
             ..Default::default()
         };
         let report = |(node, (attempts, finding)): (&str, (Vec<v1::ProbeAttempt>, v1::ThroughputFinding))| {
             let finding = Some(Finding::Throughput(finding));
             let result = v1::ProbeResult { attempts, finding, ..Default::default() };
-            v1::ProbeReport { source: source(node), results: vec![result], ..Default::default() }
+            v1::ProbeReport { source: Some(source(node)), results: vec![result], ..Default::default() }
         };
-        let part = |node: &str| v1::ProbePart { source: source(node), ..Default::default() };
+        let part = |node: &str| v1::ProbePart { source: Some(source(node)), ..Default::default() };
         v1::Probe {
             spec: Some(v1::ProbeSpec {
                 kind: Some(v1::probe_spec::Kind::Throughput(asked)),

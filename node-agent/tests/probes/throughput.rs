@@ -135,6 +135,7 @@ fn a_stream_comes_whole_with_and_without_a_rate() {
                 assert!(sent.rtt.is_some_and(|rtt| rtt > Duration::ZERO));
                 let most = flow.bits_per_second.map_or(flow.max_bytes, |bits| bits / 8);
                 assert!(came.bytes > 0 && came.bytes <= most, "{came:?}");
+                assert_eq!(sent.seconds.len(), 1, "of one second: {sent:?}");
                 for end in [sent, came] {
                     let seconds: u64 = end.seconds.iter().map(|second| second.bytes).sum();
                     assert_eq!(seconds, end.bytes, "{end:?}");
@@ -281,7 +282,7 @@ fn hostile_first_bytes_do_not_keep_the_sender_out() {
         let (sent, came) = (agent.found(), ear.found());
         assert_eq!(seen(&came).1.packets, seen(&sent).1.packets, "{came:?}");
         assert!(seen(&came).1.strangers > 0, "{came:?}");
-        assert!(!matches!(noise.recv(&mut [0; 64]), Ok(_)), "it is answered nothing");
+        assert!(noise.recv(&mut [0; 64]).is_err(), "it is answered nothing");
     });
 }
 

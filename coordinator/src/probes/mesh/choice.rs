@@ -87,7 +87,9 @@ mod tests {
             let mut probed = vec![0; count];
             for (own, others) in chosen.iter().enumerate() {
                 assert!(!others.contains(&(own as u16)), "{own} probes itself");
-                others.iter().for_each(|other| probed[usize::from(*other)] += 1);
+                for other in others {
+                    probed[usize::from(*other)] += 1;
+                }
             }
             assert!(probed.iter().all(|times| *times >= 1), "{count} × {neighbors}: {probed:?}");
             // Binomial: five standard deviations.

@@ -9,7 +9,8 @@ use lastseen_proto::limits::PROBE_NEIGHBORS;
 
 use self::choice::choose;
 use super::addresses::Addresses;
-use super::model::{Family, HostNetwork, Kind, Member, Mesh, Source};
+use super::model::{Family, Kind, Source};
+use super::pairs::{HostNetwork, Member, Mesh};
 use crate::error::Error;
 use crate::fleet::NodeView;
 use crate::limits;

@@ -77,7 +77,7 @@ impl Ear {
 
 fn receive(
     socket: &UdpSocket,
-    space: &mut Vec<u8>,
+    space: &mut [u8],
     overflowed: &mut u32,
     buffer: &mut [u8],
 ) -> Result<Heard, Errno> {

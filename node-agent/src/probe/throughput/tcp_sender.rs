@@ -92,6 +92,7 @@ async fn greet(stream: &mut TcpStream, sent: i64, key: Key, times: &Times) -> Re
 struct Sent<'a> {
     stream: &'a mut TcpStream,
     begin: Instant,
+    duration: Duration,
     pace: Option<Pace>,
     piece: Vec<u8>,
     /// Bytes that the kernel took.
@@ -111,13 +112,25 @@ impl<'a> Sent<'a> {
         let mut piece = vec![0; if pace.is_some() { PACED_PIECE } else { PIECE }];
         rand::fill(&mut piece[..]);
         let (elapsed, info, seconds) = (Duration::ZERO, TcpInfo::default(), Seconds::default());
-        Self { stream, begin, pace, piece, written: 0, counted: 0, elapsed, info, seconds }
+        Self {
+            stream,
+            begin,
+            duration: flow.duration,
+            pace,
+            piece,
+            written: 0,
+            counted: 0,
+            elapsed,
+            info,
+            seconds,
+        }
     }
 
     /// Until the time, or what may be sent, is over, and then until the receiver has closed. Why it ended before.
     async fn send(&mut self, flow: &Flow, times: &Times) -> Option<io::Error> {
         let end = (self.begin + flow.duration).min(times.over());
         let ended = self.write(flow, end).await.err();
+        self.look();
         if ended.is_none() {
             let closed = times.over().min(Instant::now() + times.patience);
             // Who reads nothing does not close: what is acknowledged by then counts.
@@ -130,14 +143,13 @@ impl<'a> Sent<'a> {
     async fn write(&mut self, flow: &Flow, end: Instant) -> io::Result<()> {
         let mut second = 1;
         while Instant::now() < end && self.written < flow.max_bytes {
-            let mut length = self.piece.len().min((flow.max_bytes - self.written) as usize);
-            if let Some(pace) = &mut self.pace {
-                if pace.room(Instant::now()) < length {
-                    let wait = pace.until(length).max(Duration::from_millis(1));
-                    sleep_until(end.min(Instant::now() + wait)).await;
-                    continue;
-                }
-                length = length.min(PACED_PIECE);
+            let length = self.piece.len().min((flow.max_bytes - self.written) as usize);
+            if let Some(pace) = &mut self.pace
+                && pace.room(Instant::now()) < length
+            {
+                let wait = pace.until(length).max(Duration::from_millis(1));
+                sleep_until(end.min(Instant::now() + wait)).await;
+                continue;
             }
             let Ok(writable) = timeout_at(end, self.stream.writable()).await else { break };
             writable?;
@@ -166,14 +178,14 @@ impl<'a> Sent<'a> {
         }
     }
 
-    /// What was acknowledged since the last look counts for the second before now.
+    /// What was acknowledged since the last look counts for the second before now, or for the last in which was sent.
     fn look(&mut self) {
         self.elapsed = self.begin.elapsed();
         // After a reset the kernel may know nothing any more.
         let Ok(info) = tcp_info::read(self.stream.as_fd()) else { return };
         self.info = info;
         let acknowledged = self.acknowledged();
-        let before = self.elapsed.saturating_sub(Duration::from_millis(1));
+        let before = self.elapsed.min(self.duration).saturating_sub(Duration::from_millis(1));
         self.seconds.add(before.as_nanos() as u64, acknowledged.saturating_sub(self.counted), 0);
         self.counted = self.counted.max(acknowledged);
     }

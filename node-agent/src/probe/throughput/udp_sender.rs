@@ -48,12 +48,11 @@ async fn call(socket: &Datagrams, to: SocketAddr, key: Key, times: &Times) -> At
     let message = Message { word: Word::Call, number: 0, stamp: 0 };
     match ask(socket, key, message, Word::Ready, times.called()).await {
         Ok(delay) => Attempt { outcome: Outcome::Answered, delay: Some(delay), ..Attempt::silent(sent) },
-        Err(None) => Attempt::silent(sent),
         Err(Some(Trouble::Here(error))) => Attempt::not_sent(sent, &error),
         Err(Some(Trouble::There(Heard::Error { kind, code, from, .. }, delay))) => {
             Attempt::told(sent, to.ip(), (kind, code), from, delay)
         }
-        Err(Some(Trouble::There(Heard::Datagram, _))) => Attempt::silent(sent),
+        Err(None | Some(Trouble::There(Heard::Datagram, _))) => Attempt::silent(sent),
     }
 }
 
