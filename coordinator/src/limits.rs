@@ -190,6 +190,10 @@ pub const CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 pub const SHUTDOWN: Duration = Duration::from_secs(8);
 /// Probes that have not ended, in the whole fabric.
 pub const PROBES_PER_FABRIC: usize = 32;
+/// Sources of a mesh that all probe each other; of more, each probes some.
+pub const MESH_WHOLE: usize = 32;
+/// Others that each source of a larger mesh probes unless the caller says how many.
+pub const MESH_NEIGHBORS: u32 = 8;
 /// Attempts of one source of a probe in a second, over all its targets.
 pub const PROBES_PER_SECOND: f64 = 1_000.0;
 /// Attempts of one source of a probe in a run, over all its targets.

@@ -7,7 +7,7 @@ use lastseen_coordinator::limits;
 use lastseen_proto::limits as wire;
 
 /// Constants that are no bound on what a peer or a user asks for, but the pace of the programs' own work.
-const OWN_PACE: [&str; 47] = [
+const OWN_PACE: [&str; 48] = [
     "AGENT_QUEUE",
     "ARMED_NANOS",
     "ARM_LONGEST_NANOS",
@@ -54,6 +54,7 @@ const OWN_PACE: [&str; 47] = [
     "TAKEOVERS",
     "TAKEOVER_NANOS",
     "TELL",
+    "THROUGHPUT_TOKEN_BYTES",
     "WATCH_QUEUE",
 ];
 
@@ -131,6 +132,8 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::MESSAGES_AT_ONCE,
         limits::MESSAGES_PER_SECOND,
         limits::MESSAGE_BYTES,
+        limits::MESH_NEIGHBORS,
+        limits::MESH_WHOLE,
         limits::NAME_BYTES,
         limits::NETNS_BYTES,
         limits::NODES_PER_CAPTURE,
@@ -174,6 +177,10 @@ fn known() -> BTreeMap<&'static str, String> {
         wire::PROBE_SIZES,
         wire::PROBE_URL_BYTES,
         wire::RAW_BYTES,
+        wire::THROUGHPUT_BYTES,
+        wire::THROUGHPUT_SECONDS,
+        wire::THROUGHPUT_SENDERS,
+        wire::THROUGHPUT_UDP_RATE,
     ];
     known.insert("FLOW_ROWS", lastseen_correlate::FLOW_ROWS.to_string());
     known.insert("LOST_LIMIT", lastseen_correlate::LOST_LIMIT.to_string());
@@ -182,6 +189,9 @@ fn known() -> BTreeMap<&'static str, String> {
     known.insert("SILENCE", limits::SILENCE.as_secs().to_string());
     known.insert("SNAP_LENGTH", limits::SNAP_LENGTH.start().to_string());
     known.insert("PROBE_COUNT", wire::PROBE_COUNT.end().to_string());
+    known.insert("PROBE_NEIGHBORS", wire::PROBE_NEIGHBORS.end().to_string());
+    known.insert("THROUGHPUT_NANOS", wire::THROUGHPUT_NANOS.start().to_string());
+    known.insert("THROUGHPUT_RATE", wire::THROUGHPUT_RATE.end().to_string());
     known.insert("PROBE_HOPS", wire::PROBE_HOPS.end().to_string());
     known.insert("PROBE_PACKETS", wire::PROBE_PACKETS.end().to_string());
     known.insert("PROBE_MTU", wire::PROBE_MTU.start().to_string());

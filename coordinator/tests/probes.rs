@@ -334,3 +334,212 @@ async fn agents_of_every_coordinator_have_the_probe_and_a_report_told_to_two_of_
     client.stop_probe(v1::StopProbeRequest { probe_id: probe.id.clone() }).await.unwrap();
     assert_eq!((ended(&mut first).await, ended(&mut second).await), (probe.id.clone(), probe.id));
 }
+
+/// An agent of a node whose default route leaves by an interface with this address.
+async fn at(fabric: &Fabric, node: &str, address: &str) -> Agent {
+    let interface = v1::Interface {
+        index: 2,
+        kind: v1::InterfaceKind::Physical.into(),
+        addresses: vec![format!("{address}/24")],
+        ..Default::default()
+    };
+    let route = v1::Route {
+        destination: "0.0.0.0/0".into(),
+        output_index: Some(2),
+        table: 254,
+        r#type: "unicast".into(),
+        ..Default::default()
+    };
+    let topology =
+        v1::NodeTopology { interfaces: vec![interface], routes: vec![route], ..Default::default() };
+    let register = v1::Register {
+        node_name: node.into(),
+        protocol_version: lastseen_proto::PROTOCOL_VERSION,
+        incarnation: 1,
+        topology: Some(topology),
+        ..Default::default()
+    };
+    let agent = Agent::join(fabric.channel("agent", node).await, register).await.unwrap();
+    fabric.ready(&[node]).await;
+    agent
+}
+
+/// Who is told to probe whom.
+fn mesh_of(arm: &v1::ArmProbe) -> Vec<(v1::ProbeSource, Vec<String>)> {
+    let mesh = arm.spec.clone().unwrap().mesh.unwrap();
+    mesh.members.into_iter().map(|member| (member.source.unwrap(), member.targets)).collect()
+}
+
+#[tokio::test]
+async fn in_a_mesh_every_agent_hears_its_own_targets_and_who_has_no_address_fails_alone() {
+    let fabric = Fabric::start().await;
+    let mut first = at(&fabric, "node-a", "10.0.0.1").await;
+    let mut second = at(&fabric, "node-b", "10.0.0.2").await;
+    let _lost = Agent::connect(&fabric, "node-c", 1, &[]).await;
+    let pod = v1::ProbeSource { node: "node-b".into(), netns: "@10.244.2.9".into() };
+    let mesh = v1::Mesh { port: 80, ..Default::default() };
+    let sources = ["node-a", "node-b", "node-c"].map(source).into_iter().chain([pod.clone()]).collect();
+    let spec = v1::ProbeSpec {
+        sources,
+        targets: Vec::new(),
+        kind: Some(v1::probe_spec::Kind::Tcp(v1::TcpProbe {})),
+        mesh: Some(mesh),
+        ..every_second(spec(&[], ""))
+    };
+    let probe = run(&fabric, spec).await;
+    let seen = probe.spec.clone().unwrap().mesh.unwrap();
+    assert_eq!(seen.neighbors, Some(2));
+    let addresses: Vec<&str> = seen.members.iter().map(|member| member.address.as_str()).collect();
+    assert_eq!(addresses, ["10.0.0.1", "10.0.0.2", "", "10.244.2.9"]);
+    assert_eq!(probe.parts[2].state(), v1::ProbeState::ProbeFailed);
+    assert!(probe.parts[2].reason.contains("neither the end of a tunnel nor a default route"), "{probe:?}");
+    let own = |address: &str| format!("{address}:80");
+    let of_first = [(source("node-a"), ["10.0.0.2", "10.244.2.9"].map(own).to_vec())];
+    let of_second = [
+        (source("node-b"), ["10.0.0.1", "10.244.2.9"].map(own).to_vec()),
+        (pod, ["10.0.0.1", "10.0.0.2"].map(own).to_vec()),
+    ];
+    assert_eq!(mesh_of(&armed(&mut first).await), of_first);
+    assert_eq!(mesh_of(&armed(&mut second).await), of_second);
+    // Another coordinator, and tables that changed meanwhile: the choice stays.
+    drop((first, second));
+    let (authority, data) = fabric.kill();
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut second = at(&fabric, "node-b", "10.0.0.77").await;
+    assert_eq!(mesh_of(&armed(&mut second).await), of_second);
+    let again = get(&fabric, &probe.id).await.spec.unwrap().mesh.unwrap();
+    assert_eq!(again, seen);
+    let listed = fabric.probes().await.list_probes(v1::ListProbesRequest::default()).await.unwrap();
+    let listed = listed.into_inner().probes[0].spec.clone().unwrap().mesh.unwrap();
+    assert_eq!((listed.neighbors, listed.members), (Some(2), Vec::new()), "too long for a list");
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_mesh_that_cannot_be_is_refused() {
+    let fabric = Fabric::start().await;
+    let _agents = [at(&fabric, "node-a", "10.0.0.1").await, at(&fabric, "node-b", "10.0.0.2").await];
+    let whole = v1::ProbeSpec {
+        targets: Vec::new(),
+        mesh: Some(v1::Mesh::default()),
+        ..spec(&["node-a", "node-b"], "")
+    };
+    let targeted = v1::ProbeSpec { targets: vec!["10.0.0.1".into()], ..whole.clone() };
+    let alone = v1::ProbeSpec { sources: vec![source("node-a")], ..whole.clone() };
+    let six = v1::ProbeSpec { family: v1::IpFamily::Ipv6.into(), ..whole.clone() };
+    let overlay = v1::Mesh { network: v1::HostNetwork::Overlay.into(), ..Default::default() };
+    let overlay = v1::ProbeSpec { mesh: Some(overlay), ..whole };
+    for (spec, words) in [
+        (targeted, "targets: a mesh probes its own sources"),
+        (alone, "sources: a mesh needs 2 with an address, and 1 have one"),
+        (
+            six,
+            "0 have one: node-a: its tables show neither the end of a tunnel nor a default route with an address of IPv6",
+        ),
+        (overlay, "node-a: its tables show no tunnel device with an address"),
+    ] {
+        let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };
+        let status = fabric.probes().await.run_probe(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().contains(words), "{status}");
+    }
+    fabric.stop().await;
+}
+
+/// A throughput from the host of node-a to that of node-b, without an end.
+fn throughput() -> v1::ProbeSpec {
+    let asked = v1::ThroughputProbe { to: Some(source("node-b")), ..Default::default() };
+    v1::ProbeSpec {
+        targets: Vec::new(),
+        kind: Some(v1::probe_spec::Kind::Throughput(asked)),
+        every: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..spec(&["node-a"], "")
+    }
+}
+
+fn throughput_of(spec: Option<&v1::ProbeSpec>) -> v1::ThroughputProbe {
+    match spec.unwrap().kind.clone() {
+        Some(v1::probe_spec::Kind::Throughput(throughput)) => throughput,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn both_ends_of_a_throughput_hear_the_same_and_nobody_else_the_token() {
+    let fabric = Fabric::start().await;
+    let mut sender = at(&fabric, "node-a", "10.0.0.1").await;
+    let mut receiver = at(&fabric, "node-b", "10.0.0.2").await;
+    let probe = run(&fabric, throughput()).await;
+    let parts: Vec<_> = probe.parts.iter().map(|part| part.source.clone().unwrap()).collect();
+    assert_eq!(parts, [source("node-a"), source("node-b")], "the receiver is the second source");
+    let (first, second) = (armed(&mut sender).await.spec.unwrap(), armed(&mut receiver).await.spec.unwrap());
+    assert_eq!((&first.sources, &second.sources), (&vec![source("node-a")], &vec![source("node-b")]));
+    assert_eq!((first.targets.len(), &first.targets), (1, &second.targets));
+    assert!(first.targets[0].starts_with("10.0.0.2:2"), "{:?}", first.targets);
+    let told = throughput_of(Some(&first));
+    assert_eq!(told, throughput_of(Some(&second)));
+    assert_eq!((told.token.len(), &told.senders[..]), (16, &["10.0.0.1".to_owned()][..]));
+    assert_eq!(told.duration.unwrap().seconds, 5);
+    let got = get(&fabric, &probe.id).await;
+    let listed = fabric.probes().await.list_probes(v1::ListProbesRequest::default()).await.unwrap();
+    for seen in [&probe, &got, &listed.into_inner().probes[0]] {
+        let seen = throughput_of(seen.spec.as_ref());
+        assert!(seen.token.is_empty() && seen.senders.is_empty(), "{seen:?}");
+    }
+    let records = fabric.audit().await;
+    assert!(
+        records.iter().any(|record| record.detail.contains("throughput Tcp for 5s to node-b")),
+        "{records:?}"
+    );
+    for record in records {
+        let token = format!("{:?}", told.token.to_vec());
+        assert!(!record.detail.contains(token.trim_matches(['[', ']'])), "{record:?}");
+    }
+    // The token survives a restart.
+    drop((sender, receiver));
+    let (authority, data) = fabric.kill();
+    let fabric = Fabric::start_on(authority, data).await;
+    let mut receiver = at(&fabric, "node-b", "10.0.0.2").await;
+    assert_eq!(throughput_of(armed(&mut receiver).await.spec.as_ref()), told);
+    fabric.stop().await;
+}
+
+#[tokio::test]
+async fn a_throughput_that_cannot_be_is_refused() {
+    let fabric = Fabric::start().await;
+    let _agents = [at(&fabric, "node-a", "10.0.0.1").await, at(&fabric, "node-b", "10.0.0.2").await];
+    let change = |change: fn(&mut v1::ThroughputProbe)| {
+        let mut asked = throughput_of(Some(&throughput()));
+        change(&mut asked);
+        v1::ProbeSpec { kind: Some(v1::probe_spec::Kind::Throughput(asked)), ..throughput() }
+    };
+    let all = v1::ProbeSpec { all_nodes: true, sources: Vec::new(), ..throughput() };
+    let span = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    for (spec, words) in [
+        (all, "sources: a throughput has one sender"),
+        (change(|asked| asked.to = None), "to: missing"),
+        (change(|asked| asked.to = Some(source("node-a"))), "to: node-a is the sender"),
+        (change(|asked| asked.bits_per_second = Some(1)), "bits_per_second: 1 bits a second are not within"),
+        (change(|asked| asked.port = Some(65_536)), "port: 65536 is not within 0 and 65535"),
+        (
+            change(|asked| asked.duration = Some(prost_types::Duration { seconds: 61, nanos: 0 })),
+            "duration: 1m",
+        ),
+        (v1::ProbeSpec { count: Some(2), ..throughput() }, "count: a throughput is measured once"),
+        (
+            v1::ProbeSpec { targets: vec!["10.0.0.2:1".into()], ..throughput() },
+            "targets: a throughput goes to another",
+        ),
+        (v1::ProbeSpec { every: span(5), ..throughput() }, "every: 5s is too short for a run"),
+        (
+            v1::ProbeSpec { mesh: Some(v1::Mesh::default()), ..throughput() },
+            "kind: a mesh is of icmp, tcp or udp",
+        ),
+    ] {
+        let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };
+        let status = fabric.probes().await.run_probe(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(status.message().starts_with(words), "{status}");
+    }
+    fabric.stop().await;
+}

@@ -31,6 +31,7 @@ pub use clock::{offsets, steps};
 pub use correlator::Correlator;
 pub use evidence::scratch::{Scratch, ScratchError};
 pub use fabric::locate::{nodes_claiming, nodes_with};
+pub use fabric::own::{HostNetwork, host_address, host_addresses};
 pub use fabric::topology;
 pub use input::{
     BatchError, DropError, DropEvent, GUARD_NANOS, Job, JobError, LEAD_NANOS, Node, Point, Slice,

@@ -61,6 +61,18 @@ pub fn ratio(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Bits a second: `100M`, `1.5G`, `64000`; thousands, not 1,024s.
+pub fn rate(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let scales = [('k', 1e3), ('K', 1e3), ('M', 1e6), ('G', 1e9)];
+    let scaled = scales.iter().find_map(|(letter, scale)| Some((text.strip_suffix(*letter)?, *scale)));
+    let (number, scale) = scaled.unwrap_or((text, 1.0));
+    match number.parse::<f64>().map(|number| number * scale) {
+        Ok(bits) if (1.0..=1e15).contains(&bits) => Ok(bits as u64),
+        _ => Err("is not a rate in bits a second; give, for example, 100M or 1G".to_owned()),
+    }
+}
+
 /// `key=value`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -126,6 +138,15 @@ mod tests {
         for bad in ["101%", "-1%", "2", "NaN", "some", "%"] {
             assert!(ratio(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn rates_are_bits_a_second() {
+        assert_eq!(
+            ["100M", "1.5G", "64k", "64000"].map(rate),
+            [Ok(100_000_000), Ok(1_500_000_000), Ok(64_000), Ok(64_000)]
+        );
+        assert!(["", "M", "0", "-1M", "NaN", "1T", "1MB"].into_iter().all(|bad| rate(bad).is_err()));
     }
 
     #[test]

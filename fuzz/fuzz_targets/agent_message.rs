@@ -24,6 +24,9 @@ mod limits;
 #[path = "../../coordinator/src/model.rs"]
 #[allow(dead_code, reason = "the coordinator uses more of it")]
 mod model;
+#[path = "../../coordinator/src/probes/pairs.rs"]
+#[allow(dead_code, reason = "the coordinator uses more of it")]
+mod pairs;
 #[path = "../../coordinator/src/probes/model.rs"]
 #[allow(dead_code, reason = "the coordinator uses more of it")]
 mod probe_model;
@@ -43,7 +46,7 @@ use prost::Message;
 use text::bounded;
 
 mod probes {
-    pub(crate) use super::probe_model as model;
+    pub(crate) use super::{pairs, probe_model as model};
 }
 
 const NODE: &str = "node-a";

@@ -118,8 +118,9 @@ fn told_to_probe(arm: v1::ArmProbe) {
         }
     };
     assert!(CString::new(spec.probe.as_str()).is_ok(), "{:?}", spec.probe);
-    assert!(!spec.places.is_empty() && (1..=PROBE_TARGETS).contains(&spec.targets.len()));
+    assert!(!spec.places.is_empty());
     for place in &spec.places {
+        assert!((1..=PROBE_TARGETS).contains(&spec.targets_of(place).len()), "{place}");
         assert_eq!(place.to_string().parse().as_ref(), Ok(place));
         assert!(!place.to_string().contains('/'), "{place}");
     }
@@ -165,12 +166,44 @@ fn messages() -> Vec<(&'static str, Vec<u8>)> {
         allowed_networks: vec!["10.0.0.0/8".into()],
         first_run: 2,
     };
+    let blue = v1::ProbeSource { node: "node-a".into(), netns: "blue".into() };
+    let member = v1::MeshMember {
+        source: Some(blue.clone()),
+        address: "10.0.0.1".into(),
+        targets: vec!["10.0.0.2:80".into(), "10.0.0.3:80".into()],
+    };
+    let mesh = v1::ProbeSpec {
+        sources: vec![blue],
+        targets: Vec::new(),
+        kind: Some(v1::probe_spec::Kind::Tcp(v1::TcpProbe {})),
+        mesh: Some(v1::Mesh { neighbors: Some(2), port: 80, members: vec![member], ..Default::default() }),
+        ..probe.spec.clone().unwrap()
+    };
+    let mesh = v1::ArmProbe { spec: Some(mesh), ..probe.clone() };
+    let throughput = v1::ThroughputProbe {
+        protocol: v1::ThroughputProtocol::ThroughputUdp.into(),
+        duration: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
+        bits_per_second: Some(10_000_000),
+        max_bytes: Some(1_000_000),
+        to: Some(v1::ProbeSource { node: "node-a".into(), netns: "blue".into() }),
+        token: vec![5; 16].into(),
+        senders: vec!["10.0.0.1".into(), "fd00::1".into()],
+        ..Default::default()
+    };
+    let throughput = v1::ProbeSpec {
+        targets: vec!["10.0.0.2:20001".into()],
+        kind: Some(v1::probe_spec::Kind::Throughput(throughput)),
+        ..probe.spec.clone().unwrap()
+    };
+    let throughput = v1::ArmProbe { spec: Some(throughput), ..probe.clone() };
     let end = v1::EndCapture { capture_id: "c-1".into(), end_monotonic_nanos: Some(7) };
     vec![
         ("arm", arm("c-7f3k", &[])),
         ("arm-beside-others", arm("c-7f3k", &["10.0.0.6:7443", "[fd00::6]:7443"])),
         ("arm-without-a-name", arm("", &[])),
         ("probe", told(Kind::ArmProbe(probe))),
+        ("mesh", told(Kind::ArmProbe(mesh))),
+        ("throughput", told(Kind::ArmProbe(throughput))),
         ("end", told(Kind::EndCapture(end))),
     ]
 }

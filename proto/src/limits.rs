@@ -58,6 +58,8 @@ pub const PROBES_PER_NODE: usize = 32;
 pub const PROBE_PLACES: usize = 64;
 /// Targets of one probe.
 pub const PROBE_TARGETS: usize = 64;
+/// Others that each source of a mesh probes.
+pub const PROBE_NEIGHBORS: RangeInclusive<u32> = 1..=PROBE_TARGETS as u32;
 /// Attempts at each target in a run.
 pub const PROBE_COUNT: RangeInclusive<u32> = 1..=100;
 /// Between the beginnings of two attempts.
@@ -95,6 +97,20 @@ pub const PROBE_PACKETS: RangeInclusive<u32> = 1..=1_000;
 pub const PROBE_SIZES: usize = 64;
 /// Routers that a trace looks for.
 pub const PROBE_HOPS: RangeInclusive<u32> = 1..=64;
+/// How long a throughput is measured.
+pub const THROUGHPUT_NANOS: RangeInclusive<i64> = SECOND..=60 * SECOND;
+/// Bits of payload a second that a throughput may be asked for.
+pub const THROUGHPUT_RATE: RangeInclusive<u64> = 100_000..=10_000_000_000;
+/// Bits a second of datagrams unless the caller names a rate.
+pub const THROUGHPUT_UDP_RATE: u64 = 10_000_000;
+/// Bytes of payload that one run of a throughput sends at most.
+pub const THROUGHPUT_BYTES: u64 = 100_000_000_000;
+/// Seconds of which a result tells how much came in each.
+pub const THROUGHPUT_SECONDS: usize = 60;
+/// Addresses that a receiver takes a sender from.
+pub const THROUGHPUT_SENDERS: usize = 64;
+/// Bytes of what a sender shows to its receiver.
+pub const THROUGHPUT_TOKEN_BYTES: usize = 16;
 /// Between the packets of one round of a trace.
 pub const PROBE_HOP_NANOS: i64 = 10_000_000;
 /// Columns of a table of a node.

@@ -125,6 +125,7 @@ fn probe(kind: Kind, target: String, count: u32, request: &Request) -> probes::m
         timeout_nanos: TIMEOUT_NANOS,
         family: request.family,
         every_nanos: None,
+        mesh: None,
     }
 }
 

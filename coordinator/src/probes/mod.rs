@@ -2,11 +2,15 @@
 //! that are its own what the rows say, and stores what they report, so that one that dies leaves nothing behind but a
 //! connection.
 
+mod addresses;
 mod diff;
 mod dispatch;
 mod figures;
+pub mod mesh;
 pub mod model;
+pub mod pairs;
 mod recorder;
+pub mod throughput;
 mod validate;
 mod whereabouts;
 
@@ -88,6 +92,11 @@ impl Probes {
         let now = self.0.means.clock.now();
         let others = sources.len().saturating_sub(1) as i64;
         let earliest = now + limits::START_LEAD_NANOS + others * limits::START_LEAD_PER_NODE_NANOS;
+        let part = |source: Source| match spec.mesh.as_ref().and_then(|mesh| mesh.fault(&source)) {
+            Some(reason) => Part::failed(source.clone(), reason.to_owned()),
+            None => Part::new(source),
+        };
+        let parts = sources.into_iter().map(part).collect();
         let probe = Probe {
             id: self.free_id().await?,
             spec,
@@ -96,7 +105,7 @@ impl Probes {
             start_nanos: start_at_nanos.map_or(earliest, |at| at.max(earliest)),
             ended_at_nanos: None,
             stopped: String::new(),
-            parts: sources.into_iter().map(Part::new).collect(),
+            parts,
         };
         let created = self.0.means.store.create_probe(&probe, request, limits::PROBES_PER_FABRIC).await;
         let known = match created {

@@ -1,12 +1,16 @@
 //! Probes in the coordinator's own words.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
 
 use lastseen_proto::limits::{
     PROBE_GATEWAYS, PROBE_HOP_NANOS, PROBE_MTU_STEPS, PROBE_OWN_SERVERS, PROBE_SEARCH,
 };
 use lastseen_proto::table::NodeTable;
 use serde::{Deserialize, Serialize};
+
+use crate::probes::pairs::{Mesh, Throughput};
 
 /// Whence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -15,6 +19,14 @@ pub struct Source {
     pub node: String,
     /// Name of a network namespace, or number of a process; empty: the host's.
     pub netns: String,
+}
+
+impl fmt::Display for Source {
+    /// As it is written on the command line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.node)?;
+        if self.netns.is_empty() { Ok(()) } else { write!(f, ":{}", self.netns) }
+    }
 }
 
 /// How.
@@ -84,6 +96,8 @@ pub enum Kind {
         #[serde(with = "by_name")]
         table: NodeTable,
     },
+    /// How much comes through to another source.
+    Throughput(Throughput),
 }
 
 /// Tables are stored by their names.
@@ -169,6 +183,31 @@ pub enum Family {
     V6,
 }
 
+impl Family {
+    /// The one of these two.
+    pub fn of(is_v6: bool) -> Self {
+        if is_v6 { Self::V6 } else { Self::V4 }
+    }
+
+    /// Whether an address is of it.
+    pub fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => address.is_ipv4(),
+            Self::V6 => address.is_ipv6(),
+        }
+    }
+
+    /// ` of IPv4`; nothing of any.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Any => "",
+            Self::V4 => " of IPv4",
+            Self::V6 => " of IPv6",
+        }
+    }
+}
+
 /// What to do, with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
@@ -192,15 +231,26 @@ pub struct Spec {
     pub family: Family,
     /// From one run to the next; absent: there is one.
     pub every_nanos: Option<i64>,
+    /// The sources are the targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<Mesh>,
 }
 
 impl Spec {
+    /// That one source has.
+    pub fn targets_of_each(&self) -> usize {
+        let targets = self.mesh.as_ref().map_or(self.targets.len(), |mesh| mesh.neighbors as usize);
+        targets.max(1)
+    }
+
     /// From the first attempt of a run until the last has its answer, or none.
     pub fn run_nanos(&self) -> i64 {
         let series = self.interval_nanos * i64::from(self.count.saturating_sub(1)) + self.timeout_nanos;
         match self.kind {
             Kind::PathMtu { .. } => series * i64::from(PROBE_MTU_STEPS),
             Kind::Trace { max_hops, .. } => series + i64::from(max_hops) * PROBE_HOP_NANOS,
+            // Until the call is answered, and until the end is.
+            Kind::Throughput(Throughput { duration_nanos, .. }) => duration_nanos + 2 * self.timeout_nanos,
             _ => series,
         }
     }
@@ -256,6 +306,11 @@ impl Part {
     /// Nothing is known of it.
     pub fn new(source: Source) -> Self {
         Self { source, state: State::Pending, reason: String::new(), runs: 0, last_run: None }
+    }
+
+    /// It cannot be done.
+    pub fn failed(source: Source, reason: String) -> Self {
+        Self { state: State::Failed, reason, ..Self::new(source) }
     }
 }
 

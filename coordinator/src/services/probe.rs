@@ -75,12 +75,7 @@ impl ProbeService for ProbeApi {
         let (mut probes, mut bytes) = (Vec::new(), 0);
         for probe in &stored {
             let mut shown = message(probe, &none, now)?;
-            // Of interest for one probe, and too long for a list.
-            if let Some(v1::probe_spec::Kind::Http(http)) =
-                shown.spec.as_mut().and_then(|spec| spec.kind.as_mut())
-            {
-                http.ca_pem.clear();
-            }
+            shorten(shown.spec.as_mut());
             bytes += shown.encoded_len();
             if bytes > PAGE_BYTES && !probes.is_empty() {
                 break;
@@ -208,6 +203,17 @@ impl ProbeApi {
     }
 }
 
+/// Leaves out what is of interest for one probe, and too long for a list.
+fn shorten(spec: Option<&mut v1::ProbeSpec>) {
+    let Some(spec) = spec else { return };
+    if let Some(v1::probe_spec::Kind::Http(http)) = &mut spec.kind {
+        http.ca_pem.clear();
+    }
+    if let Some(mesh) = &mut spec.mesh {
+        mesh.members.clear();
+    }
+}
+
 /// What a probe asks for, in one line.
 fn asked(spec: &Spec, sources: &[Source]) -> String {
     let Spec { kind, targets, count, every_nanos, .. } = spec;
@@ -215,7 +221,14 @@ fn asked(spec: &Spec, sources: &[Source]) -> String {
     let from: Vec<String> =
         sources.iter().map(|source| format!("{}:{}", source.node, source.netns)).collect();
     let kind = asked_how(kind);
-    format!("kind={kind} targets={} count={count} every={every} from={}", targets.join(","), from.join(","))
+    let mesh = spec.mesh.as_ref().map_or_else(String::new, |mesh| {
+        format!(" mesh={} neighbors, network={:?} port={}", mesh.neighbors, mesh.network, mesh.port)
+    });
+    format!(
+        "kind={kind}{mesh} targets={} count={count} every={every} from={}",
+        targets.join(","),
+        from.join(",")
+    )
 }
 
 /// Without what is long: a payload, certificates.
@@ -223,6 +236,14 @@ fn asked_how(kind: &Kind) -> String {
     match kind {
         Kind::Udp { payload } => format!("udp payload={} bytes", payload.len()),
         Kind::Http { ca_pem } => format!("http ca={} bytes", ca_pem.len()),
+        Kind::Throughput(asked) => format!(
+            "throughput {:?} for {} to {} rate={:?} most={} bytes",
+            asked.transport,
+            display_span(asked.duration_nanos),
+            asked.to,
+            asked.bits_per_second,
+            asked.max_bytes
+        ),
         short => format!("{short:?}"),
     }
 }

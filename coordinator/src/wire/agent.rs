@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use lastseen_proto::limits::{PROBE_CELL_BYTES, PROBE_COLUMNS};
+use lastseen_proto::limits::{PROBE_CELL_BYTES, PROBE_COLUMNS, THROUGHPUT_SECONDS};
 use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
@@ -236,6 +236,10 @@ fn finding(finding: Finding) -> Finding {
             is_own: neighbor.is_own,
         }),
         Finding::Table(table) => Finding::Table(self::table(table)),
+        Finding::Throughput(mut seen) => {
+            seen.intervals.truncate(THROUGHPUT_SECONDS);
+            Finding::Throughput(seen)
+        }
     }
 }
 
@@ -395,6 +399,10 @@ mod tests {
         assert_eq!((table.rows.len(), table.rows_total), (1, 3), "what is no row is counted with the others");
         assert_eq!(table.rows[0].cells, vec!["x".repeat(PROBE_CELL_BYTES); PROBE_COLUMNS]);
         assert_eq!(table.notes[0].len(), limits::AGENT_TEXT_BYTES);
+        let intervals = vec![v1::throughput_finding::Interval::default(); THROUGHPUT_SECONDS + 1];
+        let seen = v1::ThroughputFinding { intervals, ..Default::default() };
+        let Finding::Throughput(seen) = kept(Finding::Throughput(seen)) else { panic!() };
+        assert_eq!(seen.intervals.len(), THROUGHPUT_SECONDS);
         let path = v1::PathMtuFinding { limited_by: long, ..Default::default() };
         let Finding::PathMtu(path) = kept(Finding::PathMtu(path)) else { panic!() };
         assert_eq!(path.limited_by.len(), limits::AGENT_TEXT_BYTES);

@@ -1,6 +1,10 @@
 //! Probes and what is asked of them.
 
+use std::net::IpAddr;
+
+use bytes::Bytes;
 use lastseen_proto::convert::{nanos, timestamp};
+use lastseen_proto::limits::THROUGHPUT_BYTES;
 use lastseen_proto::table::NodeTable;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 use lastseen_proto::{convert, v1};
@@ -10,7 +14,10 @@ use crate::error::Error;
 use crate::fleet::ProbeCommand;
 use crate::model::SECOND;
 use crate::probes::Request;
+use crate::probes::mesh;
 use crate::probes::model::{Family, Kind, Part, Probe, Record, Source, Spec, State, TraceProtocol};
+use crate::probes::pairs::{HostNetwork, Mesh, Throughput, Token, Transport};
+use crate::probes::throughput::DEFAULT_DURATION_NANOS;
 use crate::store::probes::Reports;
 
 /// Size of an echo when the caller names none, as `ping` has it.
@@ -34,7 +41,28 @@ pub fn request(spec: v1::ProbeSpec) -> Result<Request, Error> {
         family: Some(family),
         start_at_nanos: spec.start_at.as_ref().map(nanos),
         every_nanos: spec.every.as_ref().map(|span| span_nanos("every", span)).transpose()?,
+        mesh: spec.mesh.as_ref().map(mesh).transpose()?,
     })
+}
+
+fn mesh(asked: &v1::Mesh) -> Result<mesh::Asked, Error> {
+    let network = network(asked.network)?;
+    Ok(mesh::Asked { neighbors: asked.neighbors, network, port: port("port", asked.port)? })
+}
+
+fn port(field: &'static str, number: u32) -> Result<u16, Error> {
+    let wrong = || Error::invalid(field, format!("{number} is not within 0 and 65535"));
+    number.try_into().map_err(|_| wrong())
+}
+
+fn network(number: i32) -> Result<HostNetwork, Error> {
+    match v1::HostNetwork::try_from(number) {
+        Ok(v1::HostNetwork::Underlay) => Ok(HostNetwork::Underlay),
+        Ok(v1::HostNetwork::Overlay) => Ok(HostNetwork::Overlay),
+        Err(_) => {
+            Err(Error::invalid("network", format!("{number} is neither that of hosts nor the overlay")))
+        }
+    }
 }
 
 fn kind(asked: Asked) -> Result<Kind, Error> {
@@ -64,22 +92,39 @@ fn kind(asked: Asked) -> Result<Kind, Error> {
         Asked::Trace(trace) => {
             Kind::Trace { protocol: protocol(trace.protocol)?, max_hops: trace.max_hops.unwrap_or(MAX_HOPS) }
         }
-        Asked::Path(path) => {
-            let port = path.source_port;
-            let wrong = || Error::invalid("source_port", format!("{port} is not within 0 and 65535"));
-            Kind::Path {
-                protocol: protocol(path.protocol)?,
-                source_port: port.try_into().map_err(|_| wrong())?,
-                sizes: path.sizes,
-                dont_fragment: path.dont_fragment,
-            }
-        }
+        Asked::Path(path) => Kind::Path {
+            protocol: protocol(path.protocol)?,
+            source_port: port("source_port", path.source_port)?,
+            sizes: path.sizes,
+            dont_fragment: path.dont_fragment,
+        },
         Asked::Neighbor(v1::NeighborProbe {}) => Kind::Neighbor,
         Asked::Gateway(v1::GatewayProbe {}) => Kind::Gateway,
         Asked::Table(v1::TableProbe { table }) => {
             let unknown = || Error::invalid("table", format!("{table} is the number of none"));
             Kind::Table { table: NodeTable::from_number(table).ok_or_else(unknown)? }
         }
+        Asked::Throughput(asked) => Kind::Throughput(throughput(asked)?),
+    })
+}
+
+fn throughput(asked: v1::ThroughputProbe) -> Result<Throughput, Error> {
+    let to = asked.to.ok_or_else(|| Error::invalid("to", "missing; say who receives"))?;
+    let duration = asked.duration.as_ref().map(|span| span_nanos("duration", span)).transpose()?;
+    let unknown = || Error::invalid("protocol", format!("{} is neither TCP nor UDP", asked.protocol));
+    Ok(Throughput {
+        transport: match v1::ThroughputProtocol::try_from(asked.protocol).map_err(|_| unknown())? {
+            v1::ThroughputProtocol::ThroughputTcp => Transport::Tcp,
+            v1::ThroughputProtocol::ThroughputUdp => Transport::Udp,
+        },
+        duration_nanos: duration.unwrap_or(DEFAULT_DURATION_NANOS),
+        bits_per_second: asked.bits_per_second,
+        max_bytes: asked.max_bytes.unwrap_or(THROUGHPUT_BYTES),
+        port: port("port", asked.port.unwrap_or_default())?,
+        network: network(asked.network)?,
+        to: source(to),
+        token: Token::default(),
+        senders: Vec::new(),
     })
 }
 
@@ -114,12 +159,16 @@ fn source_message(source: &Source) -> v1::ProbeSource {
     v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }
 }
 
+fn span_message(nanos: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 }
+}
+
 fn spec_message<'a>(
     spec: &Spec,
     sources: impl Iterator<Item = &'a Source>,
     start_nanos: i64,
 ) -> v1::ProbeSpec {
-    let span = |nanos: i64| prost_types::Duration { seconds: nanos / SECOND, nanos: (nanos % SECOND) as i32 };
+    let span = span_message;
     v1::ProbeSpec {
         name: spec.name.clone(),
         labels: spec.labels.clone().into_iter().collect(),
@@ -138,7 +187,47 @@ fn spec_message<'a>(
         .into(),
         start_at: Some(timestamp(start_nanos)),
         every: spec.every_nanos.map(span),
+        mesh: spec.mesh.as_ref().map(mesh_message),
     }
+}
+
+/// As people see it.
+fn mesh_message(mesh: &Mesh) -> v1::Mesh {
+    let address = |address: IpAddr| address.to_string();
+    let members = mesh.members.iter().map(|member| v1::MeshMember {
+        source: Some(source_message(&member.source)),
+        address: member.address.map(address).unwrap_or_default(),
+        targets: Vec::new(),
+    });
+    v1::Mesh {
+        neighbors: Some(mesh.neighbors),
+        network: network_message(mesh.network).into(),
+        port: mesh.port.into(),
+        members: members.collect(),
+    }
+}
+
+fn network_message(network: HostNetwork) -> v1::HostNetwork {
+    match network {
+        HostNetwork::Underlay => v1::HostNetwork::Underlay,
+        HostNetwork::Overlay => v1::HostNetwork::Overlay,
+    }
+}
+
+/// A spec as the agent hears it that has these sources: with what it needs for them, and nothing of others.
+fn told(spec: &Spec, sources: &[&Source], start_nanos: i64) -> v1::ProbeSpec {
+    let mut told = spec_message(spec, sources.iter().copied(), start_nanos);
+    if let (Some(message), Some(mesh)) = (&mut told.mesh, &spec.mesh) {
+        let own = mesh.members.iter().zip(std::mem::take(&mut message.members));
+        let own = own.filter(|(member, _)| sources.contains(&&member.source));
+        let own = own.map(|(member, message)| v1::MeshMember { targets: mesh.targets_of(member), ..message });
+        message.members = own.collect();
+    }
+    if let (Some(Asked::Throughput(message)), Kind::Throughput(throughput)) = (&mut told.kind, &spec.kind) {
+        message.token = throughput.token.0.clone().into();
+        message.senders = throughput.senders.iter().map(ToString::to_string).collect();
+    }
+    told
 }
 
 fn kind_message(kind: &Kind) -> Asked {
@@ -177,6 +266,26 @@ fn kind_message(kind: &Kind) -> Asked {
         Kind::Neighbor => Asked::Neighbor(v1::NeighborProbe {}),
         Kind::Gateway => Asked::Gateway(v1::GatewayProbe {}),
         Kind::Table { table } => Asked::Table(v1::TableProbe { table: table.message().into() }),
+        Kind::Throughput(throughput) => Asked::Throughput(throughput_message(throughput)),
+    }
+}
+
+/// As people see it: without the secret.
+fn throughput_message(throughput: &Throughput) -> v1::ThroughputProbe {
+    let protocol = match throughput.transport {
+        Transport::Tcp => v1::ThroughputProtocol::ThroughputTcp,
+        Transport::Udp => v1::ThroughputProtocol::ThroughputUdp,
+    };
+    v1::ThroughputProbe {
+        protocol: protocol.into(),
+        duration: Some(span_message(throughput.duration_nanos)),
+        bits_per_second: throughput.bits_per_second,
+        max_bytes: Some(throughput.max_bytes),
+        port: Some(throughput.port.into()),
+        network: network_message(throughput.network).into(),
+        to: Some(source_message(&throughput.to)),
+        token: Bytes::new(),
+        senders: Vec::new(),
     }
 }
 
@@ -238,9 +347,10 @@ pub(super) fn command(command: ProbeCommand, node: &str) -> v1::coordinator_mess
                 || probe.parts.iter().filter(|part| part.source.node == node && !part.state.is_final());
             // What one of them lacks is made again by all of them, and stored once.
             let first_run = open().map(|part| part.last_run.map_or(0, |last| last + 1)).min().unwrap_or(0);
+            let sources: Vec<&Source> = open().map(|part| &part.source).collect();
             Kind::ArmProbe(v1::ArmProbe {
                 probe_id: probe.id.clone(),
-                spec: Some(spec_message(&probe.spec, open().map(|part| &part.source), probe.start_nanos)),
+                spec: Some(told(&probe.spec, &sources, probe.start_nanos)),
                 start_monotonic_nanos,
                 allowed_networks: allowed,
                 first_run,

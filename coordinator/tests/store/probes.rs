@@ -26,6 +26,7 @@ fn probe(id: &str, created_at_nanos: i64) -> Probe {
             timeout_nanos: i64::MAX,
             family: Family::V6,
             every_nanos: Some(7),
+            mesh: None,
         },
         created_at_nanos,
         created_by: "who".into(),

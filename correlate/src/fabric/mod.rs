@@ -3,6 +3,7 @@
 pub(crate) mod domain;
 pub(crate) mod locate;
 pub(crate) mod network;
+pub(crate) mod own;
 pub(crate) mod prefix_table;
 pub(crate) mod seen;
 pub(crate) mod tables;

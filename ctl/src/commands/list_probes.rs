@@ -67,6 +67,9 @@ fn row(probe: &Probe, is_wide: bool) -> Vec<String> {
     let spec = probe.spec.clone().unwrap_or_default();
     let shown = if is_wide { spec.targets.len() } else { NAMED };
     let mut targets = spec.targets.iter().take(shown).cloned().collect::<Vec<_>>().join(",");
+    if spec.mesh.is_some() {
+        targets.push_str("each other");
+    }
     if spec.targets.len() > shown {
         targets.push_str(&format!(" and {} more", spec.targets.len() - shown));
     }

@@ -70,6 +70,17 @@ pub fn bytes(number: u64) -> String {
     bytesize::ByteSize(number).display().iec().to_string()
 }
 
+/// Bits a second: `950 bit/s`, `9.99 Mbit/s`, `1.25 Gbit/s`.
+pub fn rate(bits_per_second: u64) -> String {
+    let of = |unit: f64| bits_per_second as f64 / unit;
+    match bits_per_second {
+        0..1_000 => format!("{bits_per_second} bit/s"),
+        1_000..999_995 => format!("{:.2} kbit/s", of(1e3)),
+        999_995..999_995_000 => format!("{:.2} Mbit/s", of(1e6)),
+        _ => format!("{:.2} Gbit/s", of(1e9)),
+    }
+}
+
 /// Date and time to the millisecond, UTC; empty if absent.
 pub fn instant(time: Option<&ProtoTimestamp>) -> String {
     let printer = DateTimePrinter::new().precision(Some(3));
@@ -143,6 +154,23 @@ mod tests {
         assert_eq!(
             shown,
             ["0 ns", "900 ns", "4 µs", "180 µs", "1.0 ms", "1.2 ms", "250 ms", "3.05 s", "-4 µs"]
+        );
+    }
+
+    #[test]
+    fn rates_are_in_thousands() {
+        let shown = [0, 950, 64_000, 9_990_000, 999_999, 999_999_999, 1_250_000_000].map(rate);
+        assert_eq!(
+            shown,
+            [
+                "0 bit/s",
+                "950 bit/s",
+                "64.00 kbit/s",
+                "9.99 Mbit/s",
+                "1.00 Mbit/s",
+                "1.00 Gbit/s",
+                "1.25 Gbit/s"
+            ]
         );
     }
 

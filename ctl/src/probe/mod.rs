@@ -1,8 +1,10 @@
 //! Probes and their results for people.
 
 mod found;
+mod mesh;
 mod summary;
 pub mod table;
+mod throughput;
 mod trace;
 mod words;
 
@@ -28,8 +30,10 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
     if !probe.reports.is_empty() {
         text.push('\n');
         text.push_str(&match spec_kind(probe) {
+            _ if spec_mesh(probe).is_some() => mesh::text(probe, is_wide),
             Some(Kind::Trace(_)) => trace::text(probe),
             Some(Kind::Table(_)) => table::text(probe, is_wide),
+            Some(Kind::Throughput(_)) => throughput::text(probe, is_wide),
             _ => found::text(probe, is_wide),
         });
         if probe.reports.iter().any(|report| report.is_cut) {
@@ -44,6 +48,10 @@ pub fn text(probe: &v1::Probe, is_wide: bool) -> String {
 
 fn spec_kind(probe: &v1::Probe) -> Option<&Kind> {
     probe.spec.as_ref()?.kind.as_ref()
+}
+
+fn spec_mesh(probe: &v1::Probe) -> Option<&v1::Mesh> {
+    probe.spec.as_ref()?.mesh.as_ref()
 }
 
 fn facts(probe: &v1::Probe) -> Vec<(&'static str, String)> {
@@ -63,8 +71,18 @@ fn facts(probe: &v1::Probe) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// `icmp, 56 bytes`.
+/// `icmp, 56 bytes`; `mesh of tcp to port 80, 8 others each`.
 pub fn kind(spec: &v1::ProbeSpec) -> String {
+    let Some(mesh) = &spec.mesh else { return kind_alone(spec) };
+    let port = if mesh.port == 0 { String::new() } else { format!(" to port {}", mesh.port) };
+    let network = match mesh.network() {
+        v1::HostNetwork::Underlay => "",
+        v1::HostNetwork::Overlay => " over the overlay",
+    };
+    format!("mesh of {}{port}{network}, {} others each", kind_alone(spec), mesh.neighbors.unwrap_or_default())
+}
+
+fn kind_alone(spec: &v1::ProbeSpec) -> String {
     match &spec.kind {
         Some(Kind::Icmp(icmp)) => {
             let fragments = if icmp.dont_fragment { ", not to be fragmented" } else { "" };
@@ -96,11 +114,15 @@ pub fn kind(spec: &v1::ProbeSpec) -> String {
             let known = NodeTable::from_number(table.table);
             format!("table, {}", known.map_or("of a newer version", NodeTable::name))
         }
+        Some(Kind::Throughput(asked)) => throughput::kind(asked),
         None => "of a newer version".to_owned(),
     }
 }
 
 fn attempts(spec: &v1::ProbeSpec) -> String {
+    if matches!(spec.kind, Some(Kind::Throughput(_))) {
+        return String::new();
+    }
     let (interval, timeout) = (units::span(spec.interval.as_ref()), units::span(spec.timeout.as_ref()));
     if let Some(Kind::Table(_)) = spec.kind {
         return format!("1, read within {timeout}");

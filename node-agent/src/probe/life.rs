@@ -58,7 +58,7 @@ impl Life {
             let spec = Spec { schedule, ..Spec::clone(&self.spec) };
             let ahead = begin.saturating_duration_since(Instant::now());
             let start = clock::realtime_nanos() + ahead.as_nanos() as i64;
-            let results = run(&spec, &self.place, begin).await;
+            let results = run(&spec, &self.place, number, begin).await;
             let (probe, place) = (spec.probe.clone(), self.place.clone());
             self.board.report(Report { probe, run: number, place, start, results });
             from = number + 1;

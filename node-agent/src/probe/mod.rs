@@ -24,6 +24,7 @@ mod solicitation;
 pub mod spec;
 mod table;
 mod tcp;
+mod throughput;
 mod trace;
 mod train;
 mod udp;

@@ -1,7 +1,7 @@
 //! What one source found in one run.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lastseen_proto::place::Place;
 use lastseen_proto::table::NodeTable;
@@ -86,6 +86,84 @@ pub enum Finding {
     Neighbor(Neighbor),
     /// Of the kernel.
     Table(Table),
+    /// Of one end of a throughput.
+    Throughput(Throughput),
+}
+
+/// Which end of a throughput.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends.
+    Sender,
+    /// It counts.
+    Receiver,
+}
+
+/// One second of a throughput.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Payload.
+    pub bytes: u64,
+    /// Datagrams.
+    pub packets: u64,
+}
+
+/// What one end of a throughput saw. What only the other end or the other protocol has is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Throughput {
+    /// Which end.
+    pub role: Role,
+    /// Payload that was sent, of TCP acknowledged; or that came, without copies.
+    pub bytes: u64,
+    /// Datagrams, without copies.
+    pub packets: u64,
+    /// From the first byte to the last.
+    pub duration: Duration,
+    /// Mean.
+    pub bits_per_second: u64,
+    /// Datagrams that did not come.
+    pub lost: Option<u64>,
+    /// Datagrams that came again.
+    pub duplicates: Option<u64>,
+    /// Datagrams that came late.
+    pub reordered: Option<u64>,
+    /// Mean variation of the delay.
+    pub jitter: Option<Duration>,
+    /// Segments that were sent again.
+    pub retransmits: Option<u64>,
+    /// Round trip.
+    pub rtt: Option<Duration>,
+    /// Datagrams that the receiver's socket had no room for.
+    pub overflowed: Option<u64>,
+    /// What came of others.
+    pub strangers: u64,
+    /// Datagrams that this node did not let out.
+    pub not_sent: u64,
+    /// Second by second.
+    pub seconds: Vec<Interval>,
+}
+
+impl Throughput {
+    /// Nothing so far.
+    pub fn of(role: Role) -> Self {
+        Self {
+            role,
+            bytes: 0,
+            packets: 0,
+            duration: Duration::ZERO,
+            bits_per_second: 0,
+            lost: None,
+            duplicates: None,
+            reordered: None,
+            jitter: None,
+            retransmits: None,
+            rtt: None,
+            overflowed: None,
+            strangers: 0,
+            not_sent: 0,
+            seconds: Vec::new(),
+        }
+    }
 }
 
 /// What a name server said last.

@@ -12,22 +12,25 @@ use tokio::time::{Instant, timeout};
 use super::attempt::trouble;
 use super::report::{Finding, Found};
 use super::spec::{Aim, Family, Kind, Spec};
-use super::{dns, gateway, http, icmp, mtu, neighbor, path, table, tcp, trace, udp};
+use super::{dns, gateway, http, icmp, mtu, neighbor, path, table, tcp, throughput, trace, udp};
 
 /// A name that is not resolved by then is not.
 const RESOLUTION: Duration = Duration::from_secs(5);
 
-/// Probes every target from `begin` on, in the network namespace of this thread, which is that of `place`.
-pub(super) async fn run(spec: &Spec, place: &Place, begin: Instant) -> Vec<Found> {
-    let targets = spec.targets.iter().map(|aim| probe(spec, place, aim, begin));
+/// Probes every target from `begin` on, in the network namespace of this thread, which is that of `place`, as run `number`.
+pub(super) async fn run(spec: &Spec, place: &Place, number: u64, begin: Instant) -> Vec<Found> {
+    let targets = spec.targets_of(place).iter().map(|aim| probe(spec, place, aim, number, begin));
     join_all(targets).await.into_iter().flatten().collect()
 }
 
-async fn probe(spec: &Spec, place: &Place, aim: &Aim, begin: Instant) -> Vec<Found> {
+async fn probe(spec: &Spec, place: &Place, aim: &Aim, number: u64, begin: Instant) -> Vec<Found> {
     match (&spec.kind, aim) {
         (_, Aim::Gateways) => gateway::run(spec, begin).await,
         (_, Aim::Table(table)) => vec![table::run(*table, &spec.schedule, begin).await],
         (Kind::Dns(questions), Aim::Host(target)) => dns::run(spec, questions, place, target, begin).await,
+        (Kind::Throughput(flow), Aim::Host(target)) => {
+            vec![throughput::run(spec, flow, place, target, number, begin).await]
+        }
         (_, Aim::Host(target)) => vec![one(spec, aim, target, begin).await],
         (_, Aim::Url(url)) => vec![one(spec, aim, &url.server, begin).await],
     }
@@ -88,7 +91,7 @@ async fn attempts(
             found.finding = page.map(Finding::Http);
             Ok(attempts)
         }
-        (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway | Kind::Table(_), _) => {
+        (Kind::Http { .. } | Kind::Dns(_) | Kind::Gateway | Kind::Table(_) | Kind::Throughput(_), _) => {
             return Err("its target is of another kind".to_owned());
         }
     };
@@ -97,7 +100,7 @@ async fn attempts(
 }
 
 /// The address to probe, if it may be.
-async fn address(spec: &Spec, target: &Target) -> Result<IpAddr, String> {
+pub(super) async fn address(spec: &Spec, target: &Target) -> Result<IpAddr, String> {
     let address = match &target.host {
         Host::Address(address) => *address,
         Host::Name(name) => resolve(name, spec.family).await?,

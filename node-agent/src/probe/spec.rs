@@ -1,11 +1,13 @@
 //! A probe as this node works with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use hickory_proto::rr::{Name, RecordType};
 use ipnet::IpNet;
+use lastseen_proto::limits::{THROUGHPUT_TOKEN_BYTES, THROUGHPUT_UDP_RATE};
 use lastseen_proto::place::Place;
 use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::Target;
@@ -55,6 +57,60 @@ pub enum Kind {
     Gateway,
     /// A table of the kernel.
     Table(NodeTable),
+    /// How much comes through to another source.
+    Throughput(Flow),
+}
+
+/// What one source sends to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// By what.
+    pub protocol: FlowProtocol,
+    /// How long.
+    pub duration: Duration,
+    /// Bits of payload a second; absent: as many as go, of datagrams the usual.
+    pub bits_per_second: Option<u64>,
+    /// It ends with these.
+    pub max_bytes: u64,
+    /// What tells it from all else.
+    pub token: Token,
+    /// The place that receives, if it is on this node. Every other one sends.
+    pub receiver: Option<Place>,
+    /// Addresses the sender may come from, its own first; none: any.
+    pub senders: Vec<IpAddr>,
+}
+
+/// How data is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowProtocol {
+    /// In one connection.
+    Tcp,
+    /// In numbered datagrams.
+    Udp,
+}
+
+/// A secret of two agents, which no log has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub [u8; THROUGHPUT_TOKEN_BYTES]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Flow {
+    /// Bits a second of datagrams.
+    pub fn udp_rate(&self) -> u64 {
+        self.bits_per_second.unwrap_or(THROUGHPUT_UDP_RATE)
+    }
+
+    /// Datagrams of so many bytes that the rate, the time and the bytes allow.
+    pub fn most_datagrams(&self, bytes: usize) -> u64 {
+        let in_time = u128::from(self.udp_rate()) * self.duration.as_nanos() / (8 * 1_000_000_000);
+        let most = in_time.min(self.max_bytes.into()) / bytes.max(1) as u128;
+        u64::try_from(most).unwrap_or(u64::MAX)
+    }
 }
 
 /// What name servers are asked.
@@ -235,8 +291,10 @@ pub struct Spec {
     pub probe: String,
     /// Whence.
     pub places: Vec<Place>,
-    /// Whither.
+    /// Whither; of a mesh none.
     pub targets: Vec<Aim>,
+    /// Of a mesh: whither from each place.
+    pub mesh: BTreeMap<Place, Vec<Aim>>,
     /// How.
     pub kind: Kind,
     /// When.
@@ -248,12 +306,19 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whither from a place.
+    pub fn targets_of(&self, place: &Place) -> &[Aim] {
+        self.mesh.get(place).unwrap_or(&self.targets)
+    }
+
     /// Whether `told` is this probe, perhaps with other times and with fewer places, because some have ended.
     pub fn is_like(&self, told: &Self) -> bool {
-        let (schedule, places) = (self.schedule, self.places.clone());
+        let (schedule, places, mesh) = (self.schedule, self.places.clone(), self.mesh.clone());
         told.places.iter().all(|place| places.contains(place))
+            && told.mesh.iter().all(|(place, aims)| mesh.get(place) == Some(aims))
+            && told.mesh.is_empty() == mesh.is_empty()
             && Schedule { start: schedule.start, first_run: schedule.first_run, ..told.schedule } == schedule
-            && Self { places, schedule, ..told.clone() } == *self
+            && Self { places, mesh, schedule, ..told.clone() } == *self
     }
 }
 
@@ -311,6 +376,60 @@ mod tests {
         for (from, now, next) in [(0, 0, 0), (0, 10, 0), (0, 12, 1), (0, 16, 2), (0, 29, 4), (7, 29, 7)] {
             assert_eq!(often.next(from, now * second), Some(next), "{from} {now}");
         }
+    }
+
+    #[test]
+    fn datagrams_are_bounded_by_rate_time_and_bytes() {
+        let flow = Flow {
+            protocol: FlowProtocol::Udp,
+            duration: Duration::from_secs(2),
+            bits_per_second: None,
+            max_bytes: u64::MAX,
+            token: Token([0; THROUGHPUT_TOKEN_BYTES]),
+            receiver: None,
+            senders: Vec::new(),
+        };
+        assert_eq!((flow.udp_rate(), flow.most_datagrams(1_250)), (10_000_000, 2_000));
+        let most = |bits, max_bytes| {
+            Flow { bits_per_second: Some(bits), max_bytes, ..flow.clone() }.most_datagrams(1_250)
+        };
+        assert_eq!([most(1_000_000, u64::MAX), most(1_000_000, 12_600), most(u64::MAX, 1)], [200, 10, 0]);
+    }
+
+    fn mesh(places: &[(&str, &str)]) -> Spec {
+        let entry = |(place, target): &(&str, &str)| {
+            (place.parse::<Place>().unwrap(), vec![Aim::Host(target.parse().unwrap())])
+        };
+        let mesh: BTreeMap<Place, Vec<Aim>> = places.iter().map(entry).collect();
+        Spec {
+            probe: "p-1".into(),
+            places: mesh.keys().cloned().collect(),
+            targets: Vec::new(),
+            mesh,
+            kind: Kind::Tcp,
+            schedule: Schedule {
+                start: 0,
+                every: None,
+                first_run: 0,
+                count: 1,
+                interval: Duration::ZERO,
+                timeout: Duration::ZERO,
+            },
+            family: Family::Any,
+            allowed: Allowed::default(),
+        }
+    }
+
+    #[test]
+    fn a_mesh_is_the_same_while_each_place_that_is_left_has_its_targets() {
+        let whole = mesh(&[("", "10.0.0.1:80"), ("blue", "10.0.0.2:80")]);
+        assert!(whole.is_like(&whole) && whole.is_like(&mesh(&[("blue", "10.0.0.2:80")])));
+        assert!(!whole.is_like(&mesh(&[("blue", "10.0.0.3:80")])), "another target");
+        assert!(!whole.is_like(&mesh(&[("red", "10.0.0.2:80")])), "another place");
+        let plain =
+            Spec { mesh: BTreeMap::new(), targets: whole.targets_of(&Place::Host).to_vec(), ..whole.clone() };
+        assert!(!whole.is_like(&plain) && plain.is_like(&plain));
+        assert_eq!(whole.targets_of(&"blue".parse().unwrap())[0].to_string(), "10.0.0.2:80");
     }
 
     #[test]

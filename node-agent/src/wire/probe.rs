@@ -1,5 +1,6 @@
 //! Probes as messages.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
     CAPTURE_ID_BYTES, PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
     PROBE_MTU, PROBE_PACKETS, PROBE_PAYLOAD_BYTES, PROBE_REPORT_BYTES, PROBE_SEARCH, PROBE_SERVERS,
-    PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
+    PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS, THROUGHPUT_BYTES, THROUGHPUT_NANOS,
+    THROUGHPUT_RATE, THROUGHPUT_SENDERS, THROUGHPUT_TOKEN_BYTES,
 };
 use lastseen_proto::place::Place;
 use lastseen_proto::table::NodeTable;
@@ -22,9 +24,12 @@ use prost::Message as _;
 use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
 use crate::probe::report::{
-    Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report, Table,
+    Certificate, Finding, Found, Interval, Method, Names, Neighbor, Page, PathMtu, Report, Role, Table,
+    Throughput,
 };
-use crate::probe::spec::{Aim, Allowed, Family, Kind, Marks, Questions, Schedule, Spec, TraceProtocol};
+use crate::probe::spec::{
+    Aim, Allowed, Family, Flow, FlowProtocol, Kind, Marks, Questions, Schedule, Spec, Token, TraceProtocol,
+};
 
 /// What the coordinator adds to a report.
 const ROOM_BYTES: usize = 4 << 10;
@@ -44,11 +49,17 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
     }
     let networks = allowed_networks.iter().map(|network| network.parse()).collect::<Result<_, _>>();
     let family = asked.family();
-    let kind = kind(asked.kind)?;
+    let kind = kind(asked.kind, &asked.sources)?;
+    let aims = |targets: &[String]| aims(targets, &kind).map_err(|reason| format!("targets: {reason}"));
+    let (targets, mesh) = match &asked.mesh {
+        Some(mesh) => (Vec::new(), self::mesh(mesh, &places, aims)?),
+        None => (aims(&asked.targets)?, BTreeMap::new()),
+    };
     Ok(Spec {
         probe: probe_id,
         places,
-        targets: aims(&asked.targets, &kind).map_err(|reason| format!("targets: {reason}"))?,
+        targets,
+        mesh,
         family: match family {
             v1::IpFamily::Any => Family::Any,
             v1::IpFamily::Ipv4 => Family::V4,
@@ -58,6 +69,23 @@ pub(crate) fn spec(message: v1::ArmProbe) -> Result<Spec, String> {
         schedule,
         allowed: Allowed::new(networks.map_err(|error| format!("allowed_networks: {error}"))?),
     })
+}
+
+/// What each place asks.
+fn mesh(
+    mesh: &v1::Mesh,
+    places: &[Place],
+    aims: impl Fn(&[String]) -> Result<Vec<Aim>, String>,
+) -> Result<BTreeMap<Place, Vec<Aim>>, String> {
+    let netns = |member: &v1::MeshMember| member.source.clone().unwrap_or_default().netns;
+    let members: BTreeMap<String, &v1::MeshMember> =
+        mesh.members.iter().map(|member| (netns(member), member)).collect();
+    let of = |place: &Place| {
+        let member = members.get(&place.to_string());
+        let member = member.ok_or_else(|| format!("mesh: {:?} has no part in it", place.to_string()))?;
+        Ok((place.clone(), aims(&member.targets)?))
+    };
+    places.iter().map(of).collect()
 }
 
 /// What is asked, in the order it was given.
@@ -76,7 +104,7 @@ fn aims(targets: &[String], kind: &Kind) -> Result<Vec<Aim>, String> {
         }
         let target: Target = text.parse().map_err(|error: TargetError| error.to_string())?;
         let has_port = match kind {
-            Kind::Tcp | Kind::Udp { .. } => true,
+            Kind::Tcp | Kind::Udp { .. } | Kind::Throughput(_) => true,
             Kind::Trace { protocol, .. } | Kind::Path(Marks { protocol, .. }) => {
                 *protocol != TraceProtocol::Icmp
             }
@@ -95,7 +123,7 @@ fn within(field: &str, given: u32, limits: &RangeInclusive<u32>) -> Result<u32, 
     limits.contains(&given).then_some(given).ok_or_else(reason)
 }
 
-fn kind(asked: Option<Asked>) -> Result<Kind, String> {
+fn kind(asked: Option<Asked>, sources: &[v1::ProbeSource]) -> Result<Kind, String> {
     match asked {
         Some(Asked::Icmp(icmp)) => {
             let size = within("size", icmp.size.unwrap_or_default(), &PROBE_SIZE)?;
@@ -129,6 +157,7 @@ fn kind(asked: Option<Asked>) -> Result<Kind, String> {
                 || format!("table: {table} is not known here; is this agent older than the coordinator?");
             NodeTable::from_number(table).map(Kind::Table).ok_or_else(unknown)
         }
+        Some(Asked::Throughput(throughput)) => Ok(Kind::Throughput(flow(&throughput, sources)?)),
         None => Err("kind: this agent does not know it; is it older than the coordinator?".to_owned()),
     }
 }
@@ -154,6 +183,40 @@ fn marks(asked: &v1::PathProbe) -> Result<Marks, String> {
         sizes: sizes.collect::<Result<_, _>>()?,
         dont_fragment: asked.dont_fragment,
         source_port: within("source_port", asked.source_port, &(0..=u16::MAX.into()))? as u16,
+    })
+}
+
+/// What is sent. The receiver is here if it is on the node of the sources, which are all of this one.
+fn flow(asked: &v1::ThroughputProbe, sources: &[v1::ProbeSource]) -> Result<Flow, String> {
+    let protocol = match v1::ThroughputProtocol::try_from(asked.protocol) {
+        Ok(v1::ThroughputProtocol::ThroughputTcp) => FlowProtocol::Tcp,
+        Ok(v1::ThroughputProtocol::ThroughputUdp) => FlowProtocol::Udp,
+        Err(_) => return Err(format!("protocol: {} is not known here", asked.protocol)),
+    };
+    let token = <[u8; THROUGHPUT_TOKEN_BYTES]>::try_from(&asked.token[..]);
+    let token = token.map_err(|_| format!("token: it has not {THROUGHPUT_TOKEN_BYTES} bytes"))?;
+    if asked.senders.len() > THROUGHPUT_SENDERS {
+        return Err(format!("senders: {} are above {THROUGHPUT_SENDERS}", asked.senders.len()));
+    }
+    let sender = |text: &String| text.parse().map_err(|_| format!("senders: {text:.50} is no address"));
+    let bits = asked.bits_per_second;
+    if let Some(bits) = bits.filter(|bits| !THROUGHPUT_RATE.contains(bits)) {
+        let (least, most) = (THROUGHPUT_RATE.start(), THROUGHPUT_RATE.end());
+        return Err(format!("bits_per_second: {bits} is not within {least} and {most}"));
+    }
+    let to = asked.to.as_ref().ok_or("to: missing")?;
+    let is_here = sources.first().is_some_and(|own| own.node == to.node);
+    Ok(Flow {
+        protocol,
+        duration: span("duration", asked.duration.as_ref(), &THROUGHPUT_NANOS)?,
+        bits_per_second: bits,
+        max_bytes: asked
+            .max_bytes
+            .unwrap_or(THROUGHPUT_BYTES)
+            .clamp(PROBE_PAYLOAD_BYTES as u64, THROUGHPUT_BYTES),
+        token: Token(token),
+        receiver: if is_here { Some(to.netns.parse()?) } else { None },
+        senders: asked.senders.iter().map(sender).collect::<Result<_, _>>()?,
     })
 }
 
@@ -186,13 +249,17 @@ fn questions(asked: &v1::DnsProbe) -> Result<Questions, String> {
     })
 }
 
+fn span(
+    field: &str,
+    asked: Option<&prost_types::Duration>,
+    limits: &RangeInclusive<i64>,
+) -> Result<Duration, String> {
+    let nanos = asked.map_or(0, |asked| span_nanos(asked).unwrap_or(i64::MAX));
+    let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
+    limits.contains(&nanos).then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)
+}
+
 fn schedule(asked: &v1::ProbeSpec, start: i64, first_run: u64) -> Result<Schedule, String> {
-    let span = |field: &str, asked: Option<&prost_types::Duration>, limits: &RangeInclusive<i64>| {
-        let nanos = asked.map_or(0, |asked| span_nanos(asked).unwrap_or(i64::MAX));
-        let is_within = limits.contains(&nanos);
-        let wrong = || format!("{field}: {nanos} ns are not within {} and {}", limits.start(), limits.end());
-        is_within.then(|| Duration::from_nanos(nanos as u64)).ok_or_else(wrong)
-    };
     let counts = match asked.kind {
         Some(Asked::Path(_)) => PROBE_PACKETS,
         Some(Asked::Table(_)) => 1..=1,
@@ -338,6 +405,34 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
             rows_total: total,
             notes: all(notes),
         }),
+        Finding::Throughput(seen) => Message::Throughput(throughput(&seen)),
+    }
+}
+
+fn throughput(seen: &Throughput) -> v1::ThroughputFinding {
+    let role = match seen.role {
+        Role::Sender => v1::ThroughputRole::ThroughputSender,
+        Role::Receiver => v1::ThroughputRole::ThroughputReceiver,
+    };
+    let nanos = |span: Duration| span.as_nanos() as u64;
+    let interval =
+        |second: &Interval| v1::throughput_finding::Interval { bytes: second.bytes, packets: second.packets };
+    v1::ThroughputFinding {
+        role: role.into(),
+        bytes: seen.bytes,
+        packets: seen.packets,
+        duration_nanos: nanos(seen.duration),
+        bits_per_second: seen.bits_per_second,
+        lost: seen.lost,
+        duplicates: seen.duplicates,
+        reordered: seen.reordered,
+        jitter_nanos: seen.jitter.map(nanos),
+        retransmits: seen.retransmits,
+        rtt_nanos: seen.rtt.map(nanos),
+        overflowed: seen.overflowed,
+        strangers: seen.strangers,
+        not_sent: seen.not_sent,
+        intervals: seen.seconds.iter().map(interval).collect(),
     }
 }
 

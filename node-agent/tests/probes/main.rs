@@ -4,6 +4,7 @@ mod dns;
 mod http;
 mod support;
 mod tables;
+mod throughput;
 mod trace;
 
 use std::io::ErrorKind;

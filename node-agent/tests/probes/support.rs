@@ -1,5 +1,6 @@
 //! A namespace of its own for each test, and probes of one run.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub(crate) fn once(kind: Kind, targets: &[String]) -> Spec {
         probe: "p-1".into(),
         places: vec![Place::Host],
         targets: targets.iter().map(|target| Aim::Host(target.parse().unwrap())).collect(),
+        mesh: BTreeMap::new(),
         kind,
         schedule: Schedule {
             start: monotonic_nanos() + 100_000_000,

@@ -1,6 +1,7 @@
 //! Probes in the lab: what each kind finds where all is well, and where something is broken.
 
 mod names;
+mod pairs;
 mod paths;
 
 use std::collections::BTreeMap;

@@ -134,7 +134,7 @@ fn words(finding: &Finding) -> Option<String> {
             let addresses: Vec<&str> = addresses.into_iter().collect();
             if addresses.is_empty() { return None } else { addresses.join(", ") }
         }
-        // Its rows are compared one by one, where they can be.
-        Finding::Table(_) => return None,
+        // Its rows are compared one by one, where they can be; and no two ends see the same.
+        Finding::Table(_) | Finding::Throughput(_) => return None,
     })
 }

@@ -65,6 +65,10 @@ fn by_target(probe: &v1::Probe) -> BTreeMap<String, BTreeMap<Source<'_>, Merged<
     let is_own = matches!(kind, Some(Kind::Gateway(_)));
     let has_servers = matches!(kind, Some(Kind::Dns(dns)) if !dns.servers.is_empty());
     let mut all: BTreeMap<String, BTreeMap<Source<'_>, Merged<'_>>> = BTreeMap::new();
+    // Its two sources do two different things.
+    if matches!(kind, Some(Kind::Throughput(_))) {
+        return all;
+    }
     for report in &probe.reports {
         for result in &report.results {
             for (setting, value) in settings(result) {

@@ -10,6 +10,7 @@ use lastseen_proto::target::{Host, Target, TargetError};
 use lastseen_runtime::roots;
 
 use super::super::model::Kind;
+use super::super::throughput;
 use crate::error::Error;
 use crate::model::{MILLISECOND, SECOND};
 
@@ -36,6 +37,7 @@ impl Defaults {
             Kind::Trace { .. } => Self { count: 3, interval_nanos: SECOND, ..usual },
             // A kernel with many connections takes a while to list them.
             Kind::Table { .. } => Self { count: 1, timeout_nanos: 10 * SECOND, ..usual },
+            Kind::Throughput(_) => Self { count: 1, ..usual },
             _ => usual,
         }
     }
@@ -59,6 +61,7 @@ pub(super) fn check(kind: &Kind) -> Result<(), Error> {
             sizes.iter().try_for_each(|size| check("sizes", *size, &PROBE_MTU, " bytes"))
         }
         Kind::Dns { servers, search, .. } => check_dns(servers, search),
+        Kind::Throughput(asked) => throughput::check(asked),
         Kind::Http { ca_pem } if ca_pem.is_empty() => Ok(()),
         Kind::Http { ca_pem } if ca_pem.len() > PROBE_CA_BYTES => {
             let reason = format!("{} bytes are above the limit of {PROBE_CA_BYTES}", ca_pem.len());

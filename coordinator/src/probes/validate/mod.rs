@@ -13,7 +13,9 @@ use lastseen_proto::limits::{
 };
 
 use self::kind::Defaults;
+use super::mesh;
 use super::model::{Family, Kind, Source, Spec};
+use super::throughput;
 use super::whereabouts::place;
 use crate::error::Error;
 use crate::fleet::NodeView;
@@ -49,6 +51,8 @@ pub struct Request {
     pub start_at_nanos: Option<i64>,
     /// Again and again.
     pub every_nanos: Option<i64>,
+    /// The targets are the sources.
+    pub mesh: Option<mesh::Asked>,
 }
 
 /// Between two runs: the end of one must not delay the next.
@@ -59,7 +63,10 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
     check_labels(&request.name, &request.labels)?;
     let kind = request.kind.ok_or_else(|| Error::invalid("kind", "missing; say how to probe"))?;
     kind::check(&kind)?;
-    let targets = targets::resolve(request.targets, &kind)?;
+    let targets = match &request.mesh {
+        Some(asked) => mesh::check(asked, &kind, &request.targets).map(|()| Vec::new())?,
+        None => targets::resolve(request.targets, &kind)?,
+    };
     let within = |field: &'static str, asked: Option<i64>, default: i64, limits: &RangeInclusive<i64>| {
         let nanos = asked.unwrap_or(default);
         let reason = || {
@@ -78,7 +85,7 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         return Err(Error::invalid("count", "a table is read once in a run; leave it out"));
     }
     let every = request.every_nanos;
-    let spec = Spec {
+    let mut spec = Spec {
         name: request.name,
         labels: request.labels,
         all_nodes: request.all_nodes,
@@ -99,8 +106,8 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         )?,
         family: request.family.unwrap_or(Family::Any),
         every_nanos: every.map(|nanos| within("every", Some(nanos), 0, &PROBE_EVERY_NANOS)).transpose()?,
+        mesh: None,
     };
-    check_rate(&spec)?;
     if let Some(at) =
         request.start_at_nanos.filter(|at| at.saturating_sub(now_nanos) > limits::START_AHEAD_NANOS)
     {
@@ -108,18 +115,27 @@ pub fn resolve(request: Request, nodes: &[NodeView], now_nanos: i64) -> Result<(
         let most = display_span(limits::START_AHEAD_NANOS);
         return Err(Error::invalid("start_at", format!("{ahead} ahead is above the limit of {most}")));
     }
-    let sources = sources(request.all_nodes, request.sources, nodes)?;
+    let mut sources = sources(request.all_nodes, request.sources, nodes)?;
+    if let Kind::Throughput(asked) = &mut spec.kind {
+        spec.targets = vec![throughput::resolve(asked, spec.family, &mut sources, nodes)?];
+    }
+    let mesh = request.mesh.map(|asked| mesh::resolve(&asked, spec.family, &sources, nodes));
+    spec.mesh = mesh.transpose()?;
+    check_rate(&spec)?;
     Ok((spec, sources))
 }
 
 /// What one source sends, and that a run ends before the next.
 fn check_rate(spec: &Spec) -> Result<(), Error> {
-    let targets = spec.targets.len().max(1);
+    let targets = spec.targets_of_each();
     let attempts = targets * spec.kind.attempts(spec.count);
     if attempts > limits::PROBE_ATTEMPTS {
         let (each, most) = (spec.kind.attempts(spec.count), limits::PROBE_ATTEMPTS);
         let reason = format!("{each} at each of {targets} targets are {attempts}, above the limit of {most}");
         return Err(Error::invalid("count", reason));
+    }
+    if matches!(spec.kind, Kind::Throughput(_)) && spec.count > 1 {
+        return Err(Error::invalid("count", "a throughput is measured once in a run; leave it out"));
     }
     if let Kind::Trace { max_hops, .. } = spec.kind
         && spec.count > 1

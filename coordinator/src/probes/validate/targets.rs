@@ -22,6 +22,10 @@ pub(super) fn resolve(given: Vec<String>, kind: &Kind) -> Result<Vec<String>, Er
     if let Some(reason) = without {
         return if given.is_empty() { Ok(given) } else { Err(Error::invalid("targets", reason)) };
     }
+    if matches!(kind, Kind::Throughput(_)) {
+        let reason = "a throughput goes to another source; say to whom, and leave the targets out";
+        return if given.is_empty() { Ok(given) } else { Err(Error::invalid("targets", reason)) };
+    }
     if given.is_empty() || given.len() > PROBE_TARGETS {
         let reason = format!("{} targets; give 1 to {PROBE_TARGETS}", given.len());
         return Err(Error::invalid("targets", reason));

@@ -1,11 +1,12 @@
 //! The kinds of probes, and what only one of them takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
-use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_SIZE};
+use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_NEIGHBORS, PROBE_SIZE};
 use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::Target;
 use lastseen_proto::url::WebUrl;
@@ -13,7 +14,7 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind as Asked;
 
 use super::Common;
-use crate::parse;
+use crate::{parse, probe};
 
 /// How.
 #[derive(Debug, Subcommand)]
@@ -138,6 +139,53 @@ Examples:
         #[command(flatten)]
         common: Common,
     },
+    /// Every source probes every other: who reaches whom, and which node is the one that is ill.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe mesh --all-nodes
+  ctl run-probe mesh --tcp 10250 --all-nodes --neighbors 4
+  ctl run-probe mesh --from 10.244.1.10,10.244.2.10,10.244.3.10 --count 20
+  ctl run-probe mesh --all-nodes --network overlay --every 30s")]
+    Mesh {
+        #[command(flatten)]
+        by: By,
+        /// Others that each source probes. Without it: all of them, of more than 32 sources 8.
+        #[arg(long, value_name = "K", value_parser = parse::whole(*PROBE_NEIGHBORS.start(), *PROBE_NEIGHBORS.end()))]
+        neighbors: Option<u32>,
+        #[command(flatten)]
+        network: HostNetwork,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// How much comes through from one source to another.
+    #[command(after_help = "\
+Examples:
+  ctl run-probe throughput --from node-a --to node-b
+  ctl run-probe throughput --from 10.244.1.10 --to 10.244.2.10 --udp --rate 100M
+  ctl run-probe throughput --from node-a --to node-b --duration 2s --max-bytes 50MB --every 10m")]
+    Throughput {
+        /// The receiver: a node, a node with a network namespace as --from has it, or an address of a pod or a node.
+        #[arg(long, value_name = "NODE[:NETNS]|ADDRESS")]
+        to: String,
+        #[command(flatten)]
+        transport: Transport,
+        /// How long it sends: 1s to 60s.
+        #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse::duration)]
+        duration: Duration,
+        /// Bits of payload a second, 100k to 10G. Without it: 10M of UDP, as much as goes of TCP.
+        #[arg(long, value_name = "BITS", value_parser = parse::rate)]
+        rate: Option<u64>,
+        /// End when so much payload is sent.
+        #[arg(long, value_name = "BYTES", value_parser = parse::bytes)]
+        max_bytes: Option<u64>,
+        /// Where the receiver listens. Without it: a port from 20000 on.
+        #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+        port: Option<u16>,
+        #[command(flatten)]
+        network: HostNetwork,
+        #[command(flatten)]
+        common: Common,
+    },
     /// The gateways of the default routes, as neighbours and by echo.
     #[command(after_help = "\
 Examples:
@@ -206,6 +254,59 @@ pub(super) struct Protocol {
     tcp: bool,
 }
 
+/// How the sources of a mesh probe each other.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct By {
+    /// With echo requests, as without any of these.
+    #[arg(long)]
+    icmp: bool,
+    /// With connections to this port.
+    #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+    tcp: Option<u16>,
+    /// With datagrams to this port.
+    #[arg(long, value_name = "PORT", value_parser = parse::whole(1_u16, u16::MAX))]
+    udp: Option<u16>,
+}
+
+/// How a throughput is measured.
+#[derive(Args, Debug)]
+#[group(multiple = false)]
+pub(super) struct Transport {
+    /// By one connection, as without any of these.
+    #[arg(long)]
+    tcp: bool,
+    /// By numbered datagrams: loss, order and jitter.
+    #[arg(long)]
+    udp: bool,
+}
+
+/// Which address stands for a node.
+#[derive(Args, Debug)]
+pub(super) struct HostNetwork {
+    /// Which of a node's addresses is probed: that of the host, where its tunnels end, or that of its overlay device.
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    network: Network,
+}
+
+/// See [`HostNetwork`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Network {
+    /// Where its tunnels end, or else that of its default route.
+    Host,
+    /// That of its tunnel device.
+    Overlay,
+}
+
+impl HostNetwork {
+    fn number(&self) -> i32 {
+        match self.network {
+            Network::Host => v1::HostNetwork::Underlay.into(),
+            Network::Overlay => v1::HostNetwork::Overlay.into(),
+        }
+    }
+}
+
 impl Kind {
     /// What rows are to contain, where there are some.
     pub(super) fn wanted(&self) -> Option<&str> {
@@ -213,6 +314,13 @@ impl Kind {
             Self::Table { grep, .. } => grep.as_deref(),
             _ => None,
         }
+    }
+
+    /// Of a mesh, who probes whom.
+    pub(super) fn mesh(&self) -> Option<v1::Mesh> {
+        let Self::Mesh { by, neighbors, network, .. } = self else { return None };
+        let port = by.tcp.or(by.udp).unwrap_or_default().into();
+        Some(v1::Mesh { neighbors: *neighbors, network: network.number(), port, members: Vec::new() })
     }
 
     /// What to ask, of whom, and the rest.
@@ -266,6 +374,32 @@ impl Kind {
             }
             Self::Neighbor { targets, common } => {
                 (Asked::Neighbor(v1::NeighborProbe {}), texts(&targets.targets), common)
+            }
+            Self::Mesh { by, common, .. } => {
+                let asked = match by {
+                    By { tcp: Some(_), .. } => Asked::Tcp(v1::TcpProbe {}),
+                    By { udp: Some(_), .. } => Asked::Udp(v1::UdpProbe::default()),
+                    By { .. } => Asked::Icmp(v1::IcmpProbe::default()),
+                };
+                (asked, Vec::new(), common)
+            }
+            Self::Throughput { to, transport, duration, rate, max_bytes, port, network, common } => {
+                let protocol = if transport.udp {
+                    v1::ThroughputProtocol::ThroughputUdp
+                } else {
+                    v1::ThroughputProtocol::ThroughputTcp
+                };
+                let throughput = v1::ThroughputProbe {
+                    protocol: protocol.into(),
+                    duration: Some(parse::proto_duration(duration)),
+                    bits_per_second: rate,
+                    max_bytes,
+                    port: port.map(u32::from),
+                    network: network.number(),
+                    to: Some(probe::source_of(&to)),
+                    ..Default::default()
+                };
+                (Asked::Throughput(throughput), Vec::new(), common)
             }
             Self::Gateway { common } => (Asked::Gateway(v1::GatewayProbe {}), Vec::new(), common),
             Self::Table { table, common, .. } => {

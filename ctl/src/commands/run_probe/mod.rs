@@ -31,6 +31,8 @@ Examples:
   ctl run-probe tcp kube-dns.kube-system.svc:53 --from node-a:cni-1f2e,node-b --count 20
   ctl run-probe dns web.default.svc.cluster.local --all-nodes
   ctl run-probe trace 10.244.2.10:80 --tcp --nodes node-a
+  ctl run-probe mesh --all-nodes
+  ctl run-probe throughput --from node-a --to node-b
   ctl run-probe udp 10.244.2.10:53 --nodes node-a --every 30s")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -113,6 +115,7 @@ pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn W
 
 /// The probe, and whether to wait for its end.
 fn spec(arguments: Arguments) -> anyhow::Result<(ProbeSpec, bool)> {
+    let mesh = arguments.kind.mesh();
     let (kind, targets, common) = arguments.kind.asked()?;
     let family = match (common.family.ipv4, common.family.ipv6) {
         (true, _) => v1::IpFamily::Ipv4,
@@ -143,6 +146,7 @@ fn spec(arguments: Arguments) -> anyhow::Result<(ProbeSpec, bool)> {
         family: family.into(),
         start_at: common.start_at.map(parse::proto_timestamp),
         every: common.every.map(parse::proto_duration),
+        mesh,
     };
     Ok((spec, follows))
 }
