@@ -1,5 +1,7 @@
 //! Probes as messages.
 
+mod throughput;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -10,8 +12,7 @@ use lastseen_proto::convert::span_nanos;
 use lastseen_proto::limits::{
     CAPTURE_ID_BYTES, PROBE_CA_BYTES, PROBE_COUNT, PROBE_EVERY_NANOS, PROBE_HOPS, PROBE_INTERVAL_NANOS,
     PROBE_MTU, PROBE_PACKETS, PROBE_PAYLOAD_BYTES, PROBE_REPORT_BYTES, PROBE_SEARCH, PROBE_SERVERS,
-    PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS, THROUGHPUT_BYTES, THROUGHPUT_NANOS,
-    THROUGHPUT_RATE, THROUGHPUT_SENDERS, THROUGHPUT_TOKEN_BYTES,
+    PROBE_SIZE, PROBE_SIZES, PROBE_TARGETS, PROBE_TIMEOUT_NANOS,
 };
 use lastseen_proto::place::Place;
 use lastseen_proto::table::NodeTable;
@@ -24,12 +25,9 @@ use prost::Message as _;
 use crate::probe::attempt::{Attempt, Outcome, Timing};
 use crate::probe::board::{News, Status};
 use crate::probe::report::{
-    Certificate, Finding, Found, Interval, Method, Names, Neighbor, Page, PathMtu, Report, Role, Table,
-    Throughput,
+    Certificate, Finding, Found, Method, Names, Neighbor, Page, PathMtu, Report, Table,
 };
-use crate::probe::spec::{
-    Aim, Allowed, Family, Flow, FlowProtocol, Kind, Marks, Questions, Schedule, Spec, Token, TraceProtocol,
-};
+use crate::probe::spec::{Aim, Allowed, Family, Kind, Marks, Questions, Schedule, Spec, TraceProtocol};
 
 /// What the coordinator adds to a report.
 const ROOM_BYTES: usize = 4 << 10;
@@ -157,7 +155,7 @@ fn kind(asked: Option<Asked>, sources: &[v1::ProbeSource]) -> Result<Kind, Strin
                 || format!("table: {table} is not known here; is this agent older than the coordinator?");
             NodeTable::from_number(table).map(Kind::Table).ok_or_else(unknown)
         }
-        Some(Asked::Throughput(throughput)) => Ok(Kind::Throughput(flow(&throughput, sources)?)),
+        Some(Asked::Throughput(throughput)) => Ok(Kind::Throughput(throughput::flow(&throughput, sources)?)),
         None => Err("kind: this agent does not know it; is it older than the coordinator?".to_owned()),
     }
 }
@@ -183,40 +181,6 @@ fn marks(asked: &v1::PathProbe) -> Result<Marks, String> {
         sizes: sizes.collect::<Result<_, _>>()?,
         dont_fragment: asked.dont_fragment,
         source_port: within("source_port", asked.source_port, &(0..=u16::MAX.into()))? as u16,
-    })
-}
-
-/// What is sent. The receiver is here if it is on the node of the sources, which are all of this one.
-fn flow(asked: &v1::ThroughputProbe, sources: &[v1::ProbeSource]) -> Result<Flow, String> {
-    let protocol = match v1::ThroughputProtocol::try_from(asked.protocol) {
-        Ok(v1::ThroughputProtocol::ThroughputTcp) => FlowProtocol::Tcp,
-        Ok(v1::ThroughputProtocol::ThroughputUdp) => FlowProtocol::Udp,
-        Err(_) => return Err(format!("protocol: {} is not known here", asked.protocol)),
-    };
-    let token = <[u8; THROUGHPUT_TOKEN_BYTES]>::try_from(&asked.token[..]);
-    let token = token.map_err(|_| format!("token: it has not {THROUGHPUT_TOKEN_BYTES} bytes"))?;
-    if asked.senders.len() > THROUGHPUT_SENDERS {
-        return Err(format!("senders: {} are above {THROUGHPUT_SENDERS}", asked.senders.len()));
-    }
-    let sender = |text: &String| text.parse().map_err(|_| format!("senders: {text:.50} is no address"));
-    let bits = asked.bits_per_second;
-    if let Some(bits) = bits.filter(|bits| !THROUGHPUT_RATE.contains(bits)) {
-        let (least, most) = (THROUGHPUT_RATE.start(), THROUGHPUT_RATE.end());
-        return Err(format!("bits_per_second: {bits} is not within {least} and {most}"));
-    }
-    let to = asked.to.as_ref().ok_or("to: missing")?;
-    let is_here = sources.first().is_some_and(|own| own.node == to.node);
-    Ok(Flow {
-        protocol,
-        duration: span("duration", asked.duration.as_ref(), &THROUGHPUT_NANOS)?,
-        bits_per_second: bits,
-        max_bytes: asked
-            .max_bytes
-            .unwrap_or(THROUGHPUT_BYTES)
-            .clamp(PROBE_PAYLOAD_BYTES as u64, THROUGHPUT_BYTES),
-        token: Token(token),
-        receiver: if is_here { Some(to.netns.parse()?) } else { None },
-        senders: asked.senders.iter().map(sender).collect::<Result<_, _>>()?,
     })
 }
 
@@ -405,34 +369,7 @@ fn finding(finding: &Finding) -> v1::probe_result::Finding {
             rows_total: total,
             notes: all(notes),
         }),
-        Finding::Throughput(seen) => Message::Throughput(throughput(&seen)),
-    }
-}
-
-fn throughput(seen: &Throughput) -> v1::ThroughputFinding {
-    let role = match seen.role {
-        Role::Sender => v1::ThroughputRole::ThroughputSender,
-        Role::Receiver => v1::ThroughputRole::ThroughputReceiver,
-    };
-    let nanos = |span: Duration| span.as_nanos() as u64;
-    let interval =
-        |second: &Interval| v1::throughput_finding::Interval { bytes: second.bytes, packets: second.packets };
-    v1::ThroughputFinding {
-        role: role.into(),
-        bytes: seen.bytes,
-        packets: seen.packets,
-        duration_nanos: nanos(seen.duration),
-        bits_per_second: seen.bits_per_second,
-        lost: seen.lost,
-        duplicates: seen.duplicates,
-        reordered: seen.reordered,
-        jitter_nanos: seen.jitter.map(nanos),
-        retransmits: seen.retransmits,
-        rtt_nanos: seen.rtt.map(nanos),
-        overflowed: seen.overflowed,
-        strangers: seen.strangers,
-        not_sent: seen.not_sent,
-        intervals: seen.seconds.iter().map(interval).collect(),
+        Finding::Throughput(seen) => Message::Throughput(throughput::seen(&seen)),
     }
 }
 
