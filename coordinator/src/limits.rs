@@ -206,6 +206,8 @@ pub const PROBE_REPORTS_BYTES: usize = 8 << 20;
 pub const PROBE_REPORTS_SHOWN: u32 = 2_000;
 /// Reports of a probe that are kept, over all its sources.
 pub const PROBE_REPORTS: u64 = 100_000;
+/// Bytes of the reports of a probe that are kept, over all its sources, each run taken to be as long as the newest.
+pub const PROBE_KEPT_BYTES: u64 = 1 << 30;
 /// Probes that one page of a list holds, however many are asked for: each has up to a thousand parts.
 pub const PROBES_PAGE: u32 = 100;
 /// Runs of a probe whose reports are kept.

@@ -145,6 +145,7 @@ fn known() -> BTreeMap<&'static str, String> {
         limits::PROBES_PER_SECOND,
         limits::PROBE_ATTEMPTS,
         limits::PROBE_FOUND,
+        limits::PROBE_KEPT_BYTES,
         limits::PROBE_PLACES,
         limits::PROBE_REPORTS,
         limits::PROBE_REPORTS_BYTES,

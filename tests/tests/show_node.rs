@@ -107,6 +107,14 @@ fn each_table_is_that_of_the_namespace_it_is_asked_of() {
     assert!(tunnel.iter().any(|row| row["remote"] == underlay), "{underlay} in {tunnel:#?}");
     let forward = only(&fleet, &[name, "--settings"], &[("setting", "net.ipv4.ip_forward")]);
     assert_eq!(forward["value"], "1");
+    node.pod.sysctl("net/ipv4/conf/eth0/rp_filter", "2").expect("sysctl");
+    let settings = show(&fleet, &[name, "--settings", "--netns", pod]);
+    let value = |setting: &str| {
+        let found = settings.iter().find(|row| row["setting"] == setting);
+        found.map(|row| row["value"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(value("net.ipv4.conf.eth0.rp_filter").as_deref(), Some("2"));
+    assert_eq!(value("net.ipv4.conf.cni0.rp_filter"), None, "that is the host's");
     node.netns.nft("add rule inet guard forward ct state invalid counter").expect("nft");
     fleet.ctl.ok(&["run-probe", "icmp", &gateway, "--from", &from, "--count", "1"]).expect("probe");
     let tracked = show(&fleet, &[name, "--conntrack", "--grep", &gateway]);
@@ -119,10 +127,9 @@ fn many_rows_are_cut_and_counted_and_refusals_say_why() {
     let fleet = Fleet::start(&lab).expect("fleet");
     let node = &lab.nodes[0];
     let (name, pod) = (node.plan.name.as_str(), node.pod.name());
-    let routes: String = (0..10_000)
-        .map(|n| format!("route add blackhole 10.99.{}.{}/32 table 99\n", n / 250, n % 250))
-        .collect();
-    node.pod.ip(&routes).expect("routes");
+    let route = |n| format!("route add blackhole 10.99.{}.{}/32 table 99", n / 250, n % 250);
+    let routes: Vec<String> = (0..10_000).map(route).collect();
+    node.pod.ip(&routes.join("\n")).expect("routes");
     let asked = ["show-node", name, "--routes", "--netns", pod];
     let text = fleet.ctl.ok(&asked).expect("table");
     let last = text.lines().last().unwrap_or_default();

@@ -120,7 +120,8 @@ impl Writer {
                     }
                     what => what.clone(),
                 };
-                Some((News { what, ..news.clone() }, head.kept_runs()))
+                let bytes = if let What::Report { content, .. } = &what { content.len() } else { 0 };
+                Some((News { what, ..news.clone() }, head.kept_runs(bytes)))
             })
             .collect();
         self.store.save_probe_news(&wanted).await?;

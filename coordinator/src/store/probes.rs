@@ -39,9 +39,11 @@ impl Head {
         }
     }
 
-    /// Runs whose reports are kept: fewer where there are many sources.
-    pub fn kept_runs(&self) -> u64 {
-        (limits::PROBE_REPORTS / self.parts.max(1)).clamp(1, limits::PROBE_RUNS)
+    /// Runs whose reports are kept: fewer where there are many sources, or where a report has many `bytes`.
+    pub fn kept_runs(&self, bytes: usize) -> u64 {
+        let of_each = |most: u64| most / self.parts.max(1);
+        let by_bytes = of_each(limits::PROBE_KEPT_BYTES) / (bytes as u64).max(1);
+        of_each(limits::PROBE_REPORTS).min(by_bytes).clamp(1, limits::PROBE_RUNS)
     }
 }
 
@@ -101,10 +103,21 @@ mod tests {
 
     #[test]
     fn of_many_sources_fewer_runs_are_kept() {
-        let kept = |parts| head(None, None, parts).kept_runs();
+        let kept = |parts| head(None, None, parts).kept_runs(1_000);
         assert_eq!(
             [kept(0), kept(1), kept(100), kept(1_000), kept(1_000_000)],
             [1_000, 1_000, 1_000, 100, 1]
         );
+    }
+
+    #[test]
+    fn of_long_reports_fewer_runs_are_kept() {
+        let kept = |parts, bytes| head(None, None, parts).kept_runs(bytes);
+        let longest = limits::PROBE_REPORT_BYTES;
+        assert_eq!(
+            [kept(1, 0), kept(1, longest), kept(32, longest), kept(10_000, longest)],
+            [1_000, 1_000, 128, 1]
+        );
+        assert_eq!(kept(32, longest) * 32 * longest as u64, limits::PROBE_KEPT_BYTES);
     }
 }

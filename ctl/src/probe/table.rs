@@ -95,14 +95,14 @@ mod tests {
     #[test]
     fn numbers_are_aligned_and_what_is_empty_is_left_out_unless_it_is_asked_for() {
         let result = found(&[["eth0", "12", ""], ["x\u{1b}[2J", "", ""]], 5);
-        let expected = "NAME          PACKETS\n\
-                        eth0               12\n\
+        let expected = "NAME         PACKETS\n\
+                        eth0              12\n\
                         x\\u{1b}[2J         -\n\
                         showing 2 of 5 rows\n\
                         note: a\\nb\n";
         assert_eq!(block(&result, false), expected);
         let wide = block(&result, true);
-        assert!(wide.starts_with("NAME          PACKETS   MASTER\\u{1b}[2J\n"), "{wide}");
+        assert!(wide.starts_with("NAME         PACKETS   MASTER\\u{1b}[2J\n"), "{wide}");
         let mut short = found(&[], 1);
         let Some(Finding::Table(table)) = &mut short.finding else { panic!() };
         table.rows.push(v1::TableRow { cells: vec!["lo".into()] });

@@ -118,7 +118,10 @@ mod tests {
         bytes
     }
 
-    fn found(datagram: &[u8]) -> (Result<bool, Option<i32>>, bool, Vec<(u16, Vec<u8>)>) {
+    /// How it ended, whether anything changed, and what came.
+    type Found = (Result<bool, Option<i32>>, bool, Vec<(u16, Vec<u8>)>);
+
+    fn found(datagram: &[u8]) -> Found {
         let (mut is_changed, mut all) = (false, Vec::new());
         let end = read(datagram, &mut is_changed, &mut |kind, body| all.push((kind, body.to_vec())));
         (end.map_err(|error| error.raw_os_error()), is_changed, all)

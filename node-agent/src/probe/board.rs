@@ -162,6 +162,9 @@ impl Board {
 
 #[cfg(test)]
 mod tests {
+    use lastseen_proto::table::NodeTable;
+
+    use super::super::report::{Finding, Found, Table};
     use super::*;
 
     fn report(probe: &str, run: u64) -> Report {
@@ -202,5 +205,29 @@ mod tests {
         }
         assert_eq!(board.dropped(), extra);
         assert_eq!(runs(&board, 0)[0], extra, "the oldest go");
+    }
+
+    #[test]
+    fn rows_of_tables_take_no_more_memory_than_they_may() {
+        let board = Board::default();
+        let rows = vec![vec!["x".repeat(100); 10]; 1_000];
+        let table = Table {
+            table: NodeTable::Routes,
+            columns: &["route"; 10],
+            rows,
+            total: 1_000,
+            notes: Vec::new(),
+        };
+        let found =
+            Found { finding: Some(Finding::Table(table)), ..Found::nothing("routes".into(), String::new()) };
+        let with_rows = |run| Report { results: vec![found.clone()], ..report("p-1", run) };
+        let fit = ROW_BYTES / with_rows(0).row_bytes();
+        for run in 0..fit as u64 + 2 {
+            board.report(with_rows(run));
+        }
+        assert_eq!((board.dropped(), runs(&board, 0).len()), (2, fit));
+        board.forget("p-1");
+        board.report(with_rows(0));
+        assert_eq!(board.dropped(), 2, "there is room again");
     }
 }

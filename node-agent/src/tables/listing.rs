@@ -86,15 +86,27 @@ impl Listing {
         request: Request<'_>,
         mut each: impl FnMut(&mut Self, u16, &[u8]) -> Option<()>,
     ) -> io::Result<()> {
-        let mark = Mark { rows: self.rows.len(), total: self.total, room: self.room };
-        for read in 1..=READS {
-            let mut unreadable = 0_u64;
-            let deadline = self.deadline;
+        self.settle(what, |listing| {
+            let (mut unreadable, deadline) = (0, listing.deadline);
             let end = dump(request, deadline, |kind, body| {
-                unreadable += u64::from(each(self, kind, body).is_none());
+                unreadable += u64::from(each(listing, kind, body).is_none());
             })?;
+            Ok((end, unreadable))
+        })
+    }
+
+    /// Reads until nothing changed meanwhile, or it was tried often enough. `read` says how it ended, and how many entries
+    /// it could not read.
+    fn settle(
+        &mut self,
+        what: &str,
+        mut read: impl FnMut(&mut Self) -> io::Result<(End, u64)>,
+    ) -> io::Result<()> {
+        let mark = Mark { rows: self.rows.len(), total: self.total, room: self.room };
+        for time in 1..=READS {
+            let (end, unreadable) = read(self)?;
             match end {
-                End::Changed if read < READS => {
+                End::Changed if time < READS => {
                     self.rewind(&mark);
                     continue;
                 }
@@ -151,6 +163,39 @@ pub(super) fn text(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_changes_while_it_is_read_is_read_again_and_told_in_the_end() {
+        let mut listing = Listing::new(&["name"], Instant::now());
+        let mut ends = vec![(End::Whole, 0), (End::Changed, 7)];
+        listing
+            .settle("routes", |listing| {
+                listing.row(|_| [String::new()]);
+                Ok(ends.pop().unwrap())
+            })
+            .unwrap();
+        assert_eq!(
+            (listing.total, listing.rows.len(), listing.notes.len()),
+            (1, 1, 0),
+            "only the last is kept"
+        );
+        let mut times = 0;
+        listing
+            .settle("routes", |listing| {
+                times += 1;
+                listing.row(|_| [String::new()]);
+                Ok((End::Changed, 2))
+            })
+            .unwrap();
+        assert_eq!((times, listing.total), (READS, 2));
+        assert_eq!(
+            listing.notes,
+            [
+                "routes: changed each of the 3 times it was read; rows may be missing or come twice",
+                "routes: 2 entries are written in a way this agent does not know",
+            ]
+        );
+    }
 
     #[test]
     fn rows_beyond_a_report_are_counted_and_long_cells_cut() {

@@ -112,7 +112,7 @@ mod tests {
         let _twice = own.try_clone().unwrap();
         let link = fs::read_link(format!("/proc/self/fd/{}", own.as_raw_fd())).unwrap();
         let inode = socket(&link).unwrap();
-        let found = of(&BTreeSet::from([inode]), Instant::now() + Duration::from_secs(60));
+        let found = of(&BTreeSet::from([inode]), Instant::now() + Duration::from_mins(1));
         assert_eq!(found.by_inode[&inode].pids(), std::process::id().to_string());
         assert!(!found.by_inode[&inode].command.is_empty());
         let late = of(&BTreeSet::from([inode]), Instant::now());

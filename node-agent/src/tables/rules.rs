@@ -117,8 +117,8 @@ fn rule(message: &RuleMessage) -> Rule {
             RuleAttribute::FwMark(mark) => rule.mark = Some(*mark),
             RuleAttribute::FwMask(mask) => rule.mask = Some(*mask),
             RuleAttribute::IpProtocol(number) => rule.protocol = ip_protocol(i32::from(*number) as u8),
-            RuleAttribute::SourcePortRange(range) => rule.source_ports = ports(range),
-            RuleAttribute::DestinationPortRange(range) => rule.destination_ports = ports(range),
+            RuleAttribute::SourcePortRange(range) => rule.source_ports = ports(*range),
+            RuleAttribute::DestinationPortRange(range) => rule.destination_ports = ports(*range),
             RuleAttribute::UidRange(range) => rule.users = format!("{}-{}", range.start, range.end),
             RuleAttribute::Table(table) => rule.table = *table,
             RuleAttribute::Goto(priority) => rule.goto = *priority,
@@ -145,7 +145,7 @@ fn mark(mark: Option<u32>, mask: Option<u32>) -> String {
     }
 }
 
-fn ports(range: &RulePortRange) -> String {
+fn ports(range: RulePortRange) -> String {
     if range.start == range.end { range.start.to_string() } else { format!("{}-{}", range.start, range.end) }
 }
 
@@ -157,7 +157,7 @@ mod tests {
     fn a_mark_has_its_mask_unless_it_is_whole() {
         let marks = [(None, None), (Some(1), None), (Some(1), Some(u32::MAX)), (Some(0), Some(0x80))];
         assert_eq!(marks.map(|(value, mask)| mark(value, mask)), ["", "0x1", "0x1", "0x0/0x80"]);
-        assert_eq!(ports(&RulePortRange { start: 53, end: 53 }), "53");
-        assert_eq!(ports(&RulePortRange { start: 1, end: 1023 }), "1-1023");
+        assert_eq!(ports(RulePortRange { start: 53, end: 53 }), "53");
+        assert_eq!(ports(RulePortRange { start: 1, end: 1023 }), "1-1023");
     }
 }

@@ -1,5 +1,5 @@
 //! Settings that decide about forwarding: those of sysctl(8) for the network namespace of this thread, which is the one
-//! that /proc/sys/net shows (`net_ctl_root`, net/sysctl_net.c).
+//! that /proc/sys/net shows (`net_ctl_root`, `net/sysctl_net.c`).
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};

@@ -1,4 +1,4 @@
-//! Sockets of TCP and UDP, sock_diag(7), and whose they are.
+//! Sockets of TCP and UDP, `sock_diag(7)`, and whose they are.
 
 use std::net::SocketAddr;
 
@@ -40,7 +40,7 @@ const V6: u8 = libc::AF_INET6 as u8;
 const TCP: u8 = libc::IPPROTO_TCP as u8;
 const UDP: u8 = libc::IPPROTO_UDP as u8;
 
-/// By number, include/net/tcp_states.h.
+/// By number, `include/net/tcp_states.h`.
 const TCP_STATES: [&str; 14] = [
     "",
     "established",
@@ -78,7 +78,7 @@ pub(super) fn read(mut listing: Listing) -> Result<Listing, String> {
     if listing.total == 0 && !failed.is_empty() {
         return Err(failed.remove(0));
     }
-    failed.into_iter().for_each(|failure| listing.note(failure));
+    listing.notes.extend(failed);
     name_owners(&mut listing);
     Ok(listing)
 }
@@ -182,7 +182,7 @@ fn name_owners(listing: &mut Listing) {
             row[COMMAND].clone_from(&owner.command);
         }
     }
-    owners.notes.into_iter().for_each(|note| listing.note(note));
+    listing.notes.extend(owners.notes);
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) fn read(mut listing: Listing) -> Result<Listing, String> {
     if listing.total == 0 && !failed.is_empty() {
         return Err(failed.join("; "));
     }
-    failed.into_iter().for_each(|failure| listing.note(failure));
+    listing.notes.extend(failed);
     Ok(listing)
 }
 

@@ -43,7 +43,9 @@ fn tables(names: &str) -> Result<Vec<String>, String> {
     match fs::read_to_string(format!("/proc/thread-self/net/{names}")) {
         Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(trouble("rules of legacy iptables", &error)),
+        Err(error) => Err(format!(
+            "rules of legacy iptables cannot be read: /proc/net/{names}: {error}; run the agent as root"
+        )),
     }
 }
 

@@ -24,10 +24,10 @@ use crate::netlink::dump::{Request, dump};
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10 << 8;
 // `enum nf_tables_msg_types`: what is asked for, and what comes.
-const TABLES: (u16, u16) = (SUBSYSTEM | 1, SUBSYSTEM);
-const CHAINS: (u16, u16) = (SUBSYSTEM | 4, SUBSYSTEM | 3);
-const RULES: (u16, u16) = (SUBSYSTEM | 7, SUBSYSTEM | 6);
-const SETS: (u16, u16) = (SUBSYSTEM | 10, SUBSYSTEM | 9);
+const TABLES: (u16, u16) = (SUBSYSTEM + 1, SUBSYSTEM);
+const CHAINS: (u16, u16) = (SUBSYSTEM + 4, SUBSYSTEM + 3);
+const RULES: (u16, u16) = (SUBSYSTEM + 7, SUBSYSTEM + 6);
+const SETS: (u16, u16) = (SUBSYSTEM + 10, SUBSYSTEM + 9);
 /// `struct nfgenmsg`; zeroes: of all families.
 const HEADER: usize = 4;
 /// Chains and sets that are remembered: of more of them a report does not hold the rules.
@@ -82,7 +82,7 @@ fn tables(listing: &mut Listing) -> io::Result<()> {
                 .push(format!("table {} {name} is dormant: none of its rules is in force", family(number)));
         }
     })?;
-    dormant.into_iter().for_each(|note| listing.note(note));
+    listing.notes.extend(dormant);
     Ok(())
 }
 

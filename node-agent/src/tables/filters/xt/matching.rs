@@ -51,14 +51,16 @@ fn tcp(info: &[u8]) -> Option<String> {
         let names: Vec<&str> = names.collect();
         if names.is_empty() { "NONE".to_owned() } else { names.join(",") }
     };
-    let mut words = ports("--sport", info, 0, invert & 1)? + &ports("--dport", info, 4, invert & 2)?;
-    if mask != 0 {
-        words += &format!("{} --tcp-flags {} {}", not(invert & 4), flags(mask), flags(set));
-    }
-    if option != 0 {
-        words += &format!("{} --tcp-option {option}", not(invert & 8));
-    }
-    Some(words)
+    let flags = match mask {
+        0 => String::new(),
+        mask => format!("{} --tcp-flags {} {}", not(invert & 4), flags(mask), flags(set)),
+    };
+    let option = match option {
+        0 => String::new(),
+        option => format!("{} --tcp-option {option}", not(invert & 8)),
+    };
+    let ports = [ports("--sport", info, 0, invert & 1)?, ports("--dport", info, 4, invert & 2)?];
+    Some([ports.concat(), flags, option].concat())
 }
 
 /// Bits of `XT_CONNTRACK_STATE_*`.
@@ -146,7 +148,7 @@ fn several_ports(info: &[u8]) -> Option<String> {
             Some(0) => ",",
             Some(_) => ":",
         };
-        text += &format!("{between}{}", short(info, 2 + 2 * at)?);
+        text = format!("{text}{between}{}", short(info, 2 + 2 * at)?);
     }
     Some(format!("{} {option} {text}", not(invert)))
 }

@@ -11,7 +11,7 @@ pub(super) fn options(extension: &Extension<'_>) -> Option<String> {
     match (extension.name, extension.revision) {
         ("MARK", 2) => Some(format!(" --set-xmark {:#x}/{:#x}", long(info, 0)?, long(info, 4)?)),
         ("CONNMARK", 1) => connection_mark(info),
-        ("DNAT", 0) | ("SNAT", 0) if !extension.is_v6 => old_translation(extension),
+        ("DNAT" | "SNAT", 0) if !extension.is_v6 => old_translation(extension),
         ("DNAT" | "SNAT", 1 | 2) => translation(extension),
         ("MASQUERADE" | "REDIRECT", 0) if !extension.is_v6 => ports_only(info),
         ("REJECT", 0) => reject(extension),
@@ -63,7 +63,8 @@ impl Range {
                 to = format!("[{to}]");
             }
             let (first, last) = self.ports;
-            to += &if first == last { format!(":{first}") } else { format!(":{first}-{last}") };
+            let last = if first == last { String::new() } else { format!("-{last}") };
+            to = format!("{to}:{first}{last}");
         }
         let words: String =
             WORDS.iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, word)| *word).collect();
