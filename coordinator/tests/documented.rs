@@ -97,8 +97,9 @@ macro_rules! known {
     };
 }
 
-fn known() -> BTreeMap<&'static str, String> {
-    let mut known = known![
+/// Constants that are one number.
+fn numbers() -> BTreeMap<&'static str, String> {
+    known![
         limits::AGENT_TEXT_BYTES,
         limits::AUDIT_PAGE,
         limits::AUDIT_RECORDS,
@@ -182,7 +183,12 @@ fn known() -> BTreeMap<&'static str, String> {
         wire::THROUGHPUT_SECONDS,
         wire::THROUGHPUT_SENDERS,
         wire::THROUGHPUT_UDP_RATE,
-    ];
+    ]
+}
+
+/// These, and what is told of the others.
+fn known() -> BTreeMap<&'static str, String> {
+    let mut known = numbers();
     known.insert("FLOW_ROWS", lastseen_correlate::FLOW_ROWS.to_string());
     known.insert("LOST_LIMIT", lastseen_correlate::LOST_LIMIT.to_string());
     known.insert("AUDIT_INTERVAL", limits::AUDIT_INTERVAL.as_secs().to_string());

@@ -118,8 +118,9 @@ fn page(mut stream: TcpStream, bytes: usize) -> std::io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    // One segment holds all of it.
     let mut request = [0; 1_024];
-    stream.read(&mut request)?;
+    let _length = stream.read(&mut request)?;
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n")?;
     stream.write_all(&vec![b'x'; bytes])
 }

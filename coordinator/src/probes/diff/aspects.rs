@@ -132,7 +132,10 @@ fn words(finding: &Finding) -> Option<String> {
         Finding::Neighbor(neighbor) => {
             let addresses: BTreeSet<&str> = neighbor.link_addresses.iter().map(String::as_str).collect();
             let addresses: Vec<&str> = addresses.into_iter().collect();
-            if addresses.is_empty() { return None } else { addresses.join(", ") }
+            if addresses.is_empty() {
+                return None;
+            }
+            addresses.join(", ")
         }
         // Its rows are compared one by one, where they can be; and no two ends see the same.
         Finding::Table(_) | Finding::Throughput(_) => return None,
