@@ -24,7 +24,7 @@ use crate::{parse, probe};
 Examples:
   ctl diff-probes                          # the newest probe
   ctl diff-probes p-7f3kab --runs 20       # the last 20 runs of a scheduled one together
-  ctl diff-probes -o json | jq '.differences[].source.node'")]
+  ctl diff-probes -o json | jq .verdict")]
 pub struct Arguments {
     /// Probe id, as run-probe and list-probes print it; the newest probe without it.
     #[arg(default_value = "", hide_default_value = true)]
