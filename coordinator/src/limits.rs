@@ -153,6 +153,8 @@ pub const START_LEAD_NANOS: i64 = SECOND / 2;
 pub const START_LEAD_PER_NODE_NANOS: i64 = MILLISECOND;
 /// After the tail, draining goes on while news or batches keep arriving at least this often.
 pub const DRAIN_IDLE_NANOS: i64 = 10 * SECOND;
+/// After the tail, batches that cannot be stored keep a capture open for this long: as often as a store is asked again.
+pub const STORE_TROUBLE_NANOS: i64 = 30 * SECOND;
 /// After a restart of the coordinator agents get this long to come back.
 pub const RECOVERY_NANOS: i64 = 30 * SECOND;
 /// A capture that nobody looked at for so long was not looked at by a process that stood still.

@@ -7,7 +7,7 @@ use lastseen_coordinator::limits;
 use lastseen_proto::limits as wire;
 
 /// Constants that are no bound on what a peer or a user asks for, but the pace of the programs' own work.
-const OWN_PACE: [&str; 48] = [
+const OWN_PACE: [&str; 49] = [
     "AGENT_QUEUE",
     "ARMED_NANOS",
     "ARM_LONGEST_NANOS",
@@ -51,6 +51,7 @@ const OWN_PACE: [&str; 48] = [
     "STANDSTILL_NANOS",
     "START_LEAD_NANOS",
     "START_LEAD_PER_NODE_NANOS",
+    "STORE_TROUBLE_NANOS",
     "TAKEOVERS",
     "TAKEOVER_NANOS",
     "TELL",

@@ -204,7 +204,7 @@ impl Actor {
             Event::Status(node, status) => self.machine.status(&node, status, now),
             Event::Left(node, left) => self.machine.left(&node, left, now),
             Event::Fleet => {}
-            Event::Unstored(reason) => self.machine.unstored(reason),
+            Event::Unstored(reason) => self.machine.unstored(reason, now),
             Event::Refused(key) => self.machine.refused(&key),
             Event::Stop(who, done) => {
                 self.machine.stop(&who, now);

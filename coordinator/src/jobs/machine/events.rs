@@ -66,8 +66,8 @@ impl Machine {
     }
 
     /// Batches could not be stored, for now.
-    pub fn unstored(&mut self, reason: String) {
-        self.storage_trouble = Some(reason);
+    pub fn unstored(&mut self, reason: String, now_nanos: i64) {
+        self.storage_trouble = Some((now_nanos, reason));
     }
 
     /// A batch will never be stored.

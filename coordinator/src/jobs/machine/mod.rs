@@ -80,7 +80,7 @@ pub struct Machine {
     progress_nanos: i64,
     recovered_nanos: Option<i64>,
     /// Why batches could not be stored when that was last tried in vain.
-    storage_trouble: Option<String>,
+    storage_trouble: Option<(i64, String)>,
     /// What was said of the capture before its report had to wait.
     reason_before: Option<String>,
     /// What nodes translated and is not stored yet.

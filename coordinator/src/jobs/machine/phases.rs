@@ -175,7 +175,7 @@ impl Machine {
             if !part.state.is_final() {
                 fail(part, &not_drained(links.contains_key(&part.node)));
             }
-            if let Some(trouble) = self.storage_trouble.as_ref().filter(|_| self.ledger.lacks(part)) {
+            if let Some((_, trouble)) = self.storage_trouble.as_ref().filter(|_| self.ledger.lacks(part)) {
                 fail(part, &format!("its observations could not be stored: {trouble}; {STORAGE_ADVICE}"));
             }
             self.ledger.note_missing(part);
@@ -186,7 +186,10 @@ impl Machine {
     pub(super) fn drain_deadline_nanos(&self) -> i64 {
         let end = self.capture.window.map_or(0, |window| window.end_nanos);
         let tail_end = end + limits::TAIL_NANOS;
-        let idle = self.progress_nanos.max(tail_end) + limits::DRAIN_IDLE_NANOS;
+        // Batches that come and cannot be stored are news too, but not for ever: a full disk does not pass by itself.
+        let trouble = self.storage_trouble.as_ref().map_or(0, |(at, _)| *at);
+        let progress = self.progress_nanos.max(trouble.min(tail_end + limits::STORE_TROUBLE_NANOS));
+        let idle = progress.max(tail_end) + limits::DRAIN_IDLE_NANOS;
         let recovery = self.recovered_nanos.map_or(0, |at| at + limits::RECOVERY_NANOS);
         let latest = tail_end.max(self.recovered_nanos.unwrap_or(0)) + limits::DRAIN_NANOS;
         idle.max(recovery).min(latest)

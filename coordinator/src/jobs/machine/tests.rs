@@ -207,7 +207,7 @@ fn what_could_not_be_stored_fails_its_node_with_the_reason() {
     let mut machine = running();
     let end = end_of(&machine);
     machine.step(end, &links(&["a"]));
-    machine.unstored("cannot make the directory: Permission denied".to_owned());
+    machine.unstored("cannot make the directory: Permission denied".to_owned(), end);
     machine.status("a", status(State::Completed, 3), end + SECOND);
     machine.step(machine.wake_nanos().unwrap(), &links(&["a"]));
     let part = &machine.capture().parts[0];
@@ -225,11 +225,27 @@ fn trouble_that_passed_fails_nobody() {
     let mut machine = running();
     let end = end_of(&machine);
     machine.step(end, &links(&["a"]));
-    machine.unstored("No space left on device".to_owned());
+    machine.unstored("No space left on device".to_owned(), end);
     machine.status("a", status(State::Completed, 3), end + SECOND);
     machine.stored(stored(3), end + SECOND);
     machine.step(end + SECOND, &links(&["a"]));
     assert_eq!(machine.capture().parts[0].state, State::Completed);
+}
+
+#[test]
+fn a_store_that_is_away_at_the_end_gets_time_to_come_back_but_not_for_ever() {
+    let mut machine = running();
+    let tail_end = end_of(&machine) + limits::TAIL_NANOS;
+    machine.step(end_of(&machine), &links(&["a"]));
+    machine.status("a", status(State::Completed, 3), tail_end);
+    let mut deadlines = Vec::new();
+    for seconds in [9, 18, 29, 38] {
+        let now = tail_end + seconds * SECOND;
+        machine.unstored("Connection refused".to_owned(), now);
+        machine.step(now, &links(&["a"]));
+        deadlines.push((machine.wake_nanos().unwrap() - tail_end) / SECOND);
+    }
+    assert_eq!(deadlines, [19, 28, 39, 40]);
 }
 
 #[test]
