@@ -35,7 +35,11 @@ pub(crate) fn add(job: &Job, network: &Network<'_>, flows: &mut Flows) {
         .zip(0..)
         .filter(|(one, at)| match flows.later_tuples(*at) {
             [] => is_translated_back(one).is_some(),
-            later => later.iter().any(|tuple| veil.hides(tuple)),
+            later => {
+                // What goes to a service may be masqueraded once its destination is another.
+                let is_to_service = network.holder(one.tuple.destination).is_none();
+                later.iter().any(|tuple| veil.hides(tuple, is_to_service))
+            }
         })
         .map(|(_, at)| at)
         .collect();
@@ -62,10 +66,11 @@ impl Veil {
         names_ends(filter).then(|| Self { ends: ends(filter).unwrap_or_default() })
     }
 
-    /// Whether a packet of a protocol that the filter asks for may not pass under this tuple.
-    fn hides(&self, tuple: &FlowKey) -> bool {
+    /// Whether a packet of a protocol that the filter asks for may not pass under this tuple, or under one with another
+    /// source address if that `may_change`.
+    fn hides(&self, tuple: &FlowKey, may_change: bool) -> bool {
         let has = |end: &End| match end {
-            End::Host(address) => [tuple.source, tuple.destination].contains(address),
+            End::Host(address) => tuple.destination == *address || tuple.source == *address && !may_change,
             End::Port(port) => [tuple.source_port, tuple.destination_port].contains(port),
         };
         !self.ends.iter().any(has)
@@ -140,8 +145,12 @@ mod tests {
             ("(port 53) or (port 54)", false),
         ] {
             let veil = Veil::of(filter).unwrap();
-            assert_eq!(!veil.hides(&tuple(40_000, 53)), passing, "{filter}");
-            assert_eq!(!veil.hides(&tuple(53, 40_000)), passing, "{filter}");
+            assert_eq!(!veil.hides(&tuple(40_000, 53), false), passing, "{filter}");
+            assert_eq!(!veil.hides(&tuple(53, 40_000), false), passing, "{filter}");
+        }
+        for (filter, passing) in [("host 10.2.0.2", true), ("host 10.1.0.2", false), ("port 53", true)] {
+            let veil = Veil::of(filter).unwrap();
+            assert_eq!(!veil.hides(&tuple(40_000, 53), true), passing, "{filter}, masqueraded");
         }
         assert_eq!(Veil::of("udp"), None);
     }
