@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["agent", "analysis", "audit", "capture", "fleet", "probe", "probe_service", "topology"]
-        .map(|f| format!("lastseen/v1/{f}.proto"));
+    let files =
+        ["agent", "analysis", "audit", "capture", "check", "fleet", "probe", "probe_service", "topology"]
+            .map(|f| format!("lastseen/v1/{f}.proto"));
     println!("cargo:rerun-if-changed=lastseen");
     let descriptors = protox::compile(&files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);

@@ -46,6 +46,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/lastseen.v1.AnalysisService/GetTopology", READ),
     ("/lastseen.v1.ProbeService/RunProbe", RUN),
     ("/lastseen.v1.ProbeService/TracePath", RUN),
+    ("/lastseen.v1.ProbeService/Check", RUN),
     ("/lastseen.v1.ProbeService/ListProbes", READ),
     ("/lastseen.v1.ProbeService/GetProbe", READ),
     ("/lastseen.v1.ProbeService/WatchProbe", READ),

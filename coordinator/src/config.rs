@@ -61,6 +61,14 @@ pub struct Config {
     /// that are refused); each change of it comes into force within half a second
     #[arg(long, env = "LASTSEEN_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// API server of Kubernetes that `ctl check-host` and `check-path` fetch from every node unless they name another; in a
+    /// pod https://$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)/version
+    #[arg(long, env = "LASTSEEN_API_SERVER", value_name = "URL")]
+    pub api_server: Option<String>,
+    /// PEM file with the certificates to trust for it, in a pod /var/run/secrets/kubernetes.io/serviceaccount/ca.crt;
+    /// without it, those that browsers trust
+    #[arg(long, env = "LASTSEEN_API_SERVER_CA", value_name = "FILE", requires = "api_server")]
+    pub api_server_ca: Option<PathBuf>,
     /// How log lines look
     #[arg(long, env = "LASTSEEN_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,

@@ -28,6 +28,7 @@ use crate::access::Access;
 use crate::analysis::Analysis;
 use crate::audit::Audit;
 use crate::calls::TraceLayer;
+use crate::checks::ApiServer;
 use crate::config::Config;
 use crate::files::{self, Files};
 use crate::fleet::{Fleet, Keeper};
@@ -106,6 +107,7 @@ impl Coordinator {
         admin: Option<TcpListener>,
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
+        let api_server = api_server(config)?;
         let directory = files::prepare(&config.data_dir).map_err(|error| {
             anyhow::anyhow!("--data-dir: {error}; give a directory that this user may write to")
         })?;
@@ -142,6 +144,7 @@ impl Coordinator {
         )
         .await?;
         let (context, writer) = context;
+        let context = Context { api_server, ..context };
         metrics::sample(&mut registry, sources(&context));
         let registry = Arc::new(registry);
         Ok(Self { listener, admin, pki, context, store, lock, writer, records, registry, readiness })
@@ -217,6 +220,18 @@ impl Coordinator {
     }
 }
 
+/// The API server that checks look at.
+fn api_server(config: &Config) -> anyhow::Result<Option<Arc<ApiServer>>> {
+    let Some(url) = &config.api_server else { return Ok(None) };
+    let ca_pem = match &config.api_server_ca {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            anyhow::anyhow!("--api-server-ca {}: cannot be read: {error}; give a PEM file", path.display())
+        })?,
+    };
+    Ok(Some(Arc::new(ApiServer { url: url.clone(), ca_pem })))
+}
+
 async fn bind(flag: &str, address: &str, example: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let advice = match error.kind() {
@@ -282,6 +297,7 @@ async fn context(
         control_streams,
         messages: Arc::new(Rates::new(limits::MESSAGES_PER_SECOND, limits::MESSAGES_AT_ONCE)),
         batch_streams,
+        api_server: None,
         stopping,
     };
     Ok((context, writer))

@@ -7,6 +7,7 @@
 )]
 
 mod capture_file;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod context;
@@ -22,6 +23,7 @@ pub mod probe;
 pub mod report;
 pub mod rpc;
 pub mod show_file;
+pub mod steps;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,12 @@
 //! A traced path for people: what the sender saw, the way there, the way back, and what that comes to.
 
+use lastseen_proto::probed::{Summary, words};
 use lastseen_proto::v1::diff_report::Verdict;
 use lastseen_proto::v1::{PathTrace, ProbeOutcome, TracedSize};
 
 use crate::context::Context;
 use crate::output::{escape, units};
-use crate::probe::{self, Summary};
+use crate::probe;
 use crate::report;
 
 /// The whole trace.
@@ -43,7 +44,7 @@ fn header(trace: &PathTrace) -> String {
 fn sender(trace: &PathTrace) -> String {
     let result = trace.result.clone().unwrap_or_default();
     let summary = Summary::of(&result);
-    let words = probe::words(None, &result, &summary);
+    let words = words(None, &result, &summary);
     let delay = summary
         .median()
         .map_or_else(String::new, |delay| format!(", answered in {}", units::delay(delay as i64)));

@@ -5,6 +5,7 @@ pub mod batch;
 pub mod convert;
 pub mod limits;
 pub mod place;
+pub mod probed;
 pub mod table;
 pub mod target;
 pub mod url;

@@ -26,11 +26,13 @@ pub enum NodeTable {
     Filters,
     /// Settings that decide about forwarding.
     Settings,
+    /// What the kernel counts of each protocol.
+    Counters,
 }
 
 impl NodeTable {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Sockets,
         Self::Routes,
         Self::Rules,
@@ -40,6 +42,7 @@ impl NodeTable {
         Self::Fdb,
         Self::Filters,
         Self::Settings,
+        Self::Counters,
     ];
 
     /// As people write it.
@@ -54,6 +57,7 @@ impl NodeTable {
             Self::Fdb => "fdb",
             Self::Filters => "filters",
             Self::Settings => "settings",
+            Self::Counters => "counters",
         }
     }
 
@@ -69,6 +73,7 @@ impl NodeTable {
             Self::Fdb => v1::NodeTable::TableFdb,
             Self::Filters => v1::NodeTable::TableFilters,
             Self::Settings => v1::NodeTable::TableSettings,
+            Self::Counters => v1::NodeTable::TableCounters,
         }
     }
 
@@ -105,7 +110,7 @@ mod tests {
             assert_eq!(NodeTable::from_number(table.message() as i32), Some(table));
         }
         assert_eq!(NodeTable::from_number(0), None);
-        assert_eq!(NodeTable::from_number(10), None);
+        assert_eq!(NodeTable::from_number(11), None);
         assert!("route".parse::<NodeTable>().unwrap_err().contains("sockets, routes"));
     }
 }

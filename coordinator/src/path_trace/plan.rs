@@ -7,6 +7,7 @@ use lastseen_proto::limits::{PROBE_MTU, PROBE_PACKETS};
 use lastseen_proto::target::{Host, Target};
 
 use super::sizes;
+use crate::errand;
 use crate::error::Error;
 use crate::fleet::NodeView;
 use crate::limits;
@@ -27,9 +28,6 @@ const INTERVAL_NANOS: i64 = 20 * MILLISECOND;
 const TIMEOUT_NANOS: i64 = SECOND;
 /// As `ping` has it: 56 bytes, and the headers of ICMP and IPv4.
 const SIZE: u32 = 84;
-/// Source ports that nobody is given: those of hosts begin above (`net.ipv4.ip_local_port_range`), those of services too.
-const SOURCE_PORTS: std::ops::Range<u16> = 20_000..30_000;
-
 /// Bytes of the packets, with their IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
@@ -106,10 +104,10 @@ impl Request {
         Ok(Packets { port: target.port, sizes, count })
     }
 
-    /// A probe that finds the address of a name, by the way.
-    pub(super) fn look_up(&self) -> probes::model::Spec {
+    /// The target without its port.
+    pub(super) fn host(&self) -> String {
         let host = self.to.parse::<Target>().map(|target| Target { port: None, ..target }.to_string());
-        probe(Kind::Icmp { size: 56, dont_fragment: false }, host.unwrap_or_default(), 1, self)
+        host.unwrap_or_default()
     }
 }
 
@@ -163,7 +161,7 @@ impl Plan {
         name: &str,
     ) -> Result<Self, Error> {
         let Packets { port, sizes, count } = request.check()?;
-        let source_port = if port.is_some() { source_port(name) } else { 0 };
+        let source_port = if port.is_some() { errand::port(name) } else { 0 };
         // Of a sweep, fragments would come through whatever their size.
         let dont_fragment = request.dont_fragment || request.sizes == Some(Sizes::Sweep);
         let protocol = request.protocol;
@@ -185,12 +183,6 @@ impl Plan {
         )?;
         Ok(Self { capture, probe, to: request.to.clone(), address, protocol, source_port, owners, notes })
     }
-}
-
-/// The same for the same call: one that is made again may find the capture begun, and its filter takes this port.
-fn source_port(name: &str) -> u16 {
-    let (first, ports) = (SOURCE_PORTS.start, SOURCE_PORTS.len() as u32);
-    first + (crc32fast::hash(name.as_bytes()) % ports) as u16
 }
 
 fn check_interval(nanos: i64) -> Result<(), Error> {
@@ -297,8 +289,8 @@ mod tests {
         let udp = Request { to: "10.0.0.2:53".into(), protocol: TraceProtocol::Udp, ..request() };
         let udp = plan(&udp).unwrap();
         let Kind::Path { source_port, ref sizes, .. } = udp.probe.kind else { panic!() };
-        assert!(SOURCE_PORTS.contains(&source_port) && *sizes == [84]);
-        assert_eq!(super::source_port("name"), source_port, "a call made again sends from the same");
+        assert_eq!(*sizes, [84]);
+        assert_eq!(errand::port("name"), source_port, "a call made again sends from the same");
         assert_eq!(udp.capture.filter, format!("udp and (port {source_port} or port 53)"));
         assert_eq!(udp.probe.targets, ["10.0.0.2:53"]);
         assert!(udp.capture.duration_nanos > udp.probe.interval_nanos * i64::from(udp.probe.count));

@@ -13,19 +13,19 @@ use crate::analysis::read_topology;
 use crate::fleet::NodeView;
 
 /// The tables of nodes, each read once.
-pub(super) struct Addresses<'a> {
+pub(crate) struct Addresses<'a> {
     nodes: BTreeMap<&'a str, &'a NodeView>,
     read: BTreeMap<String, Topology>,
 }
 
 impl<'a> Addresses<'a> {
-    pub(super) fn new(nodes: &'a [NodeView]) -> Self {
+    pub(crate) fn new(nodes: &'a [NodeView]) -> Self {
         let nodes = nodes.iter().map(|node| (node.record.name.as_str(), node)).collect();
         Self { nodes, read: BTreeMap::new() }
     }
 
     /// The address of a source, or why there is none.
-    pub(super) fn of(
+    pub(crate) fn of(
         &mut self,
         source: &Source,
         network: HostNetwork,
@@ -90,7 +90,8 @@ impl<'a> Addresses<'a> {
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+/// Of one link alone, RFC 3927 and RFC 4291 §2.5.6.
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),

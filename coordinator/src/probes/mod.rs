@@ -17,6 +17,7 @@ mod whereabouts;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use addresses::{Addresses, is_link_local};
 pub use diff::diff;
 pub use figures::Figures;
 use tokio::sync::{Notify, watch};

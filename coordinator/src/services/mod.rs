@@ -4,6 +4,8 @@ mod agent;
 mod analysis;
 mod audit;
 mod capture;
+mod check;
+mod errand;
 mod fleet;
 mod page;
 mod probe;
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::analysis::Analysis;
+use crate::checks::ApiServer;
 use crate::fleet::{Fleet, Keeper};
 use crate::guard::Guard;
 use crate::ingest::Ingest;
@@ -67,6 +70,8 @@ pub struct Context {
     pub messages: Arc<Rates>,
     /// Streams of batches by node.
     pub batch_streams: Quota,
+    /// The API server that checks look at unless they name another.
+    pub api_server: Option<Arc<ApiServer>>,
     /// Cancelled when streams are to end.
     pub stopping: CancellationToken,
 }

@@ -12,7 +12,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::capture::check_request_id;
-use super::{Context, Responses, page, trace_path};
+use super::check::check;
+use super::trace_path::trace_path;
+use super::{Context, Responses, page};
 use crate::access::caller;
 use crate::error::Error;
 use crate::limits;
@@ -38,6 +40,7 @@ pub struct ProbeApi(pub Context);
 impl ProbeService for ProbeApi {
     type WatchProbeStream = Responses<v1::WatchProbeResponse>;
     type TracePathStream = Responses<v1::TracePathResponse>;
+    type CheckStream = Responses<v1::CheckResponse>;
 
     async fn run_probe(
         &self,
@@ -149,7 +152,11 @@ impl ProbeService for ProbeApi {
         &self,
         call: Request<v1::TracePathRequest>,
     ) -> Result<Response<Self::TracePathStream>, Status> {
-        trace_path::answer(&self.0, caller(&call)?, call.into_inner()).await
+        trace_path(&self.0, caller(&call)?, call.into_inner()).await
+    }
+
+    async fn check(&self, call: Request<v1::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        check(&self.0, caller(&call)?, call.into_inner()).await
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod batch;
 pub mod capture;
+pub mod check;
 pub mod command;
 pub mod node;
 pub mod path_trace;

@@ -151,7 +151,7 @@ pub(super) fn span_nanos(field: &'static str, span: &prost_types::Duration) -> R
         .ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
 }
 
-fn source(message: v1::ProbeSource) -> Source {
+pub(super) fn source(message: v1::ProbeSource) -> Source {
     Source { node: message.node, netns: message.netns }
 }
 
@@ -230,7 +230,8 @@ fn told(spec: &Spec, sources: &[&Source], start_nanos: i64) -> v1::ProbeSpec {
     told
 }
 
-fn kind_message(kind: &Kind) -> Asked {
+/// How, as people see it.
+pub fn kind_message(kind: &Kind) -> Asked {
     match kind {
         Kind::Icmp { size, dont_fragment } => {
             Asked::Icmp(v1::IcmpProbe { size: Some(*size), dont_fragment: *dont_fragment })

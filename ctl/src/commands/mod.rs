@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod completion;
 pub mod delete_capture;
 pub mod diff_files;
@@ -63,6 +64,8 @@ pub enum Command {
     StopProbe(stop_probe::Arguments),
     DiffProbes(diff_probes::Arguments),
     TracePath(trace_path::Arguments),
+    CheckHost(check::host::Arguments),
+    CheckPath(check::path::Arguments),
     ListAudit(list_audit::Arguments),
     ExportTopology(export_topology::Arguments),
     ShowFile(show_file::Arguments),
@@ -93,6 +96,8 @@ impl fmt::Display for Command {
             Self::StopProbe(_) => "stop-probe",
             Self::DiffProbes(_) => "diff-probes",
             Self::TracePath(_) => "trace-path",
+            Self::CheckHost(_) => "check-host",
+            Self::CheckPath(_) => "check-path",
             Self::ListAudit(_) => "list-audit",
             Self::ExportTopology(_) => "export-topology",
             Self::ShowFile(_) => "show-file",
@@ -124,6 +129,8 @@ pub async fn run(command: Command, context: &Context, out: &mut dyn Write) -> Ou
         Command::StopProbe(arguments) => stop_probe::run(arguments, context, out).await,
         Command::DiffProbes(arguments) => diff_probes::run(arguments, context, out).await,
         Command::TracePath(arguments) => trace_path::run(arguments, context, out).await,
+        Command::CheckHost(arguments) => check::host::run(arguments, context, out).await,
+        Command::CheckPath(arguments) => check::path::run(arguments, context, out).await,
         Command::ListAudit(arguments) => list_audit::run(&arguments, context, out).await,
         Command::ListLost(arguments) => list_lost::run(&arguments, context, out).await,
         Command::ExportTopology(arguments) => export_topology::run(arguments, context, out).await,

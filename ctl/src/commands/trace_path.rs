@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::Args;
-use indicatif::ProgressBar;
 use lastseen_proto::limits::{PROBE_MTU, PROBE_PACKETS};
 use lastseen_proto::target::Target;
 use lastseen_proto::v1::diff_report::Verdict;
@@ -16,10 +15,8 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{self, View};
 use crate::rpc::Fabric;
-use crate::{Outcome, parse, path_trace, probe};
+use crate::{Outcome, parse, path_trace, probe, steps};
 
-/// Between two turns of the progress display.
-const TICK: Duration = Duration::from_millis(200);
 /// Send marked packets to a target and follow them at every hop, there and back.
 ///
 /// FROM is a node, a network namespace of one (NODE:NETNS, NODE:PID), or the address of a pod or a node. TO is an address or a
@@ -92,7 +89,12 @@ fn size(text: &str) -> Result<Size, String> {
 pub(super) async fn run(arguments: Arguments, context: &Context, out: &mut dyn Write) -> Outcome {
     let request = request(arguments)?;
     let fabric = Fabric::connect(&context.global).await?;
-    let answer = follow(&fabric, &request, context).await?;
+    let interrupted = "the capture ends by itself: `ctl list-captures`";
+    let answer = steps::follow(&fabric, context, interrupted, step, || {
+        let (mut client, request) = (fabric.probes(), request.clone());
+        async move { client.trace_path(request).await }
+    })
+    .await?;
     output::print(&answer, context, out)?;
     Ok(match answer.trace.unwrap_or_default().verdict() {
         Verdict::Delivered => Exit::Done,
@@ -132,37 +134,6 @@ fn request(arguments: Arguments) -> anyhow::Result<TracePathRequest> {
     })
 }
 
-/// To its end, at another coordinator if this one goes: what was begun is found by its id.
-async fn follow(
-    fabric: &Fabric,
-    request: &TracePathRequest,
-    context: &Context,
-) -> anyhow::Result<TracePathResponse> {
-    let is_shown = context.progress && !context.global.quiet;
-    let progress = if is_shown { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-    progress.enable_steady_tick(TICK);
-    let tracing = fabric.again(|| {
-        let (mut client, request) = (fabric.probes(), tonic::Request::new(request.clone()));
-        let progress = progress.clone();
-        async move {
-            let mut stream = client.trace_path(request).await?.into_inner();
-            while let Some(answer) = stream.message().await? {
-                progress.set_message(answer.step.clone());
-                if answer.trace.is_some() {
-                    return Ok(answer);
-                }
-            }
-            Err(tonic::Status::unavailable("it stopped before the trace ended"))
-        }
-    });
-    let traced = tokio::select! {
-        traced = tracing => traced.map_err(|status| fabric.failed(&status)),
-        _ = tokio::signal::ctrl_c() => bail!("interrupted; the capture ends by itself: `ctl list-captures`"),
-    };
-    progress.finish_and_clear();
-    traced
-}
-
 impl View for TracePathResponse {
     fn text(&self, context: &Context) -> String {
         self.trace.as_ref().map_or_else(String::new, |trace| path_trace::text(trace, context))
@@ -171,4 +142,9 @@ impl View for TracePathResponse {
     fn names(&self) -> Vec<String> {
         vec![self.capture_id.clone()]
     }
+}
+
+/// What is done, until the last answer.
+fn step(answer: &TracePathResponse) -> Option<&str> {
+    answer.trace.is_none().then_some(answer.step.as_str())
 }

@@ -32,7 +32,7 @@ responses! {
     ListNodesResponse, GetNodeResponse, StartCaptureResponse, ListCapturesResponse, GetCaptureResponse,
     WatchCaptureResponse, StopCaptureResponse, DeleteCaptureResponse, DiffReport, ListFlowsResponse,
     ListLostPacketsResponse, FabricTopology, ListAuditResponse, RunProbeResponse, ListProbesResponse, GetProbeResponse, StopProbeResponse, TracePathResponse,
-    ProbeDiff,
+    ProbeDiff, CheckReport,
 }
 
 /// Indented JSON, fields with default values included.

@@ -1,11 +1,11 @@
 //! A line for each target that was probed.
 
 use lastseen_proto::convert::timestamp;
+use lastseen_proto::probed::{Summary, words};
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
 
-use super::summary::Summary;
-use super::{source, spec_kind, words};
+use super::{lost, source, spec_kind};
 use crate::output::table::Table;
 use crate::output::units;
 
@@ -51,7 +51,7 @@ fn columns(probe: &v1::Probe, is_wide: bool) -> Vec<Column> {
         columns.push((">MTU", |line| size(line, |path| path.mtu)));
         columns.push((">INTERFACE", |line| size(line, |path| path.interface_mtu)));
     } else {
-        columns.push((">LOST", |line| line.summary.lost()));
+        columns.push((">LOST", |line| lost(&line.summary)));
         columns.push((">MIN", |line| delay(line.summary.least())));
         columns.push((">MEDIAN", |line| delay(line.summary.median())));
         columns.push((">MAX", |line| delay(line.summary.most())));
@@ -61,7 +61,7 @@ fn columns(probe: &v1::Probe, is_wide: bool) -> Vec<Column> {
         columns.push((">TLS", |line| delay(median(line.result, |timing| timing.secured_nanos))));
         columns.push((">FIRST BYTE", |line| delay(median(line.result, |timing| timing.first_byte_nanos))));
     }
-    columns.push(("RESULT", |line| words::of(line.spec, line.result, &line.summary)));
+    columns.push(("RESULT", |line| words(line.spec, line.result, &line.summary)));
     if is_wide {
         columns.push(("ADDRESS", |line| line.result.address.clone()));
         columns.push(("BEGAN", |line| {

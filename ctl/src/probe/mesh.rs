@@ -6,12 +6,12 @@ mod pairs;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lastseen_proto::probed::{Summary, words};
 use lastseen_proto::v1;
 use lastseen_proto::v1::ProbeOutcome as Outcome;
 use lastseen_proto::v1::probe_spec::Kind;
 
-use super::summary::Summary;
-use super::{source, spec_kind, spec_mesh, words};
+use super::{source, spec_kind, spec_mesh};
 use crate::output::units;
 
 /// Beyond so many sources a matrix is no longer read.
@@ -116,7 +116,7 @@ fn pair(probe: &v1::Probe, from: usize, to: usize, result: &v1::ProbeResult) -> 
         from,
         to,
         reached: result.attempts.iter().filter(reaches).count() as u64,
-        words: words::of(probe.spec.as_ref(), result, &summary),
+        words: words(probe.spec.as_ref(), result, &summary),
         summary,
         is_tcp: matches!(spec_kind(probe), Some(Kind::Tcp(_))),
     }

@@ -2,19 +2,16 @@
 
 mod found;
 mod mesh;
-mod summary;
 pub mod table;
 mod throughput;
 mod trace;
-mod words;
 
 use std::net::IpAddr;
 
+use lastseen_proto::probed::Summary;
 use lastseen_proto::table::NodeTable;
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_spec::Kind;
-pub use summary::Summary;
-pub use words::of as words;
 
 use crate::output::table::Table;
 use crate::output::{self, names, units};
@@ -152,6 +149,11 @@ pub fn source(source: Option<&v1::ProbeSource>) -> String {
         Some(source) => format!("{}:{}", source.node, source.netns),
         None => String::new(),
     }
+}
+
+/// Share without an answer; empty: nothing was sent.
+fn lost(summary: &Summary) -> String {
+    summary.lost().map_or_else(String::new, units::percent)
 }
 
 /// Sources that could not do it.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use lastseen_proto::probed::{Summary, words};
 use lastseen_proto::v1;
 use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::v1::{ThroughputProtocol as Protocol, ThroughputRole as Role};
 
-use super::summary::Summary;
-use super::{source, words};
+use super::source;
 use crate::output::table::Table;
 use crate::output::units;
 
@@ -110,7 +110,7 @@ impl Ends<'_> {
             let Some(result) = end else { continue };
             let attempt = result.attempts.first();
             let is_well = attempt.is_some_and(|attempt| attempt.outcome() == v1::ProbeOutcome::ProbeAnswered);
-            let said = words::of(probe.spec.as_ref(), result, &Summary::of(result));
+            let said = words(probe.spec.as_ref(), result, &Summary::of(result));
             match attempt {
                 Some(attempt) if is_well && !attempt.detail.is_empty() => {
                     all.push(format!("{name}: {}", attempt.detail));

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lastseen_proto::probed::Summary;
 use lastseen_proto::v1;
 use lastseen_proto::v1::ProbeOutcome as Outcome;
 
-use super::source;
-use super::summary::Summary;
+use super::{lost, source};
 use crate::output::table::Table;
 use crate::output::{escape, units};
 
@@ -58,7 +58,7 @@ fn hops(result: &v1::ProbeResult) -> String {
             who,
             units::count(summary.sent),
             units::count(summary.answered),
-            summary.lost(),
+            lost(&summary),
             delay(summary.least()),
             delay(summary.median()),
             delay(summary.most()),

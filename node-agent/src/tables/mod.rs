@@ -4,6 +4,7 @@
 //! something up (legacy iptables makes a table that is asked for), only what is there already is read.
 
 mod conntrack;
+mod counters;
 mod fdb;
 mod filters;
 mod interfaces;
@@ -37,6 +38,7 @@ pub(crate) fn read(table: NodeTable, deadline: Instant) -> Result<Table, String>
         NodeTable::Fdb => fdb::read(of(&fdb::COLUMNS)),
         NodeTable::Filters => filters::read(of(&filters::COLUMNS)),
         NodeTable::Settings => settings::read(of(&settings::COLUMNS)),
+        NodeTable::Counters => counters::read(of(&counters::COLUMNS)),
     }?;
     let Listing { columns, rows, total, notes, .. } = listing;
     Ok(Table { table, columns, rows, total, notes })

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lastseen_proto::v1;
-use lastseen_proto::v1::ProbeOutcome as Outcome;
-
-use crate::output::units;
+use crate::v1;
+use crate::v1::ProbeOutcome as Outcome;
 
 /// What the attempts came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +25,7 @@ impl Summary {
     }
 
     /// Of the attempts of a trace at one hop: whoever says something answers.
-    pub(super) fn of_hop(result: &v1::ProbeResult) -> Self {
+    pub fn of_hop(result: &v1::ProbeResult) -> Self {
         Self::counting(result, |outcome| !matches!(outcome, Outcome::ProbeSilent | Outcome::ProbeNotSent))
     }
 
@@ -51,12 +49,9 @@ impl Summary {
         summary
     }
 
-    /// Share without an answer.
-    pub fn lost(&self) -> String {
-        if self.sent == 0 {
-            return String::new();
-        }
-        units::percent((self.sent - self.answered) as f64 / self.sent as f64)
+    /// Share without an answer, 0 to 1; absent: nothing was sent.
+    pub fn lost(&self) -> Option<f64> {
+        (self.sent > 0).then(|| (self.sent - self.answered) as f64 / self.sent as f64)
     }
 
     /// Shortest delay, nanoseconds.
@@ -104,9 +99,9 @@ mod tests {
         ];
         let result = v1::ProbeResult { attempts, ..Default::default() };
         let summary = Summary::of(&result);
-        assert_eq!((summary.sent, summary.answered, summary.lost()), (3, 2, "33.3 %".to_owned()));
+        assert_eq!((summary.sent, summary.answered, summary.lost()), (3, 2, Some(1.0 / 3.0)));
         assert_eq!((summary.least(), summary.median(), summary.most()), (Some(100), Some(300), Some(300)));
         assert_eq!(Summary::of_hop(&result).answered, 3);
-        assert_eq!(Summary::default().lost(), "");
+        assert_eq!(Summary::default().lost(), None);
     }
 }

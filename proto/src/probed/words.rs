@@ -1,12 +1,11 @@
 //! What one result comes to, in words that fit the kind.
 
-use lastseen_proto::v1;
-use lastseen_proto::v1::ProbeOutcome as Outcome;
-use lastseen_proto::v1::probe_result::Finding;
-use lastseen_proto::v1::probe_spec::Kind;
+use crate::v1;
+use crate::v1::ProbeOutcome as Outcome;
+use crate::v1::probe_result::Finding;
+use crate::v1::probe_spec::Kind;
 
 use super::summary::Summary;
-use crate::output::units;
 
 /// `open`; `4 answers; 1 no answer`; `1,450, says 10.0.0.1`.
 pub fn of(spec: Option<&v1::ProbeSpec>, result: &v1::ProbeResult, summary: &Summary) -> String {
@@ -53,7 +52,7 @@ fn answers(kind: Option<&Kind>, result: &v1::ProbeResult, summary: &Summary) -> 
         }
         (Some(Kind::Neighbor(_)), Some(Finding::Neighbor(neighbor))) => on_link(neighbor),
         (Some(Kind::Table(_)), Some(Finding::Table(table))) => {
-            format!("{} rows", units::count(table.rows_total))
+            format!("{} rows", table.rows_total)
         }
         _ => "answers".to_owned(),
     }
@@ -75,7 +74,7 @@ fn beyond(kind: Option<&Kind>, result: &v1::ProbeResult) -> Option<String> {
     match (kind, result.finding.as_ref()?) {
         (Some(Kind::Http(_)), Finding::Http(page)) => {
             let certificate = page.certificate.as_ref()?;
-            let until = units::second(certificate.not_after.as_ref());
+            let until = certificate.not_after.as_ref().map_or_else(String::new, ToString::to_string);
             let names = if certificate.subject.is_empty() {
                 certificate.names.join(", ")
             } else {

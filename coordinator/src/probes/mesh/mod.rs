@@ -32,14 +32,14 @@ pub(super) fn check(asked: &Asked, kind: &Kind, targets: &[String]) -> Result<()
         return Err(Error::invalid("targets", "a mesh probes its own sources; leave the targets out"));
     }
     match (kind, asked.port) {
-        (Kind::Icmp { .. }, 0) | (Kind::Tcp | Kind::Udp { .. }, 1..) => {}
-        (Kind::Icmp { .. }, port) => {
+        (Kind::Icmp { .. } | Kind::PathMtu { .. }, 0) | (Kind::Tcp | Kind::Udp { .. }, 1..) => {}
+        (Kind::Icmp { .. } | Kind::PathMtu { .. }, port) => {
             return Err(Error::invalid("port", format!("{port} is given, and ICMP has none; leave it out")));
         }
         (Kind::Tcp | Kind::Udp { .. }, 0) => {
             return Err(Error::invalid("port", "missing; say where the sources listen"));
         }
-        _ => return Err(Error::invalid("kind", "a mesh is of icmp, tcp or udp")),
+        _ => return Err(Error::invalid("kind", "a mesh is of icmp, tcp, udp or mtu")),
     }
     match asked.neighbors {
         Some(given) if !PROBE_NEIGHBORS.contains(&given) => {
@@ -167,7 +167,7 @@ mod tests {
         assert!(refused(at(0), &icmp, &["a".to_owned()]).starts_with("targets: a mesh probes its own"));
         assert!(refused(at(80), &icmp, &[]).starts_with("port: 80 is given"));
         assert!(refused(at(0), &Kind::Tcp, &[]).starts_with("port: missing"));
-        assert!(refused(at(0), &Kind::Gateway, &[]).starts_with("kind: a mesh is of icmp, tcp or udp"));
+        assert!(refused(at(0), &Kind::Gateway, &[]).starts_with("kind: a mesh is of icmp, tcp, udp or mtu"));
         for neighbors in [0, 65] {
             let reason = refused(some(neighbors), &icmp, &[]);
             assert_eq!(reason, format!("neighbors: {neighbors} is not within 1 and 64"));

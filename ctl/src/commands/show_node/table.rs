@@ -67,6 +67,9 @@ struct Which {
     /// Show its settings that decide about forwarding.
     #[arg(long)]
     settings: bool,
+    /// Show what its kernel counts of each protocol.
+    #[arg(long)]
+    counters: bool,
 }
 
 impl Which {
@@ -81,6 +84,7 @@ impl Which {
             (self.fdb, NodeTable::Fdb),
             (self.filters, NodeTable::Filters),
             (self.settings, NodeTable::Settings),
+            (self.counters, NodeTable::Counters),
         ];
         flags.into_iter().find(|(is_set, _)| *is_set).map(|(_, table)| table)
     }

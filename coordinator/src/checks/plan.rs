@@ -1,0 +1,368 @@
+//! What is probed for a check, and from where.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use lastseen_proto::table::NodeTable;
+use lastseen_proto::target::{Host, Target};
+use lastseen_proto::v1::CheckItem;
+
+use crate::error::Error;
+use crate::fleet::NodeView;
+use crate::jobs;
+use crate::limits;
+use crate::model::{self, MILLISECOND, SECOND};
+use crate::probes::model::{Family, Kind, Record, Source, Spec};
+use crate::probes::pairs::HostNetwork;
+use crate::probes::{self, Addresses, claimants, mesh};
+
+/// Attempts: one that is lost by chance is no fault, and nobody waits long.
+const COUNT: u32 = 3;
+const TIMEOUT_NANOS: i64 = SECOND;
+/// Packets of one size: one that comes through is enough.
+const MTU_COUNT: u32 = 2;
+/// Others to which each host looks for the path MTU.
+const MTU_NEIGHBORS: u32 = 8;
+/// The first datagram leaves so long after the window began: clocks of nodes differ a little.
+pub(super) const AFTER_START_NANOS: i64 = 100 * MILLISECOND;
+/// The window covers the datagrams and their answers.
+const SLACK_NANOS: i64 = 2 * SECOND;
+/// As it is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where.
+    pub what: What,
+    /// Names to resolve.
+    pub names: Vec<String>,
+    /// URLs to fetch.
+    pub endpoints: Vec<String>,
+    /// Whom to trust for them; empty: whom browsers trust.
+    pub ca_pem: String,
+    /// The API server.
+    pub api_server: Option<ApiServer>,
+    /// Addresses and names outside, with or without a port.
+    pub external: Vec<String>,
+}
+
+/// An API server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServer {
+    /// Where it is.
+    pub url: String,
+    /// Whom to trust for it; empty: whom browsers trust.
+    pub ca_pem: String,
+}
+
+/// Where is looked.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// Each place by itself, and hosts to each other.
+    Hosts {
+        /// Every host that is ready.
+        all_nodes: bool,
+        /// Or these places.
+        sources: Vec<Source>,
+    },
+    /// One place and one target.
+    Path {
+        /// Whence.
+        from: Source,
+        /// Whither.
+        to: Target,
+        /// For names.
+        family: Family,
+    },
+}
+
+/// What one probe is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Something of its own.
+    At(CheckItem),
+    /// Connections, forwarding and reverse path filters.
+    Settings,
+    /// What reverse path filters dropped.
+    Counters,
+}
+
+/// A probe of a check.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) look: Look,
+    /// Unlike that of any other of the check.
+    pub(super) name: String,
+    pub(super) spec: Spec,
+    pub(super) sources: Vec<Source>,
+}
+
+/// How tunnels are watched: datagrams between hosts through them to a port where nobody listens, so that nothing else is
+/// taken for them, and a capture of the same time.
+#[derive(Clone, Debug)]
+pub(super) struct Tunnels {
+    pub(super) capture: model::Spec,
+    pub(super) datagrams: Task,
+    pub(super) port: u16,
+}
+
+/// Everything that is done.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    /// In the order of the report.
+    pub(super) places: Vec<Source>,
+    pub(super) tasks: Vec<Task>,
+    pub(super) tunnels: Option<Tunnels>,
+    /// Between hosts, only what begins or ends at one of these matters; empty: everything does.
+    pub(super) subjects: BTreeSet<String>,
+    /// What is not looked at, and why.
+    pub(super) notes: Vec<String>,
+}
+
+/// The fleet as the plan is made.
+pub(super) struct Fleet {
+    pub(super) nodes: Arc<Vec<NodeView>>,
+    pub(super) now_nanos: i64,
+    /// For what goes through tunnels.
+    pub(super) port: u16,
+}
+
+impl Plan {
+    /// Of places by themselves, and of hosts to each other.
+    pub(super) fn hosts(
+        request: &Request,
+        all_nodes: bool,
+        sources: Vec<Source>,
+        fleet: &Fleet,
+    ) -> Result<Self, Error> {
+        let mut plan = Self::default();
+        let gateway = probes::Request { all_nodes, sources, ..usual(Kind::Gateway, &[], Vec::new()) };
+        let (_, places) = probes::resolve(gateway, &fleet.nodes, fleet.now_nanos)?;
+        plan.at_each(&places, fleet)?;
+        plan.outward(request, &places, fleet)?;
+        let hosts: Vec<Source> = places.iter().filter(|place| place.netns.is_empty()).cloned().collect();
+        match &hosts[..] {
+            [] => plan.notes.push("tunnels and path MTU between hosts: no host was asked for".to_owned()),
+            [alone] => {
+                plan.subjects.insert(alone.node.clone());
+                let ready = fleet.nodes.iter().filter(|node| node.is_ready);
+                let all: Vec<Source> = ready.map(|node| host(&node.record.name)).collect();
+                plan.between(&all, fleet);
+            }
+            several => plan.between(several, fleet),
+        }
+        plan.places = places;
+        Ok(plan)
+    }
+
+    /// Of the way from one place to an address, and back.
+    pub(super) fn path(
+        request: &Request,
+        from: &Source,
+        target: &Target,
+        address: IpAddr,
+        fleet: &Fleet,
+    ) -> Result<Self, Error> {
+        let mut plan = Self::default();
+        let mut places = vec![from.clone()];
+        let there = [from.clone()];
+        plan.way("there", &there, &Target { host: Host::Address(address), port: None }, fleet)?;
+        if target.port.is_some() {
+            let to = Target { host: Host::Address(address), ..target.clone() };
+            let tcp = usual(Kind::Tcp, &there, vec![to.to_string()]);
+            plan.add(Look::At(CheckItem::CheckTcp), "there", tcp, fleet)?;
+        }
+        match far_end(from, address, fleet) {
+            Ok((to, own)) => {
+                let back = Target { host: Host::Address(own), port: None };
+                plan.way("back", std::slice::from_ref(&to), &back, fleet)?;
+                places.push(to);
+            }
+            Err(why) => plan.notes.push(format!("the way back: {why}")),
+        }
+        let mut nodes: Vec<String> = places.iter().map(|place| place.node.clone()).collect();
+        nodes.dedup();
+        let hosts: Vec<Source> = nodes.iter().map(|node| host(node)).collect();
+        for host in &hosts {
+            if !places.contains(host) {
+                places.push(host.clone());
+            }
+        }
+        plan.at_each(&places, fleet)?;
+        plan.outward(request, &there, fleet)?;
+        if hosts.len() > 1 {
+            plan.through_tunnels(&hosts, fleet);
+        }
+        plan.places = places;
+        Ok(plan)
+    }
+
+    /// What can be seen at each place alone.
+    fn at_each(&mut self, places: &[Source], fleet: &Fleet) -> Result<(), Error> {
+        let table = |table| Kind::Table { table };
+        let hosts: Vec<Source> = places.iter().filter(|place| place.netns.is_empty()).cloned().collect();
+        self.add(Look::At(CheckItem::CheckGateway), "", usual(Kind::Gateway, places, Vec::new()), fleet)?;
+        let neighbors = once(table(NodeTable::Neighbors), places);
+        self.add(Look::At(CheckItem::CheckNeighbors), "", neighbors, fleet)?;
+        if !hosts.is_empty() {
+            self.add(Look::Settings, "", once(table(NodeTable::Settings), &hosts), fleet)?;
+            self.add(Look::Counters, "", once(table(NodeTable::Counters), &hosts), fleet)?;
+        }
+        Ok(())
+    }
+
+    /// From each place to what was named.
+    fn outward(&mut self, request: &Request, places: &[Source], fleet: &Fleet) -> Result<(), Error> {
+        let Request { names, endpoints, ca_pem, api_server, external, .. } = request;
+        let mut missing = Vec::new();
+        if names.is_empty() {
+            missing.push("names (--name)");
+        } else {
+            let kind = Kind::Dns { servers: Vec::new(), record: Record::A, search: Vec::new(), tcp: false };
+            self.add(Look::At(CheckItem::CheckDns), "", usual(kind, places, names.clone()), fleet)?;
+        }
+        if endpoints.is_empty() {
+            missing.push("endpoints (--endpoint)");
+        } else {
+            let http = usual(Kind::Http { ca_pem: ca_pem.clone() }, places, endpoints.clone());
+            self.add(Look::At(CheckItem::CheckEndpoint), "", http, fleet)?;
+        }
+        match api_server {
+            None => missing.push("the API server (--api-server)"),
+            Some(ApiServer { url, ca_pem }) => {
+                let http = usual(Kind::Http { ca_pem: ca_pem.clone() }, places, vec![url.clone()]);
+                self.add(Look::At(CheckItem::CheckApiServer), "", http, fleet)?;
+            }
+        }
+        if external.is_empty() {
+            missing.push("addresses outside (--external)");
+        }
+        let has_port = |target: &&String| target.parse::<Target>().is_ok_and(|target| target.port.is_some());
+        let (tcp, icmp): (Vec<&String>, Vec<&String>) = external.iter().partition(has_port);
+        for (item, kind, targets) in
+            [(CheckItem::CheckIcmp, ICMP, icmp), (CheckItem::CheckTcp, Kind::Tcp, tcp)]
+        {
+            if !targets.is_empty() {
+                let targets = targets.into_iter().cloned().collect();
+                self.add(Look::At(item), "outside", usual(kind, places, targets), fleet)?;
+            }
+        }
+        if !missing.is_empty() {
+            self.notes.push(format!("not asked for: {}", missing.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// Echoes and sizes, one way.
+    fn way(&mut self, name: &str, from: &[Source], to: &Target, fleet: &Fleet) -> Result<(), Error> {
+        let targets = vec![to.to_string()];
+        self.add(Look::At(CheckItem::CheckIcmp), name, usual(ICMP, from, targets.clone()), fleet)?;
+        self.add(Look::At(CheckItem::CheckPathMtu), name, sizes(from, targets), fleet)
+    }
+
+    /// From hosts to hosts.
+    fn between(&mut self, hosts: &[Source], fleet: &Fleet) {
+        for (item, network) in [
+            (CheckItem::CheckPathMtu, HostNetwork::Underlay),
+            (CheckItem::CheckOverlayMtu, HostNetwork::Overlay),
+        ] {
+            let asked = mesh::Asked { neighbors: Some(MTU_NEIGHBORS), network, port: 0 };
+            let request = probes::Request { mesh: Some(asked), ..sizes(hosts, Vec::new()) };
+            if let Err(error) = self.add(Look::At(item), "", request, fleet) {
+                self.notes.push(format!("{}: {error}", super::words(item)));
+            }
+        }
+        self.through_tunnels(hosts, fleet);
+    }
+
+    fn through_tunnels(&mut self, hosts: &[Source], fleet: &Fleet) {
+        match tunnels(hosts, fleet) {
+            Ok(tunnels) => self.tunnels = Some(tunnels),
+            Err(error) => self.notes.push(format!("{}: {error}", super::words(CheckItem::CheckOverlay))),
+        }
+    }
+
+    fn add(&mut self, look: Look, name: &str, request: probes::Request, fleet: &Fleet) -> Result<(), Error> {
+        self.tasks.push(task(look, name, request, fleet)?);
+        Ok(())
+    }
+}
+
+const ICMP: Kind = Kind::Icmp { size: 56, dont_fragment: false };
+
+fn host(node: &str) -> Source {
+    Source { node: node.to_owned(), netns: String::new() }
+}
+
+fn usual(kind: Kind, from: &[Source], targets: Vec<String>) -> probes::Request {
+    probes::Request {
+        name: "check".to_owned(),
+        sources: from.to_vec(),
+        targets,
+        kind: Some(kind),
+        count: Some(COUNT),
+        timeout_nanos: Some(TIMEOUT_NANOS),
+        ..probes::Request::default()
+    }
+}
+
+fn once(kind: Kind, from: &[Source]) -> probes::Request {
+    probes::Request { count: None, timeout_nanos: None, ..usual(kind, from, Vec::new()) }
+}
+
+fn sizes(from: &[Source], targets: Vec<String>) -> probes::Request {
+    let kind = Kind::PathMtu { max_size: None };
+    probes::Request { count: Some(MTU_COUNT), timeout_nanos: None, ..usual(kind, from, targets) }
+}
+
+fn task(look: Look, name: &str, request: probes::Request, fleet: &Fleet) -> Result<Task, Error> {
+    let (spec, sources) = probes::resolve(request, &fleet.nodes, fleet.now_nanos)?;
+    Ok(Task { look, name: format!("{look:?}{name}"), spec, sources })
+}
+
+fn tunnels(hosts: &[Source], fleet: &Fleet) -> Result<Tunnels, Error> {
+    let port = fleet.port;
+    let asked = mesh::Asked { neighbors: None, network: HostNetwork::Overlay, port };
+    let kind = Kind::Udp { payload: Vec::new() };
+    let request = probes::Request { mesh: Some(asked), ..usual(kind, hosts, Vec::new()) };
+    let datagrams = task(Look::At(CheckItem::CheckOverlay), "", request, fleet)?;
+    let spreading = limits::START_LEAD_PER_NODE_NANOS * hosts.len() as i64;
+    let capture = jobs::resolve(
+        jobs::Request {
+            name: "check".to_owned(),
+            nodes: hosts.iter().map(|host| host.node.clone()).collect(),
+            filter: format!("udp port {port}"),
+            duration_nanos: Some(
+                AFTER_START_NANOS
+                    + limits::START_LEAD_NANOS
+                    + spreading
+                    + datagrams.spec.run_nanos()
+                    + SLACK_NANOS,
+            ),
+            ..jobs::Request::default()
+        },
+        &fleet.nodes,
+        fleet.now_nanos,
+    )?;
+    Ok(Tunnels { capture, datagrams, port })
+}
+
+/// The place that has an address, and the address by which it answers `from`; or why that is not known.
+fn far_end(from: &Source, address: IpAddr, fleet: &Fleet) -> Result<(Source, IpAddr), String> {
+    let node = match claimants(address, &fleet.nodes)[..] {
+        [node] => node.to_owned(),
+        [] => return Err(format!("no node has {address}")),
+        _ => return Err(format!("{address} is on several nodes")),
+    };
+    let is_ready = fleet.nodes.iter().any(|known| known.is_ready && known.record.name == node);
+    if !is_ready {
+        return Err(format!("{address} is on {node}, which is not connected"));
+    }
+    let family = Family::of(address.is_ipv6());
+    let mut addresses = Addresses::new(&fleet.nodes);
+    let own = addresses.of(from, HostNetwork::Underlay, family)?;
+    let is_host = [HostNetwork::Underlay, HostNetwork::Overlay]
+        .into_iter()
+        .any(|network| addresses.of(&host(&node), network, family) == Ok(address));
+    let netns = if is_host { String::new() } else { format!("@{address}") };
+    Ok((Source { node, netns }, own))
+}
