@@ -9,6 +9,8 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 # The tests make network namespaces: without root, run each test program through sudo.
 AS_ROOT := $(if $(SUDO),--config 'target."cfg(unix)".runner="sudo -E"')
 BUILD_PACKAGES := gcc pkg-config libpcap-dev
+# What figures stand beside.
+BENCH_PACKAGES := iputils-tracepath
 LAB_PACKAGES := iproute2 nftables iptables ethtool tcpdump procps iputils-ping
 TEST_PACKAGES := tshark g++ jq libxml2-utils postgresql strace
 # It carries the schema of the JUnit reports that Jenkins reads.
@@ -22,6 +24,8 @@ EMULATORS := $(or $(CARGO_TARGET_DIR),target)/emulators
 EMULATOR_LISTS := coordinator/tests/emulators
 DENY_VERSION := 0.20
 FUZZ_SECONDS := 60
+# Tests of the coordinator that come upon the database in ways that the tests of the store itself do not.
+ON_POSTGRES := audit:: captures:: faults:: probes:: reports:: retention::
 
 # $(call install,PACKAGES): installs those that are missing, and asks the network only then.
 define install
@@ -57,14 +61,12 @@ demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab
 	$(SUDO) $(BIN)/lastseen-demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: packages lint deny ## every check and every test, each scenario once
+test: packages lint deny ## every check, every test and every scenario once; only fuzzing is apart
 	cargo build --workspace --bins
-	cargo test --workspace --all-targets $(AS_ROOT)
-	LASTSEEN_TEST_DATABASE=postgres cargo test -p lastseen-coordinator --test access --test audit --test captures --test certificates --test faults --test health --test hostile --test limits --test objects --test policy --test probes --test reports --test retention $(AS_ROOT)
+	cargo test --workspace --lib --bins --tests $(AS_ROOT)
+	LASTSEEN_TEST_DATABASE=postgres cargo test -p lastseen-coordinator --test all $(AS_ROOT) -- $(ON_POSTGRES)
 	$(SUDO) $(BIN)/lastseen-scenarios
-	$(SUDO) $(BIN)/lastseen-faults --rounds 2
-	$(MAKE) fuzz FUZZ_SECONDS=20
-	$(MAKE) fuzz PLANTED=1
+	$(SUDO) $(BIN)/lastseen-faults --rounds 1
 
 .PHONY: scenarios
 scenarios: build-packages lab-packages ## run the scenarios: SEED=n RUNS=n ONLY=words LABS=n SHUFFLE=1 KILL=1 ABLATE=ip_id|multiset|gso|guard|all
@@ -102,6 +104,7 @@ $(FUZZ_TARGETS:%=planted-%): planted-%:
 
 .PHONY: bench
 bench: packages ## measure for some minutes, ONLY=part,part; the table goes to target/bench.md
+	$(call install,$(BENCH_PACKAGES))
 	cargo build --workspace --release --examples --bins
 	$(SUDO) $(RELEASE)/lastseen-bench --out $(RELEASE)/../bench.md $(if $(ONLY),--only $(ONLY))
 

@@ -1,11 +1,10 @@
 //! Who may call what, and what is refused before anything starts.
 
-mod common;
-
+use crate::common;
 use std::sync::Arc;
 
-use common::agent::Agent;
-use common::{Fabric, job};
+use crate::common::agent::Agent;
+use crate::common::{Fabric, job};
 use hyper_util::rt::TokioIo;
 use lastseen_coordinator::access::{TABLE, is_allowed};
 use lastseen_proto::v1;
@@ -104,7 +103,7 @@ fn check_document(table: &str) {
     let text = format!(
         "# Who may call what\n\n\
          Written by a test that makes every call in every role against a running coordinator; `UPDATE_DOCS=1 cargo test -p\n\
-         lastseen-coordinator --test access` writes it anew. The role is in the certificate's only SAN URI,\n\
+         lastseen-coordinator --test all access` writes it anew. The role is in the certificate's only SAN URI,\n\
          `spiffe://<trust-domain>/<role>/<name>`.\n\n\
          | call | agent | operator | viewer | coordinator |\n|---|---|---|---|---|\n{table}\n\
          An agent speaks for the node of its certificate and no other: no message but `Register` names a node, and that\n\

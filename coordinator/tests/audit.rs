@@ -1,9 +1,8 @@
 //! What is on record, and what is not done without a record.
 
-mod common;
-
-use common::agent::Agent;
-use common::{Fabric, job, running};
+use crate::common;
+use crate::common::agent::Agent;
+use crate::common::{Fabric, job, running};
 use lastseen_proto::v1;
 use lastseen_proto::v1::audit_record::Outcome;
 use lastseen_proto::v1::audit_service_client::AuditServiceClient;

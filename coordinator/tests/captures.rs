@@ -1,9 +1,8 @@
 //! Captures from start to report over real TLS, with agents that follow a script.
 
-mod common;
-
-use common::agent::Agent;
-use common::{Fabric, is_final, job, running};
+use crate::common;
+use crate::common::agent::Agent;
+use crate::common::{Fabric, is_final, job, running};
 use lastseen_coordinator::limits;
 use lastseen_coordinator::model::State;
 use lastseen_proto::v1;

@@ -1,10 +1,9 @@
 //! Certificates come to their end and are replaced while everything runs.
 
-mod common;
-
-use common::agent::Agent;
-use common::pki::Authority;
-use common::{Fabric, running};
+use crate::common;
+use crate::common::agent::Agent;
+use crate::common::pki::Authority;
+use crate::common::{Fabric, running};
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;

@@ -1,17 +1,15 @@
 //! Coordinators that share a Postgres and die or freeze in the middle of a capture: another one ends it with the same
 //! report.
 
-mod common;
-
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
-use common::cluster::Cluster;
-use common::emulators::Bucket;
-use common::{PATIENCE, is_final, job, until};
+use crate::common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
+use crate::common::cluster::Cluster;
+use crate::common::emulators::Bucket;
+use crate::common::{PATIENCE, is_final, job, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Draining, Running};

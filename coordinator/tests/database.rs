@@ -1,16 +1,14 @@
 //! A coordinator whose database server dies and comes back under it, with agents on real TLS.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::agent::Agent;
-use common::data::Data;
-use common::pki::Authority;
-use common::postgres::{Database, Server};
-use common::{Fabric, is_final, running};
+use crate::common::agent::Agent;
+use crate::common::data::Data;
+use crate::common::pki::Authority;
+use crate::common::postgres::{Database, Server};
+use crate::common::{Fabric, is_final, running};
 use lastseen_proto::v1::CaptureState::Completed;
 
 async fn fabric() -> (Fabric, Agent, Arc<Server>) {

@@ -1,15 +1,13 @@
 //! What breaks under the coordinator, and how it goes on.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use common::agent::{Agent, batch, columns};
-use common::data::Data;
-use common::pki::Authority;
-use common::{Fabric, is_final, job, running, until};
+use crate::common::agent::{Agent, batch, columns};
+use crate::common::data::Data;
+use crate::common::pki::Authority;
+use crate::common::{Fabric, is_final, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::{Armed, Cancelled, Completed};

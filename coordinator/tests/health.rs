@@ -1,13 +1,11 @@
 //! What probes see while the database goes away and comes back, and what the figures say of a capture.
 
-mod common;
-
 use std::sync::Arc;
 
-use common::data::Data;
-use common::pki::Authority;
-use common::postgres::{Database, Server};
-use common::{Fabric, is_final, running, until};
+use crate::common::data::Data;
+use crate::common::pki::Authority;
+use crate::common::postgres::{Database, Server};
+use crate::common::{Fabric, is_final, running, until};
 use lastseen_proto::v1::CaptureState::Completed;
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,10 +1,8 @@
 //! Batches and messages that no honest agent sends: each is refused with its reason, and what follows is taken.
 
-mod common;
-
-use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
-use common::forged::{Forged, boastful_frame};
-use common::{Fabric, is_final, job, running};
+use crate::common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
+use crate::common::forged::{Forged, boastful_frame};
+use crate::common::{Fabric, is_final, job, running};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1::CaptureState::Completed;
 use lastseen_proto::v1::ObservationBatch;

@@ -1,15 +1,13 @@
 //! Observation files in object stores: captures on a directory, on moto's S3 and on azurite, over loopback.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
-use common::data::Data;
-use common::emulators::Bucket;
-use common::pki::Authority;
-use common::{Fabric, is_final, running, until};
+use crate::common::agent::{Agent, Publisher, batch, columns, realtime_nanos};
+use crate::common::data::Data;
+use crate::common::emulators::Bucket;
+use crate::common::pki::Authority;
+use crate::common::{Fabric, is_final, running, until};
 use lastseen_coordinator::files::Files;
 use lastseen_coordinator::model::{BatchKey, CheckedBatch, Point, PointKey};
 use lastseen_coordinator::retention::inventory::{collect, examine};

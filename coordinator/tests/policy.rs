@@ -1,11 +1,9 @@
 //! The policy file: who may capture payload, and whose certificates are good no more. It is read while everything runs.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::agent::{Agent, Publisher};
-use common::{Fabric, job, running, until};
+use crate::common::agent::{Agent, Publisher};
+use crate::common::{Fabric, job, running, until};
 use lastseen_proto::v1;
 use lastseen_proto::v1::audit_record::Outcome;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;

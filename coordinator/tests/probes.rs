@@ -1,10 +1,8 @@
 //! Probes between operators, the coordinator and agents that follow the protocol, or do not.
 
-mod common;
-
-use common::agent::Agent;
-use common::cluster::Cluster;
-use common::{Fabric, PATIENCE, until};
+use crate::common::agent::Agent;
+use crate::common::cluster::Cluster;
+use crate::common::{Fabric, PATIENCE, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::agent_message::Kind;
@@ -533,7 +531,7 @@ async fn a_throughput_that_cannot_be_is_refused() {
         (v1::ProbeSpec { every: span(5), ..throughput() }, "every: 5s is too short for a run"),
         (
             v1::ProbeSpec { mesh: Some(v1::Mesh::default()), ..throughput() },
-            "kind: a mesh is of icmp, tcp or udp",
+            "kind: a mesh is of icmp, tcp, udp or mtu",
         ),
     ] {
         let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };

@@ -1,9 +1,8 @@
 //! Reports: of a capture that still runs, and of a part of the paths.
 
-mod common;
-
-use common::agent::Agent;
-use common::{Fabric, job, running};
+use crate::common;
+use crate::common::agent::Agent;
+use crate::common::{Fabric, job, running};
 use lastseen_proto::v1;
 use tonic::{Code, Status};
 

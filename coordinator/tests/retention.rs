@@ -1,14 +1,12 @@
 //! Captures that retention deletes, files that no row knows, and how the store is looked at.
 
-mod common;
-
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::agent::Agent;
-use common::data::Data;
-use common::{Fabric, is_final, running, until};
+use crate::common::agent::Agent;
+use crate::common::data::Data;
+use crate::common::{Fabric, is_final, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1;
 use lastseen_proto::v1::CaptureState::Completed;

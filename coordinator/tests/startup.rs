@@ -1,16 +1,14 @@
 //! What keeps a coordinator from starting, and how it says so.
 #![allow(clippy::disallowed_methods, reason = "tests start programs")]
 
-mod common;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use common::data::Data;
-use common::pki::Authority;
-use common::postgres::{Database, ENCODED_PASSWORD, PASSWORD};
-use common::{Fabric, config};
+use crate::common::data::Data;
+use crate::common::pki::Authority;
+use crate::common::postgres::{Database, ENCODED_PASSWORD, PASSWORD};
+use crate::common::{Fabric, config};
 use lastseen_coordinator::config::Config;
 use lastseen_coordinator::server::Coordinator;
 use tokio_util::sync::CancellationToken;

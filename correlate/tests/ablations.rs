@@ -1,9 +1,7 @@
 //! What each idea of the method is worth: without it, a loss is missed or made up.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::{Ablation, Correlator, Outcome};
 use lastseen_packet::observation::gso;
 

@@ -1,9 +1,7 @@
 //! Points at the end of a path that packets go past.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::Verdict;
 

@@ -1,9 +1,7 @@
 //! Nodes that nobody asked to capture, but whose networks are known.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::Verdict;
 

@@ -1,10 +1,7 @@
 //! Stated confidence and the truth, over mixtures of network loss and capture loss.
 #![allow(missing_docs)]
 
-mod calibration;
-mod lab;
-
-use calibration::{Misses, sweep};
+use crate::calibration::{Misses, sweep};
 
 #[test]
 fn confidence_is_worth_more_than_the_base_rate() {

@@ -1,11 +1,9 @@
 //! Clocks that are wrong, and what the packets say about them.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::collections::BTreeMap;
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::NodeReport;
 use lastseen_correlate::{Correlator, Outcome, Slice};
 use lastseen_packet::observation::Columns;

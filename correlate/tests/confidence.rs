@@ -1,9 +1,7 @@
 //! Which word is enough to call a missing packet lost.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::{DropEvent, LEAST_CONFIDENCE, Outcome};
 use lastseen_packet::k0;
 

@@ -1,11 +1,9 @@
 //! Packets that look like those of a tunnel and are not: what a pod sends must not move a tenant's border.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::IpAddr;
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::{FlowRecord, PathReport};
 use lastseen_correlate::{FLOW_ROWS, Outcome};
 

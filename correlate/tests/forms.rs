@@ -1,9 +1,7 @@
 //! Packets that look alike, or take another form on some hops.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::Verdict;
 use lastseen_packet::observation::{Observation, gso, marks};
 

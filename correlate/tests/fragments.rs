@@ -1,11 +1,9 @@
 //! Carriers of a tunnel that come in fragments: a point saw a packet whose carrier it saw all of.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::{IpAddr, Ipv6Addr};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::Verdict;
 use lastseen_packet::observation::{FlowKey, Observation, marks};
 

@@ -1,9 +1,7 @@
 //! Copies of one identity that are under way at the same time, or far apart.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::SegmentTotals;
 use lastseen_correlate::{GUARD_NANOS, Outcome, Slice};
 

@@ -1,11 +1,9 @@
 //! Packets that are fragments themselves, inside the tunnel: a point saw a packet that it saw all of.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::{IpAddr, Ipv6Addr};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Correlator;
 use lastseen_correlate::topology::{Neighbor, Prefix, Route};
 use lastseen_packet::observation::{ColumnsBuilder, FlowKey, marks};

@@ -2,11 +2,9 @@
 //! counted where it was lost.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::{Outcome, Slice};
 use lastseen_packet::observation::{Columns, Observation, gso};

@@ -1,9 +1,7 @@
 //! What holds for any traffic, however it was lost, copied and captured.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::{NodeReport, SegmentTotals};
 use lastseen_correlate::{GUARD_NANOS, Outcome, Slice, SliceCounters};
 use proptest::collection::vec;

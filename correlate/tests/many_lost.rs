@@ -1,9 +1,7 @@
 //! More packets are lost than are listed.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::LOST_LIMIT;
 
 #[test]

@@ -1,11 +1,9 @@
 //! What makes matching hard: identifications that wrap, super-packets, disorder, two address families at once.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::{IpAddr, Ipv6Addr};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::{LostPacket, PathReport};
 use lastseen_correlate::topology::{Prefix, Topology};
 use lastseen_correlate::{GUARD_NANOS, Outcome};

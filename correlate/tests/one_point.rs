@@ -1,9 +1,7 @@
 //! What was seen at one point only, and what nobody can follow further, is never called delivered.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::{PathReport, SegmentTotals, Verdict};
 

@@ -1,9 +1,7 @@
 //! Where a path ends when the receiving pod's own interface is not captured.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::input::CaptureState;
 use lastseen_correlate::report::Verdict;

@@ -1,11 +1,9 @@
 //! What the lost have in common: found where it is there, not found where it is not.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::Ipv4Addr;
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::report::{Outcome, Pattern};
 use lastseen_packet::observation::{FlowKey, Observation, marks};
 

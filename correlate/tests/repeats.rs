@@ -1,11 +1,9 @@
 //! An identity that comes round again and again within the longest delay, while points drop some of what passes them.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::{GUARD_NANOS, Outcome, Slice, SliceCounters};
 
 /// What agents cut their slices to.

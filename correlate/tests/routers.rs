@@ -1,9 +1,7 @@
 //! Nodes that only pass packets on, from one network to another.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::topology::{Interface, InterfaceKind};

@@ -1,10 +1,8 @@
 //! Points that select packets: what is left is judged as exactly as without.
 
-mod lab;
-
 use std::collections::BTreeSet;
 
-use lab::{ALL, Lab, MICRO, MILLI, Packet, SECOND, T0, T1, assert_sums, leg, up_to};
+use crate::lab::{ALL, Lab, MICRO, MILLI, Packet, SECOND, T0, T1, assert_sums, leg, up_to};
 use lastseen_correlate::report::{LostPacket, Verdict};
 use lastseen_correlate::{Correlator, GUARD_NANOS, Outcome, Slice, SliceCounters};
 use lastseen_packet::observation::{Columns, ColumnsBuilder, gso, marks, protocol};

@@ -1,19 +1,16 @@
 //! Runs that have no room in memory for what was observed.
 #![allow(missing_docs)]
 
-mod lab;
-mod worlds;
-
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lab::*;
+use crate::lab::*;
+use crate::worlds::*;
 use lastseen_correlate::{Ablation, BatchError, Correlator, Outcome, Scratch, ScratchError};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use worlds::*;
 
 fn unnamed() -> File {
     tempfile::tempfile().unwrap()

@@ -1,9 +1,7 @@
 //! What a point could not see is not lost, however long packets take to it.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::{Outcome, Slice, SliceCounters};
 
 /// A thousand datagrams, one each millisecond, that take `delay` from node to node. Those that come to `b` while it

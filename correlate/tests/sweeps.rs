@@ -1,8 +1,7 @@
 //! Losses are exact whatever their share, leg and rate, with and without offload and translation.
 #![allow(missing_docs)]
 
-mod lab;
-mod sweep;
+use crate::sweep;
 
 #[test]
 fn every_loss_is_named_on_its_leg_and_no_other() {

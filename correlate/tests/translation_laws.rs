@@ -1,17 +1,14 @@
 //! Addresses that are replaced on the way: what holds for all packets.
 #![allow(missing_docs)]
 
-mod lab;
-mod service;
-
 use std::net::IpAddr;
 
-use lab::*;
+use crate::lab::*;
+use crate::service::*;
 use lastseen_correlate::report::PathReport;
 use lastseen_packet::observation::{FlowKey, protocol};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use service::*;
 
 /// A flow that has nothing to do with any other, but may look like it.
 #[derive(Clone, Debug)]

@@ -1,14 +1,11 @@
 //! Addresses that are replaced on the way: what packets prove of it.
 #![allow(missing_docs)]
 
-mod lab;
-mod service;
-
-use lab::*;
+use crate::lab::*;
+use crate::service::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::Verdict;
 use lastseen_packet::observation::FlowKey;
-use service::*;
 
 #[test]
 fn a_service_is_one_path_wherever_its_address_is_replaced() {

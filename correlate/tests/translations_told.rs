@@ -1,16 +1,13 @@
 //! Addresses that are replaced on the way: what connection tracking proves of it, and what is said where nothing does.
 #![allow(missing_docs)]
 
-mod lab;
-mod service;
-
 use std::net::IpAddr;
 
-use lab::*;
+use crate::lab::*;
+use crate::service::*;
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::{Outcome, Translation};
 use lastseen_packet::observation::FlowKey;
-use service::*;
 
 #[test]
 fn connection_tracking_proves_what_packets_cannot() {

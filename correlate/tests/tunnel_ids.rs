@@ -1,9 +1,7 @@
 //! Two nodes that disagree on a tunnel id, whatever their snapshots say and whenever they were taken.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::report::{Cause, Loss};
 use lastseen_correlate::topology::Topology;

@@ -1,11 +1,9 @@
 //! Nodes with two underlay interfaces.
 #![allow(missing_docs)]
 
-mod lab;
-
 use std::net::{IpAddr, Ipv4Addr};
 
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::Outcome;
 use lastseen_correlate::input::Direction;
 use lastseen_correlate::report::Verdict;

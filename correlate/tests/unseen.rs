@@ -1,9 +1,7 @@
 //! What a point could not see is not called lost.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::input::CaptureState;
 use lastseen_correlate::report::Verdict;
 use lastseen_correlate::{Outcome, Slice, SliceCounters, ViewOptions};

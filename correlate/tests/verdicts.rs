@@ -1,9 +1,7 @@
 //! What a report says of packets whose fate is known.
 #![allow(missing_docs)]
 
-mod lab;
-
-use lab::*;
+use crate::lab::*;
 use lastseen_correlate::ViewOptions;
 use lastseen_correlate::input::Direction;
 use lastseen_correlate::report::Verdict;

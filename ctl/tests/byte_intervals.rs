@@ -2,15 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program under test is started")]
 
-mod wire;
-
+use crate::wire;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::wire::{SECOND, START, Stamped};
 use serde_json::Value;
 use tempfile::TempDir;
-use wire::{SECOND, START, Stamped};
 
 /// Chunks of 6,000 bytes, 20 ms apart; of every tenth the bytes 1,000 to 3,000 are lost between the nodes and sent again.
 const CHUNKS: u32 = 300;

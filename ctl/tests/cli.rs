@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 26] = [
     "pki",
     "list-nodes",
     "show-node",
@@ -41,6 +41,8 @@ const COMMANDS: [&str; 24] = [
     "stop-probe",
     "diff-probes",
     "trace-path",
+    "check-host",
+    "check-path",
     "list-audit",
     "export-topology",
     "show-file",

@@ -2,18 +2,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "a program that checks schemas is started")]
 
-mod diff;
-mod wire;
-
+use crate::wire;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use diff::{diff, diff_beside, hit, losses, notes, number, only, report, unsure, with_topology};
+use crate::diff::{diff, diff_beside, hit, losses, notes, number, only, report, unsure, with_topology};
+use crate::wire::{Fault, SECOND, Wire};
 use serde_json::Value;
 use tempfile::TempDir;
-use wire::{Fault, SECOND, Wire};
 
 #[test]
 fn a_loss_is_found_on_every_leg_with_a_topology_and_without() {

@@ -1,20 +1,17 @@
 //! What `diff-files` makes of drops that a file tells of with the packet behind them (`epb_dropcount`).
 
-mod diff;
-mod wire;
-
 use std::fs;
 use std::ops::Range;
 use std::time::Duration;
 
-use diff::{losses, report};
+use crate::diff::{losses, report};
+use crate::wire::{START, Stamped, Wire};
 use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use tempfile::TempDir;
-use wire::{START, Stamped, Wire};
 
 /// A pcapng file of node `number`, whose packet `before` comes behind so many dropped ones. It was begun with the traffic.
 fn pcapng(frames: &[Stamped], number: u8, (before, drops): (usize, u64)) -> Vec<u8> {

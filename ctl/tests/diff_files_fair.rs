@@ -1,14 +1,12 @@
 //! Files that are what their names say, and files that are not.
 
-mod diff;
-mod wire;
-
+use crate::wire;
 use std::fs;
 use std::path::Path;
 
-use diff::{report, with_topology};
+use crate::diff::{report, with_topology};
+use crate::wire::{Stamped, Wire};
 use tempfile::TempDir;
-use wire::{Stamped, Wire};
 
 fn write(dir: &Path, point: &str, frames: &[Stamped]) -> String {
     let file = dir.join(format!("{}.pcap", point.replace('/', "-")));

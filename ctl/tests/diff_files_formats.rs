@@ -2,16 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program under test and Wireshark's are started")]
 
-mod wire;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::wire::{Fault, SECOND, Stamped, Wire};
 use serde_json::Value;
 use tempfile::TempDir;
-use wire::{Fault, SECOND, Stamped, Wire};
 
 /// The report on files by point, and the exit code.
 fn report(files: &[(&str, PathBuf)]) -> (Value, i32) {

@@ -1,14 +1,12 @@
 //! Files, names and topologies that `diff-files` refuses, and how.
 
-mod diff;
-mod wire;
-
+use crate::wire;
 use std::fs;
 use std::io::Write;
 
-use diff::{refused, report};
+use crate::diff::{refused, report};
+use crate::wire::{START, Wire};
 use tempfile::TempDir;
-use wire::{START, Wire};
 
 #[test]
 fn files_that_cannot_be_read_are_refused_in_one_line() {

@@ -1,13 +1,11 @@
 //! `diff-files` on clocks that are apart or set, and on files of different times.
 
-mod diff;
-mod wire;
-
+use crate::wire;
 use std::fs;
 
-use diff::{diff, hit, losses, notes, number, report, unsure, with_topology};
+use crate::diff::{diff, hit, losses, notes, number, report, unsure, with_topology};
+use crate::wire::{Fault, PACKETS, SECOND, START, Wire};
 use tempfile::TempDir;
-use wire::{Fault, PACKETS, SECOND, START, Wire};
 
 #[test]
 fn clocks_seconds_apart_are_compared_by_the_packets() {

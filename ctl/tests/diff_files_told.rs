@@ -1,18 +1,16 @@
 //! What `diff-files` says of files that do not show all.
 
-mod diff;
-mod wire;
-
+use crate::wire;
 use std::fs;
 
-use diff::{diff, hit, losses, notes, report, unsure, with_topology};
+use crate::diff::{diff, hit, losses, notes, report, unsure, with_topology};
+use crate::wire::{Fault, SECOND, Wire};
 use pcap_file::DataLink;
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionBlock;
 use pcap_file::pcapng::blocks::interface_statistics::{InterfaceStatisticsBlock, InterfaceStatisticsOption};
 use tempfile::TempDir;
-use wire::{Fault, SECOND, Wire};
 
 #[test]
 fn a_point_that_shows_nothing_of_one_protocol_is_asked_for_its_filter() {

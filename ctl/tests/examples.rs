@@ -1,14 +1,12 @@
 //! The examples in the help work when they are pasted.
 
-mod support;
-mod wire;
-
+use crate::wire;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::support::{Fabric, Run, Script};
 use lastseen_proto::v1::*;
-use support::{Fabric, Run, Script};
 use tokio::process::Command;
 
 /// A stand-in for a program that needs a network with packets.

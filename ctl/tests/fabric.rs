@@ -1,14 +1,12 @@
 //! Commands against a coordinator with real TLS: output, exit codes, and what is said when something is wrong.
 
-mod support;
-
 use std::process::Stdio;
 
+use crate::support::{Fabric, Run, Script, ctl, expired, issue, valid};
 use lastseen_ctl::pki::Authority;
 use lastseen_proto::v1::diff_report::Verdict;
 use lastseen_proto::v1::*;
 use lastseen_runtime::identity::Role;
-use support::{Fabric, Run, Script, ctl, expired, issue, valid};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 fn capture(state: CaptureState, nodes: &[(&str, CaptureState, &str)]) -> Capture {

@@ -2,15 +2,14 @@
 
 #![allow(clippy::disallowed_methods, reason = "the program under test is started")]
 
-mod wire;
-
+use crate::wire;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use crate::wire::{START, Stamped};
 use serde_json::Value;
 use tempfile::TempDir;
-use wire::{START, Stamped};
 
 const SEGMENTS: u32 = 4_000;
 /// Payload of each.

@@ -1,23 +1,17 @@
 //! The program itself, against a coordinator that the test plays.
 
-mod common;
-#[path = "common/coordinator.rs"]
-mod coordinator;
-#[path = "common/pki.rs"]
-mod pki;
-#[path = "common/program.rs"]
-mod program;
-
 use std::sync::atomic::Ordering;
 
-use coordinator::{Key, State};
+use crate::coordinator::{Key, State};
+use crate::program::{
+    agent, arm, batches_by_point, check_complete, commit, on_eth0, on_node, segments, traffic,
+};
 use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_proto::PROTOCOL_VERSION;
 use lastseen_proto::v1::CaptureState::{Armed, Completed, Draining, Failed, Running};
 use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::coordinator_message::Kind as Down;
 use lastseen_proto::v1::{CaptureSpec, ClockPing, Direction, InterfaceKind, ObservationBatch};
-use program::{agent, arm, batches_by_point, check_complete, commit, on_eth0, on_node, segments, traffic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[test]

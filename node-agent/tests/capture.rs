@@ -1,21 +1,17 @@
 //! Backends, recorder and filters on real packets between network namespaces.
 
-mod common;
-#[path = "common/recording.rs"]
-mod recording;
-
 use std::io::Write;
 use std::net::UdpSocket;
 use std::thread;
 use std::time::Duration;
 
-use common::{Namespace, listen, reach};
+use crate::common::{Namespace, listen, reach};
+use crate::recording::{Record, SETTINGS, open, open_pcap, pair, record, record_with, send_udp, target};
 use lastseen_node_agent::capture::backend::{Direction, Settings};
 use lastseen_node_agent::capture::counters::Counters;
 use lastseen_node_agent::clock;
 use lastseen_packet::IdentityKey;
 use lastseen_packet::observation::{FlowKey, Observation, gso, marks};
-use recording::{Record, SETTINGS, open, open_pcap, pair, record, record_with, send_udp, target};
 
 #[test]
 fn both_ends_see_every_datagram_once_in_the_right_direction() {

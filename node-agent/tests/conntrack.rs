@@ -1,10 +1,9 @@
 //! Translations of a namespace's own connection tracking: those it has, those that come, and none that is not one.
 
-mod common;
-
+use crate::common;
 use std::net::{IpAddr, UdpSocket};
 
-use common::Namespace;
+use crate::common::Namespace;
 use lastseen_node_agent::conntrack::{Tracker, Translation};
 
 /// A namespace in which packets to the service go to port 53 of its own loopback.

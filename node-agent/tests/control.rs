@@ -1,15 +1,11 @@
 //! How an agent ends and tries again, whatever its coordinator does.
 
-#[path = "common/coordinator.rs"]
-mod coordinator;
-#[path = "common/pki.rs"]
-mod pki;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coordinator::Coordinator;
+use crate::coordinator::Coordinator;
+use crate::pki::Authority;
 use lastseen_node_agent::capture::budget::Budget;
 use lastseen_node_agent::control::{Control, Pace};
 use lastseen_node_agent::interfaces::watch::Network;
@@ -21,7 +17,6 @@ use lastseen_node_agent::spool::{Fsync, Settings, Spool};
 use lastseen_proto::v1::agent_message::Kind as Up;
 use lastseen_proto::v1::{BatchKey, ObservationBatch, ObservationPoint};
 use lastseen_runtime::tls::Pki;
-use pki::Authority;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;

@@ -1,21 +1,15 @@
 //! Drops of the kernel's ring belong to the time at which they happen, also around an outage.
 
-mod common;
-#[path = "common/recording.rs"]
-mod recording;
-#[path = "common/scripted.rs"]
-mod scripted;
-
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::recording::{Delivered, MS};
+use crate::scripted::{Script, record_script, show, window};
 use lastseen_node_agent::capture::backend::{Frame, SourceError};
 use lastseen_node_agent::capture::slices::{Sink, Slice};
 use lastseen_node_agent::capture::window::Window;
 use lastseen_node_agent::clock;
-use recording::{Delivered, MS};
-use scripted::{Script, record_script, show, window};
 
 /// How long a packet is asked for at a point (`PASSING_NANOS` of the correlation).
 const PASSING_NANOS: i64 = 100 * MS;

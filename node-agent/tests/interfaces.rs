@@ -1,8 +1,6 @@
 //! What rtnetlink tells about a node like flannel makes it.
 
-mod common;
-
-use common::Namespace;
+use crate::common::Namespace;
 use lastseen_node_agent::interfaces::select::select;
 use lastseen_node_agent::interfaces::{Snapshot, snapshot};
 use lastseen_proto::v1::{

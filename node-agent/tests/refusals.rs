@@ -1,23 +1,15 @@
 //! What an agent refuses for want of sense, room or rights, and how it says so.
 
-mod common;
-#[path = "common/coordinator.rs"]
-mod coordinator;
-#[path = "common/pki.rs"]
-mod pki;
-#[path = "common/program.rs"]
-mod program;
-
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use crate::program::{Agent, Lab, agent, arm, command, commit, on_eth0, on_node};
 use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_proto::v1::CaptureState::{Armed, Cancelled, Completed, Failed, Running};
 use lastseen_proto::v1::coordinator_message::Kind as Down;
 use lastseen_proto::v1::{CaptureSpec, EndCapture};
-use program::{Agent, Lab, agent, arm, command, commit, on_eth0, on_node};
 
 #[test]
 fn jobs_that_cannot_be_done_say_why_and_leave_the_agent_running() {

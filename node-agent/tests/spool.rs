@@ -1,19 +1,14 @@
 //! What the spool keeps: over the end of the program, and on a disk that is full.
 
-mod common;
-#[path = "common/coordinator.rs"]
-mod coordinator;
-#[path = "common/pki.rs"]
-mod pki;
-#[path = "common/program.rs"]
-mod program;
-
+use crate::program;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use coordinator::Coordinator;
+use crate::coordinator::Coordinator;
+use crate::pki::Authority;
+use crate::program::{agent, segments};
 use lastseen_node_agent::capture::backend::Direction;
 use lastseen_node_agent::capture::budget::Budget;
 use lastseen_node_agent::capture::slices::Slicer;
@@ -29,8 +24,6 @@ use lastseen_packet::observation::{FlowKey, Observation};
 use lastseen_proto::v1::{BatchKey, InterfaceKind, ObservationBatch, ObservationPoint};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use pki::Authority;
-use program::{agent, segments};
 use prometheus_client::encoding::text::encode;
 
 /// Of the process whose batches are left behind.

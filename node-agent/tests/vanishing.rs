@@ -1,21 +1,19 @@
 //! Interfaces that vanish or go down while they are captured: what a point cannot see it does not testify to.
 
-mod common;
-#[path = "common/recording.rs"]
-mod recording;
-
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::reach;
+use crate::common::reach;
+use crate::recording::{
+    Delivered, MS, Open, Record, SETTINGS, lens, open, open_pcap, pair, send_udp, target,
+};
 use lastseen_node_agent::capture::backend::{Direction, Settings};
 use lastseen_node_agent::capture::counters::Counters;
 use lastseen_node_agent::capture::slices::TICK_NANOS;
 use lastseen_node_agent::capture::window::Window;
 use lastseen_node_agent::capture::worker::{self, Point};
 use lastseen_node_agent::clock;
-use recording::{Delivered, MS, Open, Record, SETTINGS, lens, open, open_pcap, pair, send_udp, target};
 use tokio::sync::mpsc::channel;
 
 #[test]

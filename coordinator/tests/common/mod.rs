@@ -232,6 +232,8 @@ pub fn config(data_dir: PathBuf) -> Config {
         retention_bytes: None,
         pki_dir: PathBuf::new(),
         policy: None,
+        api_server: None,
+        api_server_ca: None,
         log_format: LogFormat::Text,
         otlp_endpoint: None,
         config: None,

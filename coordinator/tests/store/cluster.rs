@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
+use super::samples::{capture, node, placed};
 use crate::common::postgres::Database;
 use crate::common::until;
-use crate::samples::{capture, node, placed};
 
 async fn open(database: &Database) -> (Arc<dyn Store>, Shared) {
     let store = PostgresStore::open(&database.url()).await.unwrap();

@@ -5,9 +5,9 @@ use lastseen_coordinator::audit::{Outcome, Query, Record};
 use lastseen_coordinator::model::{PointStatus, State, Window};
 use lastseen_coordinator::store::{Age, Cursor, Placed, Results, Store};
 
-use crate::Home;
-pub(crate) use crate::probes::*;
-use crate::samples::{capture, flow, node, placed, point};
+use super::Home;
+pub(crate) use super::probes::*;
+use super::samples::{capture, flow, node, placed, point};
 
 fn found(batches: &[Placed]) -> Vec<Option<(u32, u32)>> {
     batches.iter().map(|placed| Some((placed.location.length, placed.location.checksum))).collect()

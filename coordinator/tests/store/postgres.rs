@@ -5,8 +5,8 @@ use sqlx::AssertSqlSafe;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use super::samples::{capture, placed};
 use crate::common::postgres::{Database, ENCODED_PASSWORD, PASSWORD};
-use crate::samples::{capture, placed};
 
 /// Why a URL does not open. No secret is in it.
 async fn refusal(url: &str) -> String {

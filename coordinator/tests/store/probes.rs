@@ -6,7 +6,7 @@ use lastseen_coordinator::probes::model::{Family, Kind, News, Part, Probe, Sourc
 use lastseen_coordinator::store::probes::Reports;
 use lastseen_coordinator::store::{Cursor, StoreError};
 
-use crate::Home;
+use super::Home;
 
 fn source(node: &str, netns: &str) -> Source {
     Source { node: node.into(), netns: netns.into() }

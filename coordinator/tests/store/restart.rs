@@ -8,9 +8,9 @@ use std::time::Duration;
 use lastseen_coordinator::store::{PostgresStore, Store, StoreError};
 use nix::sys::signal::Signal;
 
+use super::samples::{capture, node, placed};
 use crate::common::postgres::Database;
 use crate::common::until;
-use crate::samples::{capture, node, placed};
 
 const ROUNDS: u64 = 5;
 

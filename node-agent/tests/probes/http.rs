@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lastseen_node_agent::probe::attempt::{Attempt, Outcome};
 use lastseen_node_agent::probe::report::{Finding, Found, Page};
-use lastseen_node_agent::probe::spec::{Aim, Kind, Spec};
+use lastseen_node_agent::probe::spec::{Aim, Kind, Schedule, Spec};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -64,8 +64,17 @@ fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> SocketAddr {
     at
 }
 
+/// Less than the server waits where it says nothing.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// From a server that answers, however long that takes on a busy machine.
 fn get(url: &str, ca_pem: &str) -> (Outcome, String, Option<Page>, Attempt) {
+    get_within(PATIENCE, url, ca_pem)
+}
+
+fn get_within(timeout: Duration, url: &str, ca_pem: &str) -> (Outcome, String, Option<Page>, Attempt) {
     let spec = once(Kind::Http { ca_pem: ca_pem.to_owned() }, &[]);
+    let spec = Spec { schedule: Schedule { timeout, ..spec.schedule }, ..spec };
     let report = run(Spec { targets: vec![Aim::Url(url.parse().unwrap())], ..spec });
     let Found { attempts, finding, reason, .. } = report.results[0].clone();
     assert_eq!((attempts.len(), reason.as_str()), (3, ""), "{report:?}");
@@ -107,9 +116,9 @@ fn a_page_has_a_status_and_every_step_its_time() {
 fn where_it_stops_is_said() {
     apart(|| {
         let at = serve(TcpListener::bind((V4, 0)).unwrap(), None);
-        let (outcome, detail, ..) = get(&format!("http://{at}/mute"), "");
+        let (outcome, detail, ..) = get_within(SHORT, &format!("http://{at}/mute"), "");
         assert_eq!((outcome, detail.as_str()), (Outcome::Silent, "waiting for the answer"));
-        let (outcome, detail, page, _) = get(&format!("http://{at}/stall"), "");
+        let (outcome, detail, page, _) = get_within(SHORT, &format!("http://{at}/stall"), "");
         assert_eq!((outcome, detail.as_str()), (Outcome::Silent, "in the middle of the body"));
         assert_eq!(page.unwrap().body_bytes, 4);
         let (outcome, detail, page, _) = get(&format!("http://{at}/nonsense"), "");

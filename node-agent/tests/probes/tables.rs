@@ -303,6 +303,20 @@ fn settings_are_those_of_the_namespace() {
     });
 }
 
+#[test]
+fn counters_are_those_of_the_namespace() {
+    apart(|| {
+        let value = || only(NodeTable::Counters, &[("counter", "IpOutNoRoutes")])["value"].clone();
+        assert_eq!(value(), "0");
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let refused = socket.send_to(b"nowhere", "192.0.2.1:9").unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ENETUNREACH));
+        assert_eq!(value(), "1");
+        let six = only(NodeTable::Counters, &[("counter", "Ip6OutNoRoutes")]);
+        assert_eq!(six["value"], "0");
+    });
+}
+
 /// The same rules are read from both kinds of iptables, but for what only one of them has.
 const RULES: &str = "*filter
 :INPUT DROP [0:0]

@@ -5,12 +5,15 @@
 
 pub mod agents;
 pub mod correlation;
+pub mod cpu;
 pub mod decode;
 pub mod flood;
 pub mod ingest;
 pub mod live;
 pub mod machine;
 pub mod memory;
+pub mod mesh;
+pub mod probes;
 pub mod program;
 pub mod spread;
 pub mod table;

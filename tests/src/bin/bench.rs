@@ -8,10 +8,12 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use lastseen_tests::bench::machine::Machine;
 use lastseen_tests::bench::table::Table;
-use lastseen_tests::bench::{Options, agents, correlation, decode, ingest, live, takeover, wire};
+use lastseen_tests::bench::{
+    Options, agents, correlation, decode, ingest, live, mesh, probes, takeover, wire,
+};
 use lastseen_tests::lab::cleanup;
 
-/// Measure decoding, batches, ingest, fleets, take-over, correlation, memory and capture drops; medians, beside other programs
+/// Measure decoding, batches, ingest, fleets, take-over, correlation, memory, capture drops, probes and traced paths; medians, beside other programs
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these parts
@@ -44,6 +46,8 @@ enum Part {
     Takeover,
     Correlation,
     Live,
+    Probes,
+    Mesh,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,8 @@ fn measure_part(part: Part, table: &mut Table, options: &Options) -> Result<()> 
         Part::Takeover => takeover::measure(table),
         Part::Correlation => correlation::measure(table, options),
         Part::Live => live::measure(table, options),
+        Part::Probes => probes::measure(table, options),
+        Part::Mesh => mesh::measure(table, options),
     }
 }
 

@@ -7,6 +7,7 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::analysis_service_client::AnalysisServiceClient;
 use lastseen_proto::v1::capture_service_client::CaptureServiceClient;
 use lastseen_proto::v1::fleet_service_client::FleetServiceClient;
+use lastseen_proto::v1::probe_service_client::ProbeServiceClient;
 use lastseen_runtime::client::{connect, is_gone};
 use lastseen_runtime::tls::Pki;
 use tokio::time::{Instant, sleep, timeout};
@@ -21,6 +22,8 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Looks must not keep from its work what they look at.
 const LONGEST_INTERVAL: Duration = Duration::from_millis(320);
+/// Of a probe with many reports.
+const ANSWER_BYTES: usize = 64 << 20;
 /// A call that gets no answer is made again.
 const CALL: Duration = Duration::from_secs(10);
 
@@ -124,6 +127,30 @@ impl Client {
         let request =
             v1::ListLostPacketsRequest { capture_id: capture.to_owned(), page_size: 10_000, page_token };
         Ok(client.list_lost_packets(request).await?.into_inner())
+    }
+
+    /// Runs a probe until every source has reported or failed.
+    pub async fn probe(&self, spec: v1::ProbeSpec) -> Result<v1::Probe> {
+        let mut client =
+            ProbeServiceClient::new(self.channel().await?).max_decoding_message_size(ANSWER_BYTES);
+        let request = v1::RunProbeRequest { spec: Some(spec), ..Default::default() };
+        let id = client.run_probe(request).await?.into_inner().probe.context("no probe in the answer")?.id;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // A list has no reports, so that looking costs little.
+            let request = v1::ListProbesRequest { page_size: 1, ..Default::default() };
+            let newest = client.list_probes(request).await?.into_inner().probes.pop().context("no probe")?;
+            let is_final =
+                |part: &v1::ProbePart| part.state() as i32 >= v1::ProbeState::ProbeCompleted as i32;
+            if newest.id == id && newest.parts.iter().all(is_final) {
+                let request = v1::GetProbeRequest { probe_id: id, ..Default::default() };
+                return client.get_probe(request).await?.into_inner().probe.context("no probe");
+            }
+            if Instant::now() > deadline {
+                bail!("probe {id} has not ended: {:?}", newest.parts);
+            }
+            sleep(INTERVAL).await;
+        }
     }
 
     /// Removes a capture and all that hangs on it.

@@ -2,7 +2,6 @@
 
 mod dns;
 mod http;
-mod support;
 mod tables;
 mod throughput;
 mod trace;
@@ -12,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::{PATIENCE, V4, V6, apart, failures, once, outcomes, posted, reports, run};
 use lastseen_node_agent::clock::monotonic_nanos;
 use lastseen_node_agent::probe::Probes;
 use lastseen_node_agent::probe::attempt::Outcome;
@@ -19,7 +19,6 @@ use lastseen_node_agent::probe::board::{Board, News};
 use lastseen_node_agent::probe::report::{Finding, Method};
 use lastseen_node_agent::probe::spec::{Aim, Allowed, Kind, Schedule, Spec};
 use lastseen_proto::limits::PROBES_PER_NODE;
-use support::{PATIENCE, V4, V6, apart, failures, once, outcomes, posted, reports, run};
 
 #[test]
 fn echoes_come_back_in_order_and_in_time() {

@@ -1,12 +1,10 @@
 //! What one peer may not use up.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod fairness;
 
-use common::agent::Agent;
-use common::data::Sql;
-use common::{Fabric, job, running, until};
+use crate::common::agent::Agent;
+use crate::common::data::Sql;
+use crate::common::{Fabric, job, running, until};
 use lastseen_coordinator::limits;
 use lastseen_proto::v1::agent_message::Kind;
 use lastseen_proto::v1::agent_service_client::AgentServiceClient;

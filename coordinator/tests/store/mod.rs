@@ -2,8 +2,6 @@
 //! them can get wrong.
 
 mod cluster;
-#[path = "../common/mod.rs"]
-mod common;
 mod conformance;
 mod postgres;
 mod probes;
@@ -13,7 +11,7 @@ mod sqlite;
 
 use std::sync::Arc;
 
-use common::postgres::Database;
+use crate::common::postgres::Database;
 use lastseen_coordinator::store::{self, Store};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};

@@ -1,0 +1,39 @@
+//! Everything the correlation is held against, as one program.
+#![allow(missing_docs)]
+
+mod ablations;
+mod bypass;
+mod bystanders;
+mod calibrated;
+mod calibration;
+mod clocks;
+mod confidence;
+mod forged_tunnels;
+mod forms;
+mod fragments;
+mod identical;
+mod inner_fragments;
+mod intervals;
+mod lab;
+mod laws;
+mod many_lost;
+mod matching;
+mod one_point;
+mod path_end;
+mod patterns;
+mod repeats;
+mod routers;
+mod sampling;
+mod scratch;
+mod service;
+mod slow_paths;
+mod sweep;
+mod sweeps;
+mod translation_laws;
+mod translations;
+mod translations_told;
+mod tunnel_ids;
+mod underlays;
+mod unseen;
+mod verdicts;
+mod worlds;
