@@ -23,6 +23,9 @@ use crate::time::Clock;
 /// Between two looks at a capture or a probe that others may lead.
 pub const LOOK: Duration = Duration::from_millis(200);
 
+/// Between two looks at a probe that changes all the time.
+const REST: Duration = Duration::from_millis(50);
+
 /// Ports that nobody is given: those of hosts begin above (`net.ipv4.ip_local_port_range`), those of services too.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
@@ -133,6 +136,8 @@ impl Errand {
                 return Ok(probe);
             }
             let _ = timeout(LOOK, changes.changed()).await;
+            // However much happens.
+            sleep(REST).await;
         }
     }
 

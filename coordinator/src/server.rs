@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use lastseen_proto::url::WebUrl;
 use lastseen_proto::v1::agent_service_server::AgentServiceServer;
 use lastseen_proto::v1::analysis_service_server::AnalysisServiceServer;
 use lastseen_proto::v1::audit_service_server::AuditServiceServer;
@@ -223,6 +224,8 @@ impl Coordinator {
 /// The API server that checks look at.
 fn api_server(config: &Config) -> anyhow::Result<Option<Arc<ApiServer>>> {
     let Some(url) = &config.api_server else { return Ok(None) };
+    let checked: Result<WebUrl, _> = url.parse();
+    checked.map_err(|error| anyhow::anyhow!("--api-server: {error}"))?;
     let ca_pem = match &config.api_server_ca {
         None => String::new(),
         Some(path) => std::fs::read_to_string(path).map_err(|error| {

@@ -115,6 +115,7 @@ fn name(item: CheckItem) -> &'static str {
         CheckItem::CheckConntrack => "conntrack",
         CheckItem::CheckForwarding => "forwarding",
         CheckItem::CheckRpFilter => "rp_filter",
+        CheckItem::CheckAgent => "agent",
         CheckItem::Unspecified => "of a newer version",
     }
 }

@@ -65,7 +65,7 @@ fn give_gateways(lab: &Lab) {
 fn hosts_that_are_well_pass_and_what_is_broken_fails_where_it_is() {
     let lab = Lab::build(SEED).expect("lab");
     give_gateways(&lab);
-    let fleet = Fleet::start(&lab).expect("fleet");
+    let mut fleet = Fleet::start(&lab).expect("fleet");
     let names: Vec<&str> = lab.nodes.iter().map(|node| node.plan.name.as_str()).collect();
     let [a, b, c] = names[..] else { panic!("{names:?}") };
     let (report, code) = check(&fleet, &["check-host", "--all-nodes"]);
@@ -144,7 +144,8 @@ fn hosts_that_are_well_pass_and_what_is_broken_fails_where_it_is() {
         .expect("probe");
     let (report, _) = check(&fleet, &["check-host"]);
     injected.undo().unwrap();
-    let reason = &results(&report, "FAIL")[&format!("RP_FILTER {b}")];
+    let found = results(&report, "FAIL");
+    let reason = found.get(&format!("RP_FILTER {b}")).unwrap_or_else(|| panic!("{report:#}"));
     assert!(reason.starts_with("strict on flannel.1, and "), "{reason}");
 
     // A gateway that nobody is.
@@ -155,11 +156,27 @@ fn hosts_that_are_well_pass_and_what_is_broken_fails_where_it_is() {
     assert_eq!(code, 1, "{report:#}");
     assert_eq!(found, only(&[format!("GATEWAY {a}"), format!("NEIGHBORS {a}")]), "{report:#}");
 
+    // Who is unknown or away is told, and the others are looked at.
+    fleet.kill_agent(&lab.nodes[2]).expect("agent");
+    let away = |report: &Value| results(report, "UNKNOWN").get(&format!("AGENT {c}")).cloned();
+    let gone = until(|| away(&check(&fleet, &["check-host"]).0));
+    assert_eq!(gone, "its agent is not connected");
+    let (report, code) = check(&fleet, &["check-host", "--nodes", &format!("{b},nobody")]);
+    let unknown = results(&report, "UNKNOWN");
+    assert!(unknown["AGENT nobody"].contains("no node named \"nobody\""), "{unknown:?}");
+    let tunnel = &results(&report, "PASS")[&format!("OVERLAY {b} → {a}")];
+    assert!(code == 3 && tunnel.starts_with("3 of 3 frames arrive"), "{code} {report:#}");
+
     // In words, with the next step.
     let shown =
-        fleet.ctl.run(&["check-host", "--nodes", &format!("{b},{c}"), "--external", "192.0.2.1"]).unwrap();
+        fleet.ctl.run(&["check-host", "--nodes", &format!("{a},{b}"), "--external", "192.0.2.1"]).unwrap();
     assert_eq!(shown.code, 1, "{shown:?}");
     assert!(shown.stdout.contains("ctl trace-path") && shown.stdout.contains(" FAIL"), "{}", shown.stdout);
+}
+
+/// Asks until there is an answer: agents are missed after a while.
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    (0..20).find_map(|_| ask()).expect("an answer")
 }
 
 /// An address of the underlay that no node has.
@@ -200,9 +217,13 @@ fn a_path_is_checked_both_ways_with_what_carries_it() {
     let of_another = |name: &String| name.contains(&of(&lab.nodes[2])) && !name.starts_with("GATEWAY ");
     assert!(!well.keys().any(of_another), "{well:#?}");
 
-    let injected = Fault::ForwardDrop { percent: 100 }.inject(Cast::first(&lab)).expect("fault");
+    let drop = format!(
+        "table inet check {{\nchain forward {{\ntype filter hook forward priority 0\nip daddr {} drop\n}}\n}}\n",
+        to.plan.pod
+    );
+    to.netns.nft(&drop).expect("rule");
     let (report, code) = check(&fleet, &arguments);
-    injected.undo().unwrap();
+    to.netns.nft("delete table inet check").expect("rule");
     let broken = results(&report, "FAIL");
     assert_eq!(code, 1, "{report:#}");
     assert_eq!(broken[&format!("TCP {} pod → {}", of(from), of(to))], "filtered: no answer");

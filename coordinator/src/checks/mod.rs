@@ -28,7 +28,7 @@ use crate::wire::probe::message;
 const REPORT_BYTES: usize = 64 << 20;
 /// Flow records that are read at once, and in all.
 const FLOWS: u32 = 10_000;
-const FLOWS_MOST: u64 = 200_000;
+const FLOWS_MOST: usize = 200_000;
 
 /// A check under way.
 pub struct Check(pub Errand);
@@ -53,12 +53,16 @@ impl Check {
             }
         };
         self.0.say("probing");
-        let (found, frames) = tokio::join!(self.all(&plan), self.frames(plan.tunnels.as_ref()));
+        let last = plan.tasks.partition_point(|task| !task.is_last());
+        let (first, last) = plan.tasks.split_at(last);
+        let (mut found, frames) = tokio::join!(self.all(first), self.frames(plan.tunnels.as_ref()));
+        self.0.say("reading tables");
+        found.extend(self.all(last).await);
         blocking(move || judge(&plan, &found, frames.as_ref(), &nodes)).await
     }
 
-    async fn all(&self, plan: &Plan) -> Vec<Found> {
-        join_all(plan.tasks.iter().map(|task| self.found(task, None))).await
+    async fn all(&self, tasks: &[Task]) -> Vec<Found> {
+        join_all(tasks.iter().map(|task| self.found(task, None))).await
     }
 
     /// What a probe found, or why there is none: the others go on.
@@ -97,7 +101,7 @@ impl Check {
             let flows = self.0.means.store.flows(&capture.id, all.len() as u64, FLOWS).await?;
             let is_last = flows.len() < FLOWS as usize;
             all.extend(flows.into_iter().map(convert::flow_record));
-            if is_last || all.len() as u64 >= FLOWS_MOST {
+            if is_last || all.len() >= FLOWS_MOST {
                 return Ok(all);
             }
         }
@@ -125,6 +129,7 @@ fn words(item: CheckItem) -> &'static str {
         CheckItem::CheckConntrack => "connections",
         CheckItem::CheckForwarding => "forwarding",
         CheckItem::CheckRpFilter => "reverse path filter",
+        CheckItem::CheckAgent => "agent",
         CheckItem::Unspecified => "",
     }
 }

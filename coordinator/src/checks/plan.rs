@@ -9,13 +9,13 @@ use lastseen_proto::target::{Host, Target};
 use lastseen_proto::v1::CheckItem;
 
 use crate::error::Error;
-use crate::fleet::NodeView;
+use crate::fleet::{NodeView, is_gone};
 use crate::jobs;
 use crate::limits;
 use crate::model::{self, MILLISECOND, SECOND};
 use crate::probes::model::{Family, Kind, Record, Source, Spec};
 use crate::probes::pairs::HostNetwork;
-use crate::probes::{self, Addresses, claimants, mesh};
+use crate::probes::{self, Addresses, claimants, mesh, place};
 
 /// Attempts: one that is lost by chance is no fault, and nobody waits long.
 const COUNT: u32 = 3;
@@ -35,6 +35,8 @@ pub struct Request {
     pub what: What,
     /// Names to resolve.
     pub names: Vec<String>,
+    /// By whom; empty: by those of each place.
+    pub nameservers: Vec<String>,
     /// URLs to fetch.
     pub endpoints: Vec<String>,
     /// Whom to trust for them; empty: whom browsers trust.
@@ -82,8 +84,33 @@ pub(super) enum Look {
     At(CheckItem),
     /// Connections, forwarding and reverse path filters.
     Settings,
-    /// What reverse path filters dropped.
+    /// What reverse path filters dropped, before and after everything else.
+    CountersBefore,
     Counters,
+}
+
+impl Look {
+    /// A name that stays as it is: calls that are made again find by it what an earlier coordinator began.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::CountersBefore => "before",
+            Self::Counters => "after",
+            Self::At(item) => match item {
+                CheckItem::CheckGateway => "gateway",
+                CheckItem::CheckNeighbors => "neighbors",
+                CheckItem::CheckIcmp => "icmp",
+                CheckItem::CheckTcp => "tcp",
+                CheckItem::CheckDns => "dns",
+                CheckItem::CheckEndpoint => "endpoint",
+                CheckItem::CheckApiServer => "api",
+                CheckItem::CheckPathMtu => "mtu",
+                CheckItem::CheckOverlayMtu => "tunnel-mtu",
+                CheckItem::CheckOverlay => "tunnel",
+                _ => "",
+            },
+        }
+    }
 }
 
 /// A probe of a check.
@@ -94,6 +121,13 @@ pub(super) struct Task {
     pub(super) name: String,
     pub(super) spec: Spec,
     pub(super) sources: Vec<Source>,
+}
+
+impl Task {
+    /// Whether it is done when everything else is: what packets do not reach shows in tables afterwards.
+    pub(super) fn is_last(&self) -> bool {
+        matches!(self.spec.kind, Kind::Table { .. }) && self.look != Look::CountersBefore
+    }
 }
 
 /// How tunnels are watched: datagrams between hosts through them to a port where nobody listens, so that nothing else is
@@ -114,6 +148,8 @@ pub(super) struct Plan {
     pub(super) tunnels: Option<Tunnels>,
     /// Between hosts, only what begins or ends at one of these matters; empty: everything does.
     pub(super) subjects: BTreeSet<String>,
+    /// Places that cannot be looked from, and why.
+    pub(super) absent: Vec<(Source, String)>,
     /// What is not looked at, and why.
     pub(super) notes: Vec<String>,
 }
@@ -126,6 +162,12 @@ pub(super) struct Fleet {
     pub(super) port: u16,
 }
 
+impl Fleet {
+    fn is_ready(&self, name: &str) -> bool {
+        self.nodes.iter().any(|node| node.is_ready && node.record.name == name)
+    }
+}
+
 impl Plan {
     /// Of places by themselves, and of hosts to each other.
     pub(super) fn hosts(
@@ -135,8 +177,7 @@ impl Plan {
         fleet: &Fleet,
     ) -> Result<Self, Error> {
         let mut plan = Self::default();
-        let gateway = probes::Request { all_nodes, sources, ..usual(Kind::Gateway, &[], Vec::new()) };
-        let (_, places) = probes::resolve(gateway, &fleet.nodes, fleet.now_nanos)?;
+        let places = plan.placed(all_nodes, sources, fleet)?;
         plan.at_each(&places, fleet)?;
         plan.outward(request, &places, fleet)?;
         let hosts: Vec<Source> = places.iter().filter(|place| place.netns.is_empty()).cloned().collect();
@@ -144,14 +185,50 @@ impl Plan {
             [] => plan.notes.push("tunnels and path MTU between hosts: no host was asked for".to_owned()),
             [alone] => {
                 plan.subjects.insert(alone.node.clone());
-                let ready = fleet.nodes.iter().filter(|node| node.is_ready);
-                let all: Vec<Source> = ready.map(|node| host(&node.record.name)).collect();
-                plan.between(&all, fleet);
+                let ready = fleet.nodes.iter().filter(|node| node.is_ready && node.record.name != alone.node);
+                let others = ready.map(|node| host(&node.record.name)).take(limits::MESH_WHOLE - 1);
+                let some: Vec<Source> = std::iter::once(alone.clone()).chain(others).collect();
+                plan.between(&some, fleet);
             }
             several => plan.between(several, fleet),
         }
         plan.places = places;
         Ok(plan)
+    }
+
+    /// The places from which can be looked. Of the others it is told why not.
+    fn placed(&mut self, all_nodes: bool, asked: Vec<Source>, fleet: &Fleet) -> Result<Vec<Source>, Error> {
+        if all_nodes != asked.is_empty() {
+            return Err(Error::invalid("host", "give either sources or all_nodes"));
+        }
+        let asked = if all_nodes {
+            let here = fleet.nodes.iter().filter(|node| !is_gone(&node.record, fleet.now_nanos));
+            here.map(|node| host(&node.record.name)).collect()
+        } else {
+            asked
+        };
+        let (mut places, mut first) = (Vec::new(), None);
+        for source in asked {
+            match place("sources", source.clone(), &fleet.nodes) {
+                Ok(placed) if fleet.is_ready(&placed.node) => places.push(placed),
+                Ok(placed) => self.absent.push((placed, "its agent is not connected".to_owned())),
+                Err(error) => {
+                    self.absent.push((source, error.to_string()));
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        match (places.is_empty(), first) {
+            (true, Some(error)) => Err(error),
+            (true, None) => {
+                let reason = "sources: no node is connected; `ctl list-nodes` says since when".to_owned();
+                Err(Error::Precondition(reason))
+            }
+            (false, _) => {
+                let gateway = usual(Kind::Gateway, &places, Vec::new());
+                probes::resolve(gateway, &fleet.nodes, fleet.now_nanos).map(|(_, places)| places)
+            }
+        }
     }
 
     /// Of the way from one place to an address, and back.
@@ -165,16 +242,16 @@ impl Plan {
         let mut plan = Self::default();
         let mut places = vec![from.clone()];
         let there = [from.clone()];
-        plan.way("there", &there, &Target { host: Host::Address(address), port: None }, fleet)?;
+        plan.way("-there", &there, &Target { host: Host::Address(address), port: None }, fleet)?;
         if target.port.is_some() {
             let to = Target { host: Host::Address(address), ..target.clone() };
             let tcp = usual(Kind::Tcp, &there, vec![to.to_string()]);
-            plan.add(Look::At(CheckItem::CheckTcp), "there", tcp, fleet)?;
+            plan.add(Look::At(CheckItem::CheckTcp), "-there", tcp, fleet)?;
         }
         match far_end(from, address, fleet) {
             Ok((to, own)) => {
                 let back = Target { host: Host::Address(own), port: None };
-                plan.way("back", std::slice::from_ref(&to), &back, fleet)?;
+                plan.way("-back", std::slice::from_ref(&to), &back, fleet)?;
                 places.push(to);
             }
             Err(why) => plan.notes.push(format!("the way back: {why}")),
@@ -205,6 +282,7 @@ impl Plan {
         self.add(Look::At(CheckItem::CheckNeighbors), "", neighbors, fleet)?;
         if !hosts.is_empty() {
             self.add(Look::Settings, "", once(table(NodeTable::Settings), &hosts), fleet)?;
+            self.add(Look::CountersBefore, "", once(table(NodeTable::Counters), &hosts), fleet)?;
             self.add(Look::Counters, "", once(table(NodeTable::Counters), &hosts), fleet)?;
         }
         Ok(())
@@ -212,25 +290,27 @@ impl Plan {
 
     /// From each place to what was named.
     fn outward(&mut self, request: &Request, places: &[Source], fleet: &Fleet) -> Result<(), Error> {
-        let Request { names, endpoints, ca_pem, api_server, external, .. } = request;
+        let Request { names, nameservers, endpoints, ca_pem, api_server, external, .. } = request;
         let mut missing = Vec::new();
         if names.is_empty() {
             missing.push("names (--name)");
         } else {
-            let kind = Kind::Dns { servers: Vec::new(), record: Record::A, search: Vec::new(), tcp: false };
-            self.add(Look::At(CheckItem::CheckDns), "", usual(kind, places, names.clone()), fleet)?;
+            let servers = nameservers.clone();
+            let kind = Kind::Dns { servers, record: Record::A, search: Vec::new(), tcp: false };
+            let dns = usual(kind, places, names.clone());
+            self.add(Look::At(CheckItem::CheckDns), "", dns, fleet).map_err(of("names"))?;
         }
         if endpoints.is_empty() {
             missing.push("endpoints (--endpoint)");
         } else {
             let http = usual(Kind::Http { ca_pem: ca_pem.clone() }, places, endpoints.clone());
-            self.add(Look::At(CheckItem::CheckEndpoint), "", http, fleet)?;
+            self.add(Look::At(CheckItem::CheckEndpoint), "", http, fleet).map_err(of("endpoints"))?;
         }
         match api_server {
             None => missing.push("the API server (--api-server)"),
             Some(ApiServer { url, ca_pem }) => {
                 let http = usual(Kind::Http { ca_pem: ca_pem.clone() }, places, vec![url.clone()]);
-                self.add(Look::At(CheckItem::CheckApiServer), "", http, fleet)?;
+                self.add(Look::At(CheckItem::CheckApiServer), "", http, fleet).map_err(of("api_server"))?;
             }
         }
         if external.is_empty() {
@@ -243,7 +323,8 @@ impl Plan {
         {
             if !targets.is_empty() {
                 let targets = targets.into_iter().cloned().collect();
-                self.add(Look::At(item), "outside", usual(kind, places, targets), fleet)?;
+                let probe = usual(kind, places, targets);
+                self.add(Look::At(item), "-outside", probe, fleet).map_err(of("external"))?;
             }
         }
         if !missing.is_empty() {
@@ -281,9 +362,19 @@ impl Plan {
         }
     }
 
+    /// In the order in which it is done: tables last.
     fn add(&mut self, look: Look, name: &str, request: probes::Request, fleet: &Fleet) -> Result<(), Error> {
         self.tasks.push(task(look, name, request, fleet)?);
+        self.tasks.sort_by_key(Task::is_last);
         Ok(())
+    }
+}
+
+/// The field of the request that a refused target was in.
+fn of(field: &'static str) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Invalid { field: "targets", reason } => Error::Invalid { field, reason },
+        other => other,
     }
 }
 
@@ -316,7 +407,7 @@ fn sizes(from: &[Source], targets: Vec<String>) -> probes::Request {
 
 fn task(look: Look, name: &str, request: probes::Request, fleet: &Fleet) -> Result<Task, Error> {
     let (spec, sources) = probes::resolve(request, &fleet.nodes, fleet.now_nanos)?;
-    Ok(Task { look, name: format!("{look:?}{name}"), spec, sources })
+    Ok(Task { look, name: format!("{}{name}", look.name()), spec, sources })
 }
 
 fn tunnels(hosts: &[Source], fleet: &Fleet) -> Result<Tunnels, Error> {
@@ -353,8 +444,7 @@ fn far_end(from: &Source, address: IpAddr, fleet: &Fleet) -> Result<(Source, IpA
         [] => return Err(format!("no node has {address}")),
         _ => return Err(format!("{address} is on several nodes")),
     };
-    let is_ready = fleet.nodes.iter().any(|known| known.is_ready && known.record.name == node);
-    if !is_ready {
+    if !fleet.is_ready(&node) {
         return Err(format!("{address} is on {node}, which is not connected"));
     }
     let family = Family::of(address.is_ipv6());

@@ -73,6 +73,11 @@ impl Figures {
         let All { parts, series, left_out } = &mut *all;
         let part = Part { probe: probe.to_owned(), source: source.clone() };
         let is_new = !parts.contains_key(&part);
+        // A source is what its agent says it is, and takes room as well.
+        if is_new && parts.len() >= limits::PROBE_SERIES {
+            *left_out += 1;
+            return;
+        }
         let reported = parts.entry(part).or_default();
         if !is_new && run <= reported.last_run {
             return;
@@ -248,5 +253,11 @@ mod tests {
         assert_eq!(answered, limits::PROBE_SERIES);
         let left_out = 64 * (nodes + 1) - limits::PROBE_SERIES;
         assert!(text.contains(&format!("probe_left_out_results_total {left_out}")), "{left_out}");
+        // Of sources that an agent makes up as well.
+        for netns in 0..limits::PROBE_SERIES {
+            let made_up = Source { netns: netns.to_string(), ..source("n0") };
+            figures.report("p-1", &made_up, 0, &[]);
+        }
+        assert_eq!(figures.lock().parts.len(), limits::PROBE_SERIES);
     }
 }

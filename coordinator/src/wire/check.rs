@@ -1,6 +1,7 @@
 //! Checks as they are asked for.
 
 use lastseen_proto::target::Target;
+use lastseen_proto::url::WebUrl;
 use lastseen_proto::v1;
 use lastseen_proto::v1::check_spec::What as Asked;
 
@@ -10,7 +11,7 @@ use crate::error::Error;
 
 /// A check as it was asked for. `known` is the API server that the coordinator was told of.
 pub fn request(spec: v1::CheckSpec, known: Option<&ApiServer>) -> Result<Request, Error> {
-    let v1::CheckSpec { what, names, endpoints, api_server, ca_pem, external } = spec;
+    let v1::CheckSpec { what, names, endpoints, api_server, ca_pem, external, nameservers } = spec;
     let what = match what {
         None => return Err(Error::invalid("what", "missing; say what to check, hosts or a path")),
         Some(Asked::Host(v1::HostCheck { all_nodes, sources })) => {
@@ -23,12 +24,17 @@ pub fn request(spec: v1::CheckSpec, known: Option<&ApiServer>) -> Result<Request
             What::Path { from: source(from), to, family: family(asked)? }
         }
     };
-    let api_server = match api_server.is_empty() {
-        true => known.map(|known| match ca_pem.is_empty() {
-            true => known.clone(),
-            false => ApiServer { ca_pem: ca_pem.clone(), ..known.clone() },
-        }),
-        false => Some(ApiServer { url: api_server, ca_pem: ca_pem.clone() }),
+    let api_server = match api_server.as_str() {
+        "" => known.cloned(),
+        given => Some(ApiServer { url: url("api_server", given)?, ca_pem: ca_pem.clone() }),
     };
-    Ok(Request { what, names, endpoints, ca_pem, api_server, external })
+    // What is refused here is stored nowhere, passwords in URLs among it.
+    let endpoints = endpoints.iter().map(|given| url("endpoints", given)).collect::<Result<_, _>>()?;
+    Ok(Request { what, names, nameservers, endpoints, ca_pem, api_server, external })
+}
+
+/// A URL as it is probed.
+fn url(field: &'static str, given: &str) -> Result<String, Error> {
+    let url: Result<WebUrl, _> = given.parse();
+    url.map(|url| url.to_string()).map_err(|error| Error::invalid(field, format!("{error}")))
 }

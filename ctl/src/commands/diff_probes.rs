@@ -91,9 +91,10 @@ fn row(difference: &ProbeDifference) -> [String; 5] {
         ProbeAspect::Delay => "delay",
         ProbeAspect::Unspecified => "",
     };
-    let others = match difference.others.as_str() {
-        "" => "no two of three agree".to_owned(),
-        others => format!("{others} ({} of {})", difference.agreeing, difference.compared),
+    let others = match (difference.agreeing, difference.others.as_str()) {
+        (0, _) => "no majority".to_owned(),
+        (agreeing, "") => format!("nothing ({agreeing} of {})", difference.compared),
+        (agreeing, others) => format!("{others} ({agreeing} of {})", difference.compared),
     };
     [
         difference.target.clone(),

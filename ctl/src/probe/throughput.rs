@@ -80,8 +80,13 @@ impl Ends<'_> {
             end.filter(|end| end.bytes > 0).map_or_else(String::new, |end| units::rate(end.bits_per_second))
         };
         let delay = |nanos: Option<u64>| nanos.map_or_else(String::new, |nanos| units::delay(nanos as i64));
-        let lost =
-            came.and_then(|came| Some((came.lost?, came.packets))).filter(|(lost, came)| lost + came > 0);
+        // Where the receiver did not hear the end, the sender's own count says what it lacks.
+        let is_udp = came.is_some_and(|came| came.packets > 0);
+        let missing = |came: &v1::ThroughputFinding| {
+            came.lost.or_else(|| Some(sent.filter(|_| is_udp)?.packets.saturating_sub(came.packets)))
+        };
+        let lost = came.and_then(|came| Some((missing(came)?, came.packets)));
+        let lost = lost.filter(|(lost, came)| lost + came > 0);
         let lost = lost.map(|(lost, came)| units::percent(lost as f64 / (lost + came) as f64));
         let retransmits = sent.and_then(|sent| sent.retransmits).map(units::count);
         let to = receiver(probe);

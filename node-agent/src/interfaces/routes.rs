@@ -2,7 +2,9 @@
 
 use lastseen_proto::v1;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType, RouteVia,
+};
 use rtnetlink::Handle;
 
 use super::{NetlinkError, collect};
@@ -22,6 +24,10 @@ pub(super) async fn list(handle: &Handle) -> Result<Vec<v1::Route>, NetlinkError
 
 /// One entry per next hop.
 fn convert(message: &RouteMessage) -> Vec<v1::Route> {
+    // What the kernel remembers of one destination, a path MTU for example, is no route of anybody's.
+    if message.header.flags.contains(RouteFlags::Cloned) {
+        return Vec::new();
+    }
     let Some(kind) = kind(message.header.kind) else { return Vec::new() };
     let mut route = v1::Route {
         destination: prefix(message),

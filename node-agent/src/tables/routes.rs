@@ -3,8 +3,8 @@
 use netlink_packet_core::Parseable as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
-    RouteProtocol, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteProtocol, RouteType, RouteVia,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -42,7 +42,8 @@ pub(super) fn read(mut listing: Listing) -> Result<Listing, String> {
         let dumped = listing.dump(what, request, |listing, kind, body| {
             let message = (kind == NEW).then(|| RouteMessage::parse(body).ok()).flatten()?;
             // A kernel without IPv6 answers with all others.
-            if message.header.address_family == family {
+            let is_cached = message.header.flags.contains(RouteFlags::Cloned);
+            if message.header.address_family == family && !is_cached {
                 route(listing, &message);
             }
             Some(())

@@ -137,7 +137,7 @@ fn trace_path(table: &mut Table, lab: &Lab, fleet: &Fleet<'_>, rounds: usize) ->
         Ok(began.elapsed().as_secs_f64())
     };
     let well = Spread::of(rounds, || take(0))?;
-    let hole = Fault::ForwardDrop { percent: 100 }.inject(Cast::first(lab))?;
+    let hole = Fault::SwitchLoss { percent: 100 }.inject(Cast::first(lab))?;
     let broken = Spread::of(rounds, || take(1));
     hole.undo()?;
     let name = "trace-path of 50 packets a pod to a pod, from the command to the verdict, s";

@@ -5,6 +5,11 @@ mod path;
 mod table;
 pub(super) mod tunnels;
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lastseen_proto::limits::{PROBE_GATEWAYS, PROBE_SERVERS};
+use lastseen_proto::target::Target;
 use lastseen_proto::v1;
 use lastseen_proto::v1::check_result::Verdict;
 use lastseen_proto::v1::{CheckItem, ProbeState};
@@ -15,6 +20,9 @@ use self::tunnels::Frames;
 use super::plan::{Look, Plan, Task};
 use crate::fleet::NodeView;
 use crate::probes::model::Source;
+
+/// Why there is no verdict.
+const NOT_REPORTED: &str = "its agent reported nothing of it";
 
 /// A probe that came to its end, or why there is none.
 pub(super) type Found = Result<v1::Probe, String>;
@@ -61,25 +69,32 @@ pub(super) fn judge(
     nodes: &[NodeView],
 ) -> v1::CheckReport {
     let fabric = Fabric::of(nodes);
-    let mut results = Vec::new();
-    let counters = plan.tasks.iter().zip(found).find(|(task, _)| task.look == Look::Counters);
+    let mut results: Vec<v1::CheckResult> =
+        plan.absent.iter().map(|(place, why)| absent(place, why)).collect();
+    let of = |look: Look| plan.tasks.iter().zip(found).find(move |(task, _)| task.look == look);
+    let of_source = |look: Look, source: &Source| of(look).and_then(|(_, found)| report(found, source).ok());
     for (task, found) in plan.tasks.iter().zip(found) {
         for source in &task.sources {
             let judged = match report(found, source) {
                 Err(why) => items(task.look).iter().map(|item| Judged::unknown(*item, &why, "")).collect(),
                 Ok(report) => match task.look {
+                    Look::At(CheckItem::CheckNeighbors) => {
+                        let gateways = of_source(Look::At(CheckItem::CheckGateway), source);
+                        vec![neighbors(report, &addresses(gateways), source, &fabric)]
+                    }
                     Look::At(item) => of_results(item, task, report, source, &fabric),
                     Look::Settings => {
-                        let counters = counters.and_then(|(_, found)| self::report(found, source).ok());
-                        settings(report, source, counters, &fabric)
+                        let counters = [Look::CountersBefore, Look::Counters];
+                        settings(report, source, counters.map(|look| of_source(look, source)), &fabric)
                     }
-                    Look::Counters => Vec::new(),
+                    Look::CountersBefore | Look::Counters => Vec::new(),
                 },
             };
             let probe = found.as_ref().map_or("", |probe| probe.id.as_str());
             results.extend(judged.into_iter().map(|judged| result(source, judged, probe)));
         }
     }
+    doubt_echoes(&mut results);
     if let Some(frames) = frames {
         results.extend(
             frames.judge().into_iter().map(|(source, judged)| result(&source, judged, frames.probe())),
@@ -88,7 +103,9 @@ pub(super) fn judge(
     let matters = |result: &v1::CheckResult| {
         let own = result.source.as_ref().map_or("", |source| source.node.as_str());
         let is_subject = |node: &str| plan.subjects.is_empty() || plan.subjects.contains(node);
-        is_subject(own) || !result.target_node.is_empty() && is_subject(&result.target_node)
+        result.item() == CheckItem::CheckAgent
+            || is_subject(own)
+            || !result.target_node.is_empty() && is_subject(&result.target_node)
     };
     results.retain(matters);
     let place = |result: &v1::CheckResult| {
@@ -139,14 +156,14 @@ fn report<'f>(found: &'f Found, source: &Source) -> Result<&'f v1::ProbeReport, 
 fn items(look: Look) -> Vec<CheckItem> {
     match look {
         Look::At(item) => vec![item],
-        Look::Counters => Vec::new(),
+        Look::CountersBefore | Look::Counters => Vec::new(),
         Look::Settings => {
             vec![CheckItem::CheckConntrack, CheckItem::CheckForwarding, CheckItem::CheckRpFilter]
         }
     }
 }
 
-/// Each result of a report.
+/// Each target of a source, and no other: agents are not believed that they were asked for more.
 fn of_results(
     item: CheckItem,
     task: &Task,
@@ -154,35 +171,84 @@ fn of_results(
     source: &Source,
     fabric: &Fabric,
 ) -> Vec<Judged> {
-    let of = |result: &v1::ProbeResult| match item {
-        CheckItem::CheckNeighbors => match Rows::of(result) {
-            Ok(rows) => node::neighbors(&rows, source, fabric),
-            Err(why) => Judged::unknown(item, why, ""),
-        },
-        _ => {
-            let address = result.address.parse().ok();
-            let target_node = address.and_then(|address| fabric.behind(address)).unwrap_or_default();
-            Judged { target_node: target_node.to_owned(), ..path::judge(item, &task.spec, result, source) }
-        }
+    let of = |result: &v1::ProbeResult| {
+        let address = result.address.parse().ok();
+        let target_node = address.and_then(|address| fabric.behind(address)).unwrap_or_default();
+        Judged { target_node: target_node.to_owned(), ..path::judge(item, &task.spec, result, source) }
     };
-    report.results.iter().map(of).collect()
+    let mesh = task.spec.mesh.as_ref();
+    let member = mesh.and_then(|mesh| mesh.members.iter().find(|member| member.source == *source));
+    let targets = match (mesh, member) {
+        (Some(mesh), Some(member)) => mesh.targets_of(member),
+        _ => task.spec.targets.clone(),
+    };
+    if targets.is_empty() {
+        let found: Vec<Judged> = report.results.iter().take(PROBE_GATEWAYS).map(of).collect();
+        return if found.is_empty() { vec![Judged::unknown(item, NOT_REPORTED, "")] } else { found };
+    }
+    let of_target = |target: &String| {
+        // A name has a result for each server.
+        let all = report.results.iter().filter(|result| result.target == *target).take(PROBE_SERVERS);
+        let found: Vec<Judged> = all.map(of).collect();
+        if found.is_empty() { vec![Judged::unknown(item, NOT_REPORTED, "").at(target)] } else { found }
+    };
+    targets.iter().flat_map(of_target).collect()
+}
+
+/// A place that cannot be looked from.
+fn absent(place: &Source, why: &str) -> v1::CheckResult {
+    let next = "`ctl list-nodes` says which nodes there are, and since when one is away; start its agent";
+    result(place, Judged::unknown(CheckItem::CheckAgent, why, next), "")
+}
+
+/// Who accepts connections and answers no echo may be told not to.
+fn doubt_echoes(results: &mut [v1::CheckResult]) {
+    let host = |target: &str| target.parse::<Target>().map(|target| target.host).ok();
+    let is_open =
+        |result: &&v1::CheckResult| result.item() == CheckItem::CheckTcp && result.verdict() == Verdict::Pass;
+    let open: Vec<_> =
+        results.iter().filter(is_open).map(|result| (result.source.clone(), host(&result.target))).collect();
+    for echo in results.iter_mut().filter(|result| result.item() == CheckItem::CheckIcmp) {
+        if echo.verdict() == Verdict::Fail && open.contains(&(echo.source.clone(), host(&echo.target))) {
+            echo.verdict = Verdict::Unknown.into();
+            echo.reason += "; it accepts connections all the same, and may be told not to answer echoes";
+        }
+    }
+}
+
+/// Addresses that a report is about.
+fn addresses(report: Option<&v1::ProbeReport>) -> BTreeSet<IpAddr> {
+    let results = report.into_iter().flat_map(|report| &report.results);
+    results.filter_map(|result| result.address.parse().ok()).collect()
+}
+
+fn neighbors(
+    report: &v1::ProbeReport,
+    gateways: &BTreeSet<IpAddr>,
+    source: &Source,
+    fabric: &Fabric,
+) -> Judged {
+    match only(report) {
+        Ok(rows) => node::neighbors(&rows, gateways, source, fabric),
+        Err(why) => Judged::unknown(CheckItem::CheckNeighbors, why, ""),
+    }
 }
 
 /// Connections, forwarding and reverse path filters.
 fn settings(
     report: &v1::ProbeReport,
     source: &Source,
-    counters: Option<&v1::ProbeReport>,
+    counters: [Option<&v1::ProbeReport>; 2],
     fabric: &Fabric,
 ) -> Vec<Judged> {
     match only(report) {
         Err(why) => items(Look::Settings).iter().map(|item| Judged::unknown(*item, &why, "")).collect(),
         Ok(settings) => {
-            let counters = counters.and_then(|report| only(report).ok());
+            let counters = counters.map(|report| report.and_then(|report| only(report).ok()));
             vec![
                 node::connections(&settings, source),
                 node::forwarding(&settings, source, fabric),
-                node::rp_filter(&settings, counters.as_ref(), source),
+                node::rp_filter(&settings, counters.each_ref().map(Option::as_ref), source),
             ]
         }
     }

@@ -1,5 +1,6 @@
 //! What can be seen on a node alone.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -25,7 +26,8 @@ pub(super) struct Fabric {
     names: Vec<String>,
     topologies: Vec<Topology>,
     nodes: BTreeMap<IpAddr, String>,
-    gateways: BTreeSet<IpAddr>,
+    /// What was looked for already: it takes a walk through all tables.
+    behind: RefCell<BTreeMap<IpAddr, Option<usize>>>,
     /// By node: devices by which packets of pods come in.
     devices: BTreeMap<String, BTreeSet<String>>,
     with_v6: BTreeSet<String>,
@@ -34,9 +36,9 @@ pub(super) struct Fabric {
 impl Fabric {
     pub(super) fn of(nodes: &[NodeView]) -> Self {
         let mut fabric = Self::default();
-        for node in nodes {
+        // An entry that failed of a node that is away tells nothing new.
+        for node in nodes.iter().filter(|node| node.is_ready) {
             let Ok(topology) = read_topology(&node.record.topology) else { continue };
-            fabric.gateways.extend(topology.routes.iter().filter_map(|route| route.gateway));
             for interface in &topology.interfaces {
                 // Of other devices of a host nothing can be said: every kernel may have them.
                 let is_of_pods = interface.overlay.is_some()
@@ -64,9 +66,13 @@ impl Fabric {
 
     /// The one node that tables lead to for an address, of a pod or its own.
     pub(super) fn behind(&self, address: IpAddr) -> Option<&str> {
-        self.node(address).or_else(|| match nodes_claiming(&self.topologies, address)[..] {
-            [node] => Some(self.names[node].as_str()),
+        let look = || match nodes_claiming(&self.topologies, address)[..] {
+            [node] => Some(node),
             _ => None,
+        };
+        self.node(address).or_else(|| {
+            let found = *self.behind.borrow_mut().entry(address).or_insert_with(look);
+            found.map(|node| self.names[node].as_str())
         })
     }
 
@@ -82,7 +88,12 @@ impl Fabric {
 }
 
 /// Whether whoever matters has a link-layer address.
-pub(super) fn neighbors(rows: &Rows<'_>, source: &Source, fabric: &Fabric) -> Judged {
+pub(super) fn neighbors(
+    rows: &Rows<'_>,
+    gateways: &BTreeSet<IpAddr>,
+    source: &Source,
+    fabric: &Fabric,
+) -> Judged {
     const ITEM: CheckItem = CheckItem::CheckNeighbors;
     let (mut complete, mut missing, mut strangers) = (0_u64, Vec::new(), Vec::new());
     for [address, device, state] in rows.cells(["address", "device", "state"]) {
@@ -92,7 +103,7 @@ pub(super) fn neighbors(rows: &Rows<'_>, source: &Source, fabric: &Fabric) -> Ju
         }
         let parsed: Option<IpAddr> = address.parse().ok();
         let holder = parsed.and_then(|address| fabric.node(address));
-        let is_gateway = parsed.is_some_and(|address| fabric.gateways.contains(&address));
+        let is_gateway = parsed.is_some_and(|address| gateways.contains(&address));
         match holder {
             Some(node) => missing.push((address, format!("{address} of {node} on {device} is {state}"))),
             None if is_gateway => {
@@ -110,12 +121,8 @@ pub(super) fn neighbors(rows: &Rows<'_>, source: &Source, fabric: &Fabric) -> Ju
         let next = format!("`ctl run-probe neighbor {address} --from {source}` asks the link");
         return Judged::fail(ITEM, some(&words), next);
     }
-    if rows.is_cut() {
-        return Judged::unknown(
-            ITEM,
-            "there are more neighbours than a report holds",
-            format!("`ctl show-node {} --neighbors --grep failed`", source.node),
-        );
+    if let Some(gap) = rows.gap() {
+        return Judged::unknown(ITEM, gap, show(source, "neighbors --grep failed"));
     }
     Judged::pass(ITEM, format!("{complete} complete{others}"))
 }
@@ -133,13 +140,13 @@ pub(super) fn connections(settings: &Rows<'_>, source: &Source) -> Judged {
                 return Judged::pass(ITEM, words);
             }
             let next = format!(
-                "raise net.netfilter.nf_conntrack_max, or find who opens them: `ctl show-node {} --conntrack`",
-                source.node
+                "raise net.netfilter.nf_conntrack_max, or find who opens them: {}",
+                show(source, "conntrack")
             );
             Judged::fail(ITEM, format!("the table is full soon: {words}"), next)
         }
-        _ => match settings.notes().first() {
-            Some(note) => Judged::unknown(ITEM, note, ""),
+        _ => match settings.gap() {
+            Some(gap) => Judged::unknown(ITEM, gap, show(source, "settings --grep conntrack")),
             None => Judged::pass(ITEM, "connections are not tracked here"),
         },
     }
@@ -154,14 +161,20 @@ pub(super) fn forwarding(settings: &Rows<'_>, source: &Source, fabric: &Fabric) 
     let has_v6 = fabric.has_v6(&source.node);
     let wanted: &[&str] = if has_v6 { &[V4, V6] } else { &[V4] };
     if let Some(name) = wanted.iter().find(|name| settings.value(name).unwrap_or_default().is_empty()) {
-        return Judged::unknown(ITEM, format!("{name} cannot be read"), "");
+        return Judged::unknown(ITEM, format!("{name} cannot be read"), show(source, "settings"));
     }
     let devices = fabric.devices.get(&source.node).into_iter().flatten();
     let own = devices.map(|device| format!("net.ipv4.conf.{}.forwarding", device.replace('.', "/")));
     let all = wanted.iter().map(ToString::to_string).chain(own);
     let off: Vec<String> = all.filter(|name| settings.value(name) == Some("0")).collect();
+    if fabric.devices.get(&source.node).is_none_or(BTreeSet::is_empty) {
+        return Judged::pass(ITEM, "no tunnel, bridge or pod is here whose packets would be passed on");
+    }
     if off.is_empty() {
-        return Judged::pass(ITEM, if has_v6 { "of IPv4 and IPv6" } else { "of IPv4" });
+        return match settings.gap() {
+            Some(gap) => Judged::unknown(ITEM, gap, show(source, "settings --grep forward")),
+            None => Judged::pass(ITEM, if has_v6 { "of IPv4 and IPv6" } else { "of IPv4" }),
+        };
     }
     let words: Vec<String> = off.iter().map(|name| format!("{name} is 0")).collect();
     let next: Vec<String> = off.iter().map(|name| format!("{name}=1")).collect();
@@ -174,12 +187,12 @@ pub(super) fn forwarding(settings: &Rows<'_>, source: &Source, fabric: &Fabric) 
 
 /// Whether a strict filter (RFC 3704 §2.2) drops what comes in. The kernel takes the higher of the two settings of an
 /// interface and of all (`Documentation/networking/ip-sysctl.rst`, `rp_filter`).
-pub(super) fn rp_filter(settings: &Rows<'_>, counters: Option<&Rows<'_>>, source: &Source) -> Judged {
+pub(super) fn rp_filter(settings: &Rows<'_>, counters: [Option<&Rows<'_>>; 2], source: &Source) -> Judged {
     const ITEM: CheckItem = CheckItem::CheckRpFilter;
     const DROPPED: &str = "TcpExtIPReversePathFilter";
     let all = settings.value("net.ipv4.conf.all.rp_filter").and_then(|value| value.parse::<u8>().ok());
     let Some(all) = all else {
-        return Judged::unknown(ITEM, "net.ipv4.conf.all.rp_filter cannot be read", "");
+        return Judged::unknown(ITEM, "net.ipv4.conf.all.rp_filter cannot be read", show(source, "settings"));
     };
     let of_interface = |[name, value]: [&str; 2]| {
         let interface = name.strip_prefix("net.ipv4.conf.")?.strip_suffix(".rp_filter")?;
@@ -188,21 +201,39 @@ pub(super) fn rp_filter(settings: &Rows<'_>, counters: Option<&Rows<'_>>, source
     };
     let strict: Vec<String> = settings.cells(["setting", "value"]).filter_map(of_interface).collect();
     if strict.is_empty() {
-        return Judged::pass(ITEM, "none is strict");
+        return match settings.gap() {
+            Some(gap) => Judged::unknown(ITEM, gap, show(source, "settings --grep rp_filter")),
+            None => Judged::pass(ITEM, "none is strict"),
+        };
     }
     let strict = some(&strict);
-    match counters.and_then(|counters| counters.value(DROPPED)?.parse::<u64>().ok()) {
-        Some(0) => Judged::pass(ITEM, format!("strict on {strict}, and nothing was dropped")),
-        Some(dropped) => Judged::fail(
+    let [before, after] = counters.map(|rows| rows.and_then(|rows| rows.value(DROPPED)?.parse::<u64>().ok()));
+    let again =
+        format!("{} again tells whether it grows", show(source, &format!("counters --grep {DROPPED}")));
+    match (before, after) {
+        (Some(before), Some(after)) if after > before => Judged::fail(
             ITEM,
-            format!("strict on {strict}, and {dropped} packets were dropped since the node started"),
-            format!(
-                "`ctl show-node {} --counters --grep {DROPPED}` again: if it grows, set rp_filter=2 (loose) there",
-                source.node
-            ),
+            format!("strict on {strict}, and {} packets were dropped meanwhile", after - before),
+            "let answers go the way that packets come, or set rp_filter=2 (loose) there",
         ),
-        None => Judged::unknown(ITEM, format!("strict on {strict}; what it dropped is not known"), ""),
+        (_, Some(0)) => Judged::pass(ITEM, format!("strict on {strict}, and nothing was dropped")),
+        (_, Some(dropped)) => Judged::unknown(
+            ITEM,
+            format!(
+                "strict on {strict}, and {dropped} packets were dropped since the node started, none just now"
+            ),
+            again,
+        ),
+        (_, None) => {
+            Judged::unknown(ITEM, format!("strict on {strict}; what it dropped is not known"), again)
+        }
     }
+}
+
+/// How to see a table of a place.
+pub(super) fn show(source: &Source, table: &str) -> String {
+    let netns = if source.netns.is_empty() { String::new() } else { format!(" --netns {}", source.netns) };
+    format!("`ctl show-node {} --{table}{netns}`", source.node)
 }
 
 /// The first few.
@@ -243,9 +274,10 @@ mod tests {
     #[test]
     fn a_neighbour_matters_that_a_node_or_a_gateway_is() {
         let fabric = Fabric::of(&[node_at("a", "10.0.0.1"), node_at("b", "10.0.0.2"), node("c", true)]);
+        let gateways = BTreeSet::from(["10.0.255.254".parse().unwrap()]);
         let judged = |rows: &[&[&str]]| {
             let table = table(&["address", "link_address", "device", "state"], rows);
-            let judged = neighbors(&Rows::from(&table), &source(), &fabric);
+            let judged = neighbors(&Rows::from(&table), &gateways, &source(), &fabric);
             (judged.verdict, judged.reason)
         };
         let well: &[&str] = &["10.0.0.2", "02::1", "eth0", "reachable"];
@@ -264,7 +296,7 @@ mod tests {
         }
         let mut cut = table(&["address", "device", "state"], &[&["10.0.0.2", "eth0", "stale"]]);
         cut.rows_total = 2;
-        assert_eq!(neighbors(&Rows::from(&cut), &source(), &fabric).verdict, Verdict::Unknown);
+        assert_eq!(neighbors(&Rows::from(&cut), &gateways, &source(), &fabric).verdict, Verdict::Unknown);
     }
 
     #[test]
@@ -313,25 +345,29 @@ mod tests {
 
     #[test]
     fn a_strict_filter_is_a_fault_where_it_drops() {
-        let judged = |all: &str, own: &str, dropped: Option<&str>| {
+        let judged = |all: &str, own: &str, dropped: [Option<&str>; 2]| {
             let table = settings(&[
                 &["net.ipv4.conf.all.rp_filter", all],
                 &["net.ipv4.conf.default.rp_filter", "1"],
                 &["net.ipv4.conf.lo.rp_filter", "1"],
                 &["net.ipv4.conf.eth0/100.rp_filter", own],
             ]);
-            let counters = dropped.map(counters_of);
-            let judged =
-                rp_filter(&Rows::from(&table), counters.as_ref().map(Rows::from).as_ref(), &source());
+            let counters = dropped.map(|dropped| dropped.map(counters_of));
+            let rows = counters.each_ref().map(|table| table.as_ref().map(Rows::from));
+            let [before, after] = &rows;
+            let judged = rp_filter(&Rows::from(&table), [before.as_ref(), after.as_ref()], &source());
             (judged.verdict, judged.reason)
         };
-        assert_eq!(judged("0", "0", None), (Verdict::Pass, "none is strict".into()));
-        assert_eq!(judged("0", "2", Some("5")).0, Verdict::Pass);
-        assert_eq!(judged("2", "1", Some("5")).0, Verdict::Pass, "the higher one counts");
-        assert_eq!(judged("0", "1", Some("0")).1, "strict on eth0.100, and nothing was dropped");
-        assert_eq!(judged("1", "0", Some("5")).0, Verdict::Fail);
-        assert_eq!(judged("1", "0", None).0, Verdict::Unknown);
-        assert_eq!(judged("", "1", Some("0")).0, Verdict::Unknown);
+        let (none, some) = ([None, None], [Some("5"), Some("6")]);
+        assert_eq!(judged("0", "0", none), (Verdict::Pass, "none is strict".into()));
+        assert_eq!(judged("0", "2", some).0, Verdict::Pass);
+        assert_eq!(judged("2", "1", some).0, Verdict::Pass, "the higher one counts");
+        assert_eq!(judged("0", "1", [None, Some("0")]).1, "strict on eth0.100, and nothing was dropped");
+        let grows = judged("1", "0", some);
+        assert_eq!(grows, (Verdict::Fail, "strict on eth0.100, and 1 packets were dropped meanwhile".into()));
+        assert_eq!(judged("1", "0", [Some("5"), Some("5")]).0, Verdict::Unknown, "that was before");
+        assert_eq!(judged("1", "0", none).0, Verdict::Unknown);
+        assert_eq!(judged("", "1", some).0, Verdict::Unknown);
     }
 
     fn counters_of(dropped: &str) -> v1::TableFinding {

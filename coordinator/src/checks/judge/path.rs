@@ -1,11 +1,14 @@
 //! What answers and what does not.
 
+use std::net::SocketAddr;
+
 use lastseen_proto::probed::{Summary, words};
 use lastseen_proto::v1;
 use lastseen_proto::v1::CheckItem;
 use lastseen_proto::v1::probe_result::Finding;
 
 use super::Judged;
+use super::node::show;
 use crate::probes::model::{Source, Spec};
 use crate::wire::probe::kind_message;
 
@@ -19,8 +22,8 @@ pub(super) fn judge(item: CheckItem, spec: &Spec, result: &v1::ProbeResult, sour
         // Nothing went out: whether it would have come through is not known.
         _ if !result.reason.is_empty() => Judged::unknown(item, &result.reason, ""),
         CheckItem::CheckGateway => gateway(result, &summary, said, source),
-        CheckItem::CheckDns => dns(result, said, source),
-        CheckItem::CheckEndpoint | CheckItem::CheckApiServer => page(item, result, said, source),
+        CheckItem::CheckDns => dns(result, &summary, said, source),
+        CheckItem::CheckEndpoint | CheckItem::CheckApiServer => page(item, result, &summary, said, source),
         CheckItem::CheckPathMtu | CheckItem::CheckOverlayMtu => path_mtu(item, result, said, source),
         _ if summary.sent > 0 && summary.answered == summary.sent => {
             Judged::pass(item, answered(&summary, &said))
@@ -51,23 +54,24 @@ fn gateway(result: &v1::ProbeResult, summary: &Summary, said: String, source: &S
     if summary.answered > 0 || is_there {
         return Judged::pass(item, said);
     }
-    let next = format!(
-        "look at the link: `ctl show-node {} --interfaces`, then cable, VLAN and gateway",
-        source.node
-    );
+    let next = format!("look at the link: {}, then cable, VLAN and gateway", show(source, "interfaces"));
     Judged::fail(item, said, next)
 }
 
 /// By one name server.
-fn dns(result: &v1::ProbeResult, said: String, source: &Source) -> Judged {
+fn dns(result: &v1::ProbeResult, summary: &Summary, said: String, source: &Source) -> Judged {
     let item = CheckItem::CheckDns;
-    let by = format!("{}: {said}", result.server);
+    // What the agent says of itself does not go into a command unseen.
+    let server = result.server.parse::<SocketAddr>().map_or_else(|_| String::new(), |at| at.to_string());
+    let by = format!("{server}: {said}");
     match &result.finding {
-        Some(Finding::Dns(found)) if !found.records.is_empty() => Judged::pass(item, by),
+        Some(Finding::Dns(found)) if !found.records.is_empty() && summary.answered == summary.sent => {
+            Judged::pass(item, by)
+        }
         _ => {
             let next = format!(
                 "look at name server {}; `ctl run-probe dns {} --from {source} --nameserver OTHER` asks another",
-                result.server, result.target
+                server, result.target
             );
             Judged::fail(item, by, next)
         }
@@ -75,9 +79,15 @@ fn dns(result: &v1::ProbeResult, said: String, source: &Source) -> Judged {
 }
 
 /// Of an API server every answer is one: who asks has no account there.
-fn page(item: CheckItem, result: &v1::ProbeResult, said: String, source: &Source) -> Judged {
+fn page(
+    item: CheckItem,
+    result: &v1::ProbeResult,
+    summary: &Summary,
+    said: String,
+    source: &Source,
+) -> Judged {
     let found = match &result.finding {
-        Some(Finding::Http(found)) if found.status > 0 => found,
+        Some(Finding::Http(found)) if found.status > 0 && summary.answered == summary.sent => found,
         _ => {
             let next = format!("`ctl run-probe http {} --from {source}` shows each step", result.target);
             return Judged::fail(item, said, next);
@@ -102,7 +112,7 @@ fn page(item: CheckItem, result: &v1::ProbeResult, said: String, source: &Source
 fn path_mtu(item: CheckItem, result: &v1::ProbeResult, said: String, source: &Source) -> Judged {
     let sweep = format!("`ctl trace-path {source} {} --size sweep` shows where they vanish", result.target);
     match &result.finding {
-        Some(Finding::PathMtu(found)) if found.mtu == 0 => Judged::fail(item, said, sweep),
+        Some(Finding::PathMtu(found)) if found.mtu == 0 => unanswered(item),
         Some(Finding::PathMtu(found)) => {
             let v1::PathMtuFinding { mtu, interface_mtu, .. } = found;
             let words = format!("{mtu} of {interface_mtu} bytes: {said}");
@@ -111,8 +121,13 @@ fn path_mtu(item: CheckItem, result: &v1::ProbeResult, said: String, source: &So
                 _ => Judged::pass(item, words),
             }
         }
-        _ => Judged::fail(item, said, format!("`ctl trace-path {source} {}` shows where", result.target)),
+        _ => unanswered(item),
     }
+}
+
+/// Where echoes come back or not is another item.
+fn unanswered(item: CheckItem) -> Judged {
+    Judged::unknown(item, "no echo is answered, so that no size can be tried", "")
 }
 
 #[cfg(test)]
@@ -233,9 +248,9 @@ mod tests {
         let hole = mtu(1400, v1::PathMtuMethod::PathMtuProbing);
         assert_eq!(hole.verdict, Verdict::Fail);
         assert!(hole.reason.starts_with("1400 of 1500 bytes: BLACK HOLE"), "{}", hole.reason);
-        assert_eq!(mtu(0, v1::PathMtuMethod::PathMtuProbing).verdict, Verdict::Fail);
+        assert_eq!(mtu(0, v1::PathMtuMethod::PathMtuProbing).verdict, Verdict::Unknown);
         let silent =
             judged(CheckItem::CheckPathMtu, Kind::PathMtu { max_size: None }, &result(&[Silent], None));
-        assert_eq!(silent.verdict, Verdict::Fail);
+        assert_eq!(silent.verdict, Verdict::Unknown);
     }
 }

@@ -42,13 +42,12 @@ impl<'f> Rows<'f> {
         pairs.find(|([found, _], _)| found == name).map(|([_, value], _)| value.as_str())
     }
 
-    /// Whether there were more than are here.
-    pub(super) fn is_cut(&self) -> bool {
-        self.table.rows_total > self.table.rows.len() as u64
-    }
-
-    /// What else the node said of it.
-    pub(super) fn notes(&self) -> &'f [String] {
-        &self.table.notes
+    /// Why these are not all; absent: they are.
+    pub(super) fn gap(&self) -> Option<String> {
+        let total = self.table.rows_total;
+        if total > self.table.rows.len() as u64 {
+            return Some(format!("there are {total} rows, more than a report holds"));
+        }
+        self.table.notes.first().cloned()
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use lastseen_proto::v1;
 use lastseen_proto::v1::{CheckItem, ProbeOutcome as Outcome};
 
+use super::super::FLOWS_MOST;
 use super::{Found, Judged};
-use crate::model::{Capture, State};
+use crate::model::{Capture, Part, PointStatus, State};
 use crate::probes::model::Source;
 
 const ITEM: CheckItem = CheckItem::CheckOverlay;
@@ -67,12 +68,19 @@ impl Frames {
         seen: Result<(Arc<Capture>, Vec<v1::FlowRecord>), String>,
     ) -> Self {
         let seen = seen.map(|(capture, flows)| {
-            let is_whole =
-                |node: &&crate::model::Part| node.state == State::Completed && node.coverage.is_empty();
+            let is_whole = |part: &&Part| {
+                let dropped = |point: &PointStatus| point.counters.kernel_drops + point.counters.agent_drops;
+                part.state == State::Completed
+                    && part.coverage.is_empty()
+                    && part.points.iter().all(|point| dropped(point) == 0)
+            };
             let partly = capture.parts.iter().filter(|part| !is_whole(part)).map(|part| part.node.clone());
             let mut partly: BTreeSet<String> = partly.collect();
             // What is summed up cannot be told apart.
             partly.extend(flows.iter().filter(|flow| flow.aggregate.is_some()).map(|flow| flow.node.clone()));
+            if flows.len() >= FLOWS_MOST {
+                partly.extend(members.values().cloned());
+            }
             Seen { capture: capture.id.clone(), pairs: pairs(&members, port, &flows), partly }
         });
         Self { members, datagrams, seen }
@@ -110,9 +118,7 @@ impl Frames {
             let from = source(part.source.as_ref());
             match probe.reports.iter().find(|report| report.source == part.source) {
                 Some(report) => {
-                    judged.extend(
-                        report.results.iter().map(|result| (from.clone(), self.of(&from, part, result))),
-                    );
+                    judged.extend(report.results.iter().map(|result| (from.clone(), self.of(&from, result))));
                 }
                 None => {
                     let why = if part.reason.is_empty() { "it did not report" } else { &part.reason };
@@ -123,16 +129,23 @@ impl Frames {
         judged
     }
 
-    fn of(&self, from: &Source, part: &v1::ProbePart, result: &v1::ProbeResult) -> Judged {
+    fn of(&self, from: &Source, result: &v1::ProbeResult) -> Judged {
         let own = self.members.iter().find(|(_, node)| **node == from.node).map(|(address, _)| *address);
         let to: Option<IpAddr> = result.address.parse().ok();
         let far = to.and_then(|to| self.members.get(&to)).cloned().unwrap_or_default();
         let judged = match (&self.seen, own.zip(to)) {
-            _ if !result.reason.is_empty() => Judged::unknown(ITEM, &result.reason, &part.reason),
+            _ if !result.reason.is_empty() => Judged::unknown(ITEM, &result.reason, ""),
             (Ok(seen), Some(ends)) => {
                 let pair = seen.pairs.get(&ends).cloned().unwrap_or_default();
                 let is_partly = seen.partly.contains(&far) || seen.partly.contains(&from.node);
-                judge(&pair, &Sent::of(result), is_partly, from, &far, &result.address)
+                judge(
+                    &pair,
+                    &Sent::of(result),
+                    is_partly.then_some(seen.capture.as_str()),
+                    from,
+                    &far,
+                    &result.address,
+                )
             }
             (Err(why), _) if Sent::of(result).answered > 0 => {
                 Judged::pass(ITEM, format!("datagrams come through; no frame was looked at: {why}"))
@@ -198,25 +211,25 @@ fn tunnel(overlay: &v1::OverlayReport) -> String {
     if overlay.id == 0 { kind } else { format!("{kind} {}", overlay.id) }
 }
 
-fn judge(pair: &Pair, sent: &Sent, is_partly: bool, from: &Source, to: &str, address: &str) -> Judged {
+fn judge(pair: &Pair, sent: &Sent, gaps_in: Option<&str>, from: &Source, to: &str, address: &str) -> Judged {
     let Pair { left, arrived, inside, tunnel } = pair;
     let Sent { sent, answered } = *sent;
     let trace = format!("`ctl trace-path {from} {address}` shows where");
     let some = |of: &Point, what: &str| format!("{} of {sent} {what} {} of {to}", of.packets, of.interface);
     match () {
         () if sent == 0 => Judged::unknown(ITEM, "none could be sent", trace),
-        () if arrived.packets >= sent && (inside.packets > 0 || answered > 0) => {
+        () if arrived.packets >= sent && (inside.packets >= sent || inside.packets == 0 && answered > 0) => {
             Judged::pass(ITEM, format!("{} ({tunnel})", some(arrived, "frames arrive on")))
         }
         // Frames of an encrypted tunnel cannot be told from others.
         () if inside.packets >= sent => Judged::pass(ITEM, some(inside, "come out of")),
         () if answered > 0 && arrived.packets == 0 => Judged::pass(ITEM, "answered, and seen nowhere"),
-        () if is_partly => Judged::unknown(
+        () if let Some(capture) = gaps_in => Judged::unknown(
             ITEM,
-            "none is answered, and the capture has gaps",
-            "run it again; `ctl show-capture` says what is missing",
+            "not all came through, and the capture has gaps",
+            format!("run it again; `ctl show-capture {capture}` says what is missing"),
         ),
-        () if arrived.packets >= sent => Judged::fail(
+        () if arrived.packets >= sent && inside.packets == 0 => Judged::fail(
             ITEM,
             format!(
                 "frames arrive on {} of {to} ({tunnel}) and do not come out of its tunnel",
@@ -224,7 +237,7 @@ fn judge(pair: &Pair, sent: &Sent, is_partly: bool, from: &Source, to: &str, add
             ),
             format!("compare VNI, port and checksums of both ends: `ctl show-node {to} --interfaces`"),
         ),
-        () if arrived.packets > 0 => {
+        () if arrived.packets > 0 && arrived.packets < sent => {
             Judged::fail(ITEM, format!("{} ({tunnel})", some(arrived, "frames arrive on")), trace)
         }
         () if inside.packets > 0 => Judged::fail(ITEM, some(inside, "come out of"), trace),
@@ -274,7 +287,8 @@ mod tests {
         let members = BTreeMap::from([(address(1), "a".to_owned()), (address(2), "b".to_owned())]);
         let pair = pairs(&members, PORT, flows).remove(&(address(1), address(2))).unwrap_or_default();
         let from = Source { node: "a".into(), netns: String::new() };
-        let judged = judge(&pair, &Sent { sent: 3, answered }, is_partly, &from, "b", "10.244.2.0");
+        let judged =
+            judge(&pair, &Sent { sent: 3, answered }, is_partly.then_some("c-1"), &from, "b", "10.244.2.0");
         (judged.verdict, judged.reason)
     }
 
@@ -304,6 +318,8 @@ mod tests {
             judged(&[left, flow("b", true, 1)], 1, false),
             fails("1 of 3 frames arrive on eth0 of b (vxlan 1)")
         );
+        let out_of_it = [flow("b", true, 3), flow("b", false, 1)];
+        assert_eq!(judged(&out_of_it, 0, false), fails("1 of 3 come out of vxlan0 of b"));
         assert_eq!(judged(&[], 0, false), fails("3 were sent, and no frame left a"));
     }
 

@@ -74,6 +74,10 @@ fn by_target(probe: &v1::Probe) -> BTreeMap<String, BTreeMap<Source<'_>, Merged<
             for (setting, value) in settings(result) {
                 all.entry(setting.to_owned()).or_default().entry(source(report)).or_default().add_cell(value);
             }
+            // Rows of other tables are others on every node.
+            if matches!(result.finding, Some(Finding::Table(_))) {
+                continue;
+            }
             let target = match () {
                 () if is_own => GATEWAYS.to_owned(),
                 () if has_servers => format!("{} @{}", result.target, result.server),
@@ -196,10 +200,28 @@ fn notes(probe: &v1::Probe) -> Vec<String> {
             format!("{}{colon}{} is not compared: {why}", source.node, source.netns)
         })
         .collect();
+    notes.extend(probe.reports.iter().filter_map(gap));
     if probe.reports_omitted {
         notes.push("there are more reports than one answer holds; the newest are compared".to_owned());
     }
     notes
+}
+
+/// What of a report cannot be compared.
+fn gap(report: &v1::ProbeReport) -> Option<String> {
+    let source = report.source.clone().unwrap_or_default();
+    let colon = if source.netns.is_empty() { "" } else { ":" };
+    let why = report.results.iter().find_map(|result| match &result.finding {
+        Some(Finding::Table(table)) if table.table() != v1::NodeTable::TableSettings => {
+            Some("rows of this table are others on every node".to_owned())
+        }
+        Some(Finding::Table(table)) if table.rows_total > table.rows.len() as u64 => {
+            Some(format!("{} of {} settings fit its report", table.rows.len(), table.rows_total))
+        }
+        Some(Finding::Table(table)) => table.notes.first().cloned(),
+        _ => report.is_cut.then(|| "its report was too large".to_owned()),
+    });
+    why.map(|why| format!("{}{colon}{} is not compared, or not in all: {why}", source.node, source.netns))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{Outcome, probe};
 #[command(after_help = "\
 Examples:
   ctl check-host                                         # every node that is ready
-  ctl check-host --nodes node-a,node-b --name kubernetes.default.svc.cluster.local
+  ctl check-host --nodes node-a,node-b --name web.default.svc.cluster.local --nameserver 10.96.0.10
   ctl check-host --from node-a:cni-1f2e --external 1.1.1.1,1.1.1.1:443
   ctl check-host -o json | jq '.results[].verdict'")]
 pub struct Arguments {

@@ -22,16 +22,19 @@ use crate::{Outcome, check, probe, steps};
 /// What is looked at beyond the usual.
 #[derive(Args, Debug)]
 struct Options {
-    /// Names that must have addresses.
+    /// Names that must have an IPv4 address.
     #[arg(long = "name", value_delimiter = ',', value_name = "NAME")]
     names: Vec<String>,
+    /// Ask these name servers, and not those of each place.
+    #[arg(long, value_delimiter = ',', value_name = "ADDRESS", requires = "names")]
+    nameserver: Vec<String>,
     /// URLs that must answer without an error.
     #[arg(long = "endpoint", value_delimiter = ',', value_name = "URL")]
     endpoints: Vec<String>,
     /// URL of the API server, if it is not the one that the coordinator was told of.
     #[arg(long, value_name = "URL")]
     api_server: Option<String>,
-    /// PEM file with the certificates to trust for these URLs.
+    /// PEM file with the certificates to trust for the URLs given here.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Addresses or names outside that must answer; with a port by TCP, without one by ICMP.
@@ -41,7 +44,7 @@ struct Options {
 
 /// Asks for it, prints the report, and says by the exit code how it is.
 async fn run(what: What, options: Options, context: &Context, out: &mut dyn Write) -> Outcome {
-    let Options { names, endpoints, api_server, ca, external } = options;
+    let Options { names, nameserver: nameservers, endpoints, api_server, ca, external } = options;
     let ca_pem = match &ca {
         None => String::new(),
         Some(path) => {
@@ -55,7 +58,7 @@ async fn run(what: What, options: Options, context: &Context, out: &mut dyn Writ
         }
     };
     let api_server = api_server.unwrap_or_default();
-    let spec = CheckSpec { what: Some(what), names, endpoints, api_server, ca_pem, external };
+    let spec = CheckSpec { what: Some(what), names, endpoints, api_server, ca_pem, external, nameservers };
     let request = CheckRequest { spec: Some(spec), request_id: Uuid::new_v4().to_string() };
     let fabric = Fabric::connect(&context.global).await?;
     let interrupted = "probes end by themselves: `ctl list-probes`";

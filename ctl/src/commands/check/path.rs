@@ -20,7 +20,7 @@ use crate::{Outcome, probe};
 #[command(after_help = "\
 Examples:
   ctl check-path 10.244.1.10 10.244.2.10
-  ctl check-path node-a:cni-1f2e web.default.svc:80 --name web.default.svc.cluster.local
+  ctl check-path node-a:4711 web.default.svc:80 --name web.default.svc.cluster.local
   ctl check-path node-a 10.244.2.10:80 -o json")]
 pub struct Arguments {
     /// Whence: NODE, NODE:NETNS, NODE:PID or an address.

@@ -74,6 +74,11 @@ impl<'a> Hearing<'a> {
         }
     }
 
+    /// The sender has said how much it sent.
+    pub(super) fn is_ended(&self) -> bool {
+        self.end.is_some()
+    }
+
     /// Everything that was sent has come.
     pub(super) fn is_whole(&self) -> bool {
         self.end.is_some() && self.lost() == 0
@@ -114,7 +119,7 @@ mod tests {
         for number in [0, 2] {
             assert_eq!(hearing.take(&said(Word::Data, number), at(SENDER), 0), None);
         }
-        assert!(!hearing.is_whole());
+        assert!(!hearing.is_whole() && !hearing.is_ended());
         let done = hearing.take(&said(Word::End, 3), at(SENDER), 0).unwrap();
         assert_eq!(key().read(&done).unwrap().word, Word::Done);
         assert_eq!((hearing.lost(), hearing.is_whole(), hearing.gate.strangers), (1, false, 0));

@@ -3,14 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::ear::Ear;
 use super::gate::Gate;
 use super::hearing::Hearing;
 use super::message::Key;
-use super::{DATAGRAM_BYTES, End, Times, arrived, cannot_listen, mean, nothing};
+use super::{Came, DATAGRAM_BYTES, End, Times, arrived, cannot_listen, mean, nothing};
 use crate::clock;
+use crate::probe::attempt::Attempt;
 use crate::probe::report::{Role, Throughput};
 use crate::probe::spec::Flow;
 
@@ -21,7 +22,8 @@ pub(super) async fn run(flow: &Flow, at: SocketAddr, key: Key, times: &Times) ->
     let mut hearing = Hearing::new(key, Gate::new(&flow.senders), flow.most_datagrams(DATAGRAM_BYTES));
     // One byte more than the longest there should be.
     let mut buffer = [0; DATAGRAM_BYTES + 1];
-    while !hearing.is_whole() {
+    // A socket that is never empty would never let the clock have its say.
+    while !hearing.is_whole() && Instant::now() < hearing.deadline(times) {
         match timeout_at(hearing.deadline(times), ear.next(&mut buffer)).await {
             Err(_) => break,
             Ok(Err(error)) => return Err(format!("{at} cannot be listened on any more: {error}")),
@@ -33,14 +35,23 @@ pub(super) async fn run(flow: &Flow, at: SocketAddr, key: Key, times: &Times) ->
         }
     }
     let tally = &hearing.tally;
-    let attempt = if tally.distinct > 0 { arrived(sent) } else { nothing(flow, sent, &hearing.came()) };
+    let attempt = match hearing.came() {
+        Came::End(_) if tally.distinct > 0 => arrived(sent),
+        // A way that breaks in the middle takes the end with it.
+        _ if tally.distinct > 0 => {
+            let detail =
+                "the sender's end was not heard: what was lost is known from its own count".to_owned();
+            Attempt { detail, ..arrived(sent) }
+        }
+        came => nothing(flow, sent, &came),
+    };
     let seen = Throughput {
         role: Role::Receiver,
         bytes: tally.bytes,
         packets: tally.distinct,
         duration: Duration::from_nanos(tally.nanos()),
         bits_per_second: mean(tally.bytes, tally.nanos()),
-        lost: Some(hearing.lost()),
+        lost: hearing.is_ended().then(|| hearing.lost()),
         duplicates: Some(tally.duplicates),
         reordered: Some(tally.reordered),
         jitter: tally.jitter_nanos().map(Duration::from_nanos),

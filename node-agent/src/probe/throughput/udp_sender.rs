@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::Type;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::message::{BYTES, Key, Message, Word};
@@ -87,6 +88,11 @@ async fn ask(
                         let nanos = clock::monotonic_nanos().saturating_sub(answer.stamp).max(0);
                         return Ok(Duration::from_nanos(nanos as u64));
                     }
+                    // A flood of something else must end, and lets others have their turn.
+                    if Instant::now() >= next {
+                        break;
+                    }
+                    yield_now().await;
                 }
                 // It has closed: it knows.
                 Ok(_) if word == Word::Done => return Err(None),
