@@ -62,7 +62,7 @@ pub struct Config {
     #[arg(long, env = "LASTSEEN_POLICY", value_name = "FILE")]
     pub policy: Option<PathBuf>,
     /// API server of Kubernetes that `ctl check-host` and `check-path` fetch from every node unless they name another; in a
-    /// pod https://$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)/version
+    /// pod `https://$(KUBERNETES_SERVICE_HOST):$(KUBERNETES_SERVICE_PORT)/version`
     #[arg(long, env = "LASTSEEN_API_SERVER", value_name = "URL")]
     pub api_server: Option<String>,
     /// PEM file with the certificates to trust for it, in a pod /var/run/secrets/kubernetes.io/serviceaccount/ca.crt;

@@ -1,6 +1,6 @@
 //! A check for people: a line for each thing, and what to do about those that are not well.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use lastseen_proto::v1::check_result::Verdict;
 use lastseen_proto::v1::{CheckItem, CheckReport, CheckResult};
@@ -60,10 +60,10 @@ fn row(result: &CheckResult) -> [String; 5] {
 
 /// Each step once, in the order of the report.
 fn next_steps(report: &CheckReport) -> String {
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut lines = String::new();
     for result in report.results.iter().filter(|result| !result.next_step.is_empty()) {
-        if seen.insert(&result.next_step, ()).is_none() {
+        if seen.insert(&result.next_step) {
             let source = probe::source(result.source.as_ref());
             let what = format!("{source} {}: {}", name(result.item()), result.next_step);
             lines += &format!("  {}\n", escape::line(&what));

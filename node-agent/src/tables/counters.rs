@@ -1,4 +1,4 @@
-//! What the kernel counts of each protocol (snmp_counter, `Documentation/networking/snmp_counter.rst`), of the network
+//! What the kernel counts of each protocol (`Documentation/networking/snmp_counter.rst`), of the network
 //! namespace of this thread.
 
 use std::fs;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// What times in /proc are counted in, `USER_HZ` of include/asm-generic/param.h.
 const TICKS: f64 = 100.0;
 
-/// Seconds of user and system time so far, proc_pid_stat(5).
+/// Seconds of user and system time so far, as proc(5) has them in `stat`.
 pub fn seconds(pid: u32) -> Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let stat = fs::read_to_string(&path).with_context(|| path.clone())?;

@@ -21,9 +21,9 @@ const COUNT: u32 = 5;
 /// Adds the rows of a mesh in which each probes eight others, and of one in which each probes sixty-four.
 pub fn measure(table: &mut Table, options: &Options) -> Result<()> {
     let netns = Netns::create(&format!("{}mesh", cleanup::own_prefix()))?;
-    let addresses: String =
-        (0..AGENTS).map(|node| format!("addr add {}/32 dev lo\n", script::underlay(node))).collect();
-    netns.ip(&format!("link set lo up\n{addresses}"))?;
+    let address = |node| format!("addr add {}/32 dev lo", script::underlay(node));
+    let addresses: Vec<String> = (0..AGENTS).map(address).collect();
+    netns.ip(&format!("link set lo up\n{}\n", addresses.join("\n")))?;
     let takes = netns.enter(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(takes(options))

@@ -68,6 +68,9 @@ struct Known {
     theirs: Option<u64>,
 }
 
+/// What one of the two found.
+type Mtu = fn(&Known) -> Option<u64>;
+
 /// Paths of known MTU: the interface's, ones that a router tells, and one that nobody tells.
 fn path_mtu(table: &mut Table, lab: &Lab, fleet: &Fleet<'_>) -> Result<()> {
     let (from, to) = (&lab.nodes[0], &lab.nodes[1]);
@@ -89,15 +92,16 @@ fn path_mtu(table: &mut Table, lab: &Lab, fleet: &Fleet<'_>) -> Result<()> {
     let one = found("black hole", 1_354, from, to, fleet);
     hole.undo()?;
     known.push(one?);
-    let right = |of: fn(&Known) -> Option<u64>| known.iter().filter(|one| of(one) == Some(one.mtu)).count();
-    let shown = |of: fn(&Known) -> Option<u64>| -> String {
+    let right = |of: Mtu| known.iter().filter(|one| of(one) == Some(one.mtu)).count();
+    let shown = |of: Mtu| -> String {
         let each = known.iter().map(|one| {
             let mtu = of(one).map_or_else(|| "nothing".to_owned(), |mtu| mtu.to_string());
             format!("{} {mtu}", one.what)
         });
         each.collect::<Vec<_>>().join(", ")
     };
-    let (ours, theirs): (fn(&Known) -> _, fn(&Known) -> _) = (|one| one.ours, |one| one.theirs);
+    let ours: Mtu = |one| one.ours;
+    let theirs: Mtu = |one| one.theirs;
     let name = format!("path MTU right, of {} paths", known.len());
     let row = Row::new(name, format!("{}: {}", right(ours), shown(ours)));
     table.add(row.beside(format!("`tracepath -n`: {}: {}", right(theirs), shown(theirs))));

@@ -22,9 +22,9 @@ pub(super) fn judge(item: CheckItem, spec: &Spec, result: &v1::ProbeResult, sour
         // Nothing went out: whether it would have come through is not known.
         _ if !result.reason.is_empty() => Judged::unknown(item, &result.reason, ""),
         CheckItem::CheckGateway => gateway(result, &summary, said, source),
-        CheckItem::CheckDns => dns(result, &summary, said, source),
+        CheckItem::CheckDns => dns(result, &summary, &said, source),
         CheckItem::CheckEndpoint | CheckItem::CheckApiServer => page(item, result, &summary, said, source),
-        CheckItem::CheckPathMtu | CheckItem::CheckOverlayMtu => path_mtu(item, result, said, source),
+        CheckItem::CheckPathMtu | CheckItem::CheckOverlayMtu => path_mtu(item, result, &said, source),
         _ if summary.sent > 0 && summary.answered == summary.sent => {
             Judged::pass(item, answered(&summary, &said))
         }
@@ -59,7 +59,7 @@ fn gateway(result: &v1::ProbeResult, summary: &Summary, said: String, source: &S
 }
 
 /// By one name server.
-fn dns(result: &v1::ProbeResult, summary: &Summary, said: String, source: &Source) -> Judged {
+fn dns(result: &v1::ProbeResult, summary: &Summary, said: &str, source: &Source) -> Judged {
     let item = CheckItem::CheckDns;
     // What the agent says of itself does not go into a command unseen.
     let server = result.server.parse::<SocketAddr>().map_or_else(|_| String::new(), |at| at.to_string());
@@ -109,7 +109,7 @@ fn page(
 }
 
 /// As large as the interface takes, or a router says how large.
-fn path_mtu(item: CheckItem, result: &v1::ProbeResult, said: String, source: &Source) -> Judged {
+fn path_mtu(item: CheckItem, result: &v1::ProbeResult, said: &str, source: &Source) -> Judged {
     let sweep = format!("`ctl trace-path {source} {} --size sweep` shows where they vanish", result.target);
     match &result.finding {
         Some(Finding::PathMtu(found)) if found.mtu == 0 => unanswered(item),

@@ -116,14 +116,11 @@ impl Frames {
         let mut judged = Vec::new();
         for part in &probe.parts {
             let from = source(part.source.as_ref());
-            match probe.reports.iter().find(|report| report.source == part.source) {
-                Some(report) => {
-                    judged.extend(report.results.iter().map(|result| (from.clone(), self.of(&from, result))));
-                }
-                None => {
-                    let why = if part.reason.is_empty() { "it did not report" } else { &part.reason };
-                    judged.push((from, Judged::unknown(ITEM, why, "")));
-                }
+            if let Some(report) = probe.reports.iter().find(|report| report.source == part.source) {
+                judged.extend(report.results.iter().map(|result| (from.clone(), self.of(&from, result))));
+            } else {
+                let why = if part.reason.is_empty() { "it did not report" } else { &part.reason };
+                judged.push((from, Judged::unknown(ITEM, why, "")));
             }
         }
         judged
@@ -192,11 +189,11 @@ fn pairs(
         match &flow.overlay {
             Some(overlay) if flow.node == *sender => {
                 pair.left.see(flow);
-                pair.tunnel = tunnel(overlay);
+                pair.tunnel = tunnel(*overlay);
             }
             Some(overlay) if flow.node == *receiver => {
                 pair.arrived.see(flow);
-                pair.tunnel = tunnel(overlay);
+                pair.tunnel = tunnel(*overlay);
             }
             None if flow.node == *receiver => pair.inside.see(flow),
             _ => {}
@@ -206,7 +203,7 @@ fn pairs(
 }
 
 /// `vxlan 42`.
-fn tunnel(overlay: &v1::OverlayReport) -> String {
+fn tunnel(overlay: v1::OverlayReport) -> String {
     let kind = overlay.kind().as_str_name().to_lowercase();
     if overlay.id == 0 { kind } else { format!("{kind} {}", overlay.id) }
 }
