@@ -63,8 +63,8 @@ demo: build-packages lab-packages ## find a black hole in a three-node VXLAN lab
 .PHONY: test
 test: packages lint deny ## every check, every test and every scenario once; only fuzzing is apart
 	cargo build --workspace --bins
-	cargo test --workspace --lib --bins --tests $(AS_ROOT)
-	LASTSEEN_TEST_DATABASE=postgres cargo test -p lastseen-coordinator --test all $(AS_ROOT) -- $(ON_POSTGRES)
+	cargo test --workspace --tests $(AS_ROOT)
+	LASTSEEN_TEST_DATABASE=postgres cargo test --workspace --test fabric $(AS_ROOT) -- $(ON_POSTGRES)
 	$(SUDO) $(BIN)/lastseen-scenarios
 	$(SUDO) $(BIN)/lastseen-faults --rounds 1
 

@@ -102,8 +102,8 @@ fn check_document(table: &str) {
         CERTIFICATES.iter().flat_map(|(what, says, _, _)| ["| ", what, " | ", says, " |\n"]).collect();
     let text = format!(
         "# Who may call what\n\n\
-         Written by a test that makes every call in every role against a running coordinator; `UPDATE_DOCS=1 cargo test -p\n\
-         lastseen-coordinator --test all access` writes it anew. The role is in the certificate's only SAN URI,\n\
+         Written by a test that makes every call in every role against a running coordinator; `UPDATE_DOCS=1 cargo test\n\
+         --workspace --test fabric access` writes it anew. The role is in the certificate's only SAN URI,\n\
          `spiffe://<trust-domain>/<role>/<name>`.\n\n\
          | call | agent | operator | viewer | coordinator |\n|---|---|---|---|---|\n{table}\n\
          An agent speaks for the node of its certificate and no other: no message but `Register` names a node, and that\n\
