@@ -3,6 +3,7 @@
 pub mod access;
 pub mod analysis;
 pub mod audit;
+mod blocking;
 mod calls;
 pub mod checks;
 pub mod clock;

@@ -1,9 +1,11 @@
 //! Values of flags, as people write them. A refusal that begins with `is` goes on from the value.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use jiff::{SignedDuration, Timestamp};
 pub use lastseen_runtime::values::{bytes, duration};
 
@@ -103,6 +105,14 @@ pub fn proto_timestamp(time: Timestamp) -> prost_types::Timestamp {
         seconds: time.as_second() - borrow,
         nanos: nanos + borrow as i32 * 1_000_000_000,
     }
+}
+
+/// The certificates of `--ca`, PEM; none without a file.
+pub fn authorities(file: Option<&Path>) -> anyhow::Result<String> {
+    let Some(path) = file else { return Ok(String::new()) };
+    let pem = std::fs::read_to_string(path).with_context(|| format!("--ca: {}", path.display()))?;
+    ensure!(!pem.trim().is_empty(), "--ca: the file is empty; leave it out for the web's authorities");
+    Ok(pem)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod judge;
 mod plan;
+mod request;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,12 +13,12 @@ use futures_util::future::join_all;
 use lastseen_proto::target::Host;
 use lastseen_proto::v1::CheckItem;
 use lastseen_proto::{convert, v1};
-use tokio::task::spawn_blocking;
 
 use self::judge::tunnels::Frames;
 use self::judge::{Found, judge};
-pub use self::plan::{ApiServer, Request, What};
 use self::plan::{Fleet, Plan, Task, Tunnels};
+pub use self::request::{ApiServer, Request, What};
+use crate::blocking::blocking;
 use crate::errand::{Errand, port};
 use crate::error::Error;
 use crate::model::Capture;
@@ -106,11 +107,6 @@ impl Check {
             }
         }
     }
-}
-
-/// What takes long with a large fleet.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// What is looked at, in words.

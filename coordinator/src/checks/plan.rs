@@ -8,6 +8,7 @@ use lastseen_proto::table::NodeTable;
 use lastseen_proto::target::{Host, Target};
 use lastseen_proto::v1::CheckItem;
 
+use super::request::{ApiServer, Request};
 use crate::error::Error;
 use crate::fleet::{NodeView, is_gone};
 use crate::jobs;
@@ -28,54 +29,6 @@ const MTU_NEIGHBORS: u32 = 8;
 pub(super) const AFTER_START_NANOS: i64 = 100 * MILLISECOND;
 /// The window covers the datagrams and their answers.
 const SLACK_NANOS: i64 = 2 * SECOND;
-/// As it is asked for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Where.
-    pub what: What,
-    /// Names to resolve.
-    pub names: Vec<String>,
-    /// By whom; empty: by those of each place.
-    pub nameservers: Vec<String>,
-    /// URLs to fetch.
-    pub endpoints: Vec<String>,
-    /// Whom to trust for them; empty: whom browsers trust.
-    pub ca_pem: String,
-    /// The API server.
-    pub api_server: Option<ApiServer>,
-    /// Addresses and names outside, with or without a port.
-    pub external: Vec<String>,
-}
-
-/// An API server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ApiServer {
-    /// Where it is.
-    pub url: String,
-    /// Whom to trust for it; empty: whom browsers trust.
-    pub ca_pem: String,
-}
-
-/// Where is looked.
-#[derive(Clone, Debug)]
-pub enum What {
-    /// Each place by itself, and hosts to each other.
-    Hosts {
-        /// Every host that is ready.
-        all_nodes: bool,
-        /// Or these places.
-        sources: Vec<Source>,
-    },
-    /// One place and one target.
-    Path {
-        /// Whence.
-        from: Source,
-        /// Whither.
-        to: Target,
-        /// For names.
-        family: Family,
-    },
-}
 
 /// What one probe is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

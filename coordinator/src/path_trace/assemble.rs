@@ -10,6 +10,7 @@ use super::plan::{Plan, sending_nanos};
 use super::sizes;
 use crate::model::Capture;
 use crate::probes::model::{Probe, Source, TraceProtocol};
+use crate::wire::probe::source_message;
 
 /// What was stored of the capture.
 pub(super) struct Evidence {
@@ -27,7 +28,7 @@ pub(super) fn assemble(
     plan: &Plan,
     capture: &Capture,
     probe: &Probe,
-    from: Source,
+    from: &Source,
     result: v1::ProbeResult,
     evidence: &Evidence,
 ) -> v1::PathTrace {
@@ -56,7 +57,7 @@ pub(super) fn assemble(
     v1::PathTrace {
         capture_id: capture.id.clone(),
         probe_id: probe.id.clone(),
-        from: Some(v1::ProbeSource { node: from.node, netns: from.netns }),
+        from: Some(source_message(from)),
         source_address: result.source_address.clone(),
         to: plan.to.clone(),
         address: plan.address.to_string(),

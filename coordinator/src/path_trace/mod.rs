@@ -53,7 +53,7 @@ impl Trace {
         self.0.say("waiting for what is late");
         let capture = self.0.ended(&capture.id).await?;
         let evidence = self.evidence(&capture).await?;
-        Ok(assemble(&plan, &capture, &sent, source, result, &evidence))
+        Ok(assemble(&plan, &capture, &sent, &source, result, &evidence))
     }
 
     /// The source, once its agent is here. One that was here a moment ago may be on its way from another coordinator.

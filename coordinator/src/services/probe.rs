@@ -6,7 +6,6 @@ use lastseen_proto::v1;
 use lastseen_proto::v1::probe_service_server::ProbeService;
 use prost::Message as _;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -16,6 +15,7 @@ use super::check::check;
 use super::trace_path::trace_path;
 use super::{Context, Responses, page};
 use crate::access::caller;
+use crate::blocking::blocking;
 use crate::error::Error;
 use crate::limits;
 use crate::probes::model::{Kind, Probe, Source, Spec};
@@ -54,8 +54,7 @@ impl ProbeService for ProbeApi {
         let start_at_nanos = request.start_at_nanos;
         let nodes = context.fleet.nodes(now);
         // An address is looked for in the tables of every node.
-        let resolved = spawn_blocking(move || resolve(request, &nodes, now)).await;
-        let (spec, sources) = resolved.map_err(|error| Error::Internal(error.to_string()))??;
+        let (spec, sources) = blocking(move || resolve(request, &nodes, now)).await??;
         let (audit, who) = (&context.guard.audit, caller.identity.to_string());
         audit.begin(&caller, "run-probe", "", asked(&spec, &sources)).await?;
         let request = Some(request_id.as_str()).filter(|id| !id.is_empty());
@@ -108,8 +107,7 @@ impl ProbeService for ProbeApi {
     ) -> Result<Response<v1::DiffProbeResponse>, Status> {
         let v1::DiffProbeRequest { probe_id, runs } = call.into_inner();
         let probe = self.shown(&probe_id, runs).await?;
-        let compared = spawn_blocking(move || diff(&probe)).await;
-        let diff = compared.map_err(|error| Error::Internal(error.to_string()))?;
+        let diff = blocking(move || diff(&probe)).await?;
         Ok(Response::new(v1::DiffProbeResponse { diff: Some(diff) }))
     }
 

@@ -9,6 +9,7 @@ use lastseen_proto::v1::probe_result::Finding;
 use lastseen_proto::{PROTOCOL_VERSION, v1};
 use prost::Message;
 
+use super::probe::source_message;
 use super::{batch, bounded};
 use crate::clock::Exchange;
 use crate::error::Error;
@@ -186,7 +187,7 @@ pub fn probe_found(message: v1::ProbeFound, node: &str) -> Option<News> {
     };
     let kept = v1::ProbeReport {
         run: message.run,
-        source: Some(v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }),
+        source: Some(source_message(&source)),
         start_unix_nanos: message.start_unix_nanos,
         results: message.results.into_iter().map(result).collect(),
         is_cut: message.is_cut,

@@ -151,11 +151,13 @@ pub(super) fn span_nanos(field: &'static str, span: &prost_types::Duration) -> R
         .ok_or_else(|| Error::invalid(field, format!("{} s is far above the limit", span.seconds)))
 }
 
-pub(super) fn source(message: v1::ProbeSource) -> Source {
+/// Whence.
+pub fn source(message: v1::ProbeSource) -> Source {
     Source { node: message.node, netns: message.netns }
 }
 
-fn source_message(source: &Source) -> v1::ProbeSource {
+/// Whence, as people see it.
+pub fn source_message(source: &Source) -> v1::ProbeSource {
     v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }
 }
 

@@ -20,6 +20,7 @@ use self::tunnels::Frames;
 use super::plan::{Look, Plan, Task};
 use crate::fleet::NodeView;
 use crate::probes::model::Source;
+use crate::wire::probe::{source, source_message};
 
 /// Why there is no verdict.
 const NOT_REPORTED: &str = "its agent reported nothing of it";
@@ -109,9 +110,8 @@ pub(super) fn judge(
     };
     results.retain(matters);
     let place = |result: &v1::CheckResult| {
-        let source = result.source.clone().unwrap_or_default();
-        let is_it = |place: &Source| place.node == source.node && place.netns == source.netns;
-        plan.places.iter().position(is_it).unwrap_or(plan.places.len())
+        let source = result.source.clone().map(source);
+        plan.places.iter().position(|place| source.as_ref() == Some(place)).unwrap_or(plan.places.len())
     };
     results.sort_by_cached_key(|result| (place(result), result.source.clone().map(|s| s.node), result.item));
     let capture_id = frames.map_or_else(String::new, |frames| frames.capture().to_owned());
@@ -121,7 +121,7 @@ pub(super) fn judge(
 fn result(source: &Source, judged: Judged, probe: &str) -> v1::CheckResult {
     let Judged { item, target, target_node, verdict, reason, next_step } = judged;
     v1::CheckResult {
-        source: Some(v1::ProbeSource { node: source.node.clone(), netns: source.netns.clone() }),
+        source: Some(source_message(source)),
         item: item.into(),
         target,
         target_node,
@@ -135,13 +135,11 @@ fn result(source: &Source, judged: Judged, probe: &str) -> v1::CheckResult {
 /// What one source reported, or why it did not.
 fn report<'f>(found: &'f Found, source: &Source) -> Result<&'f v1::ProbeReport, String> {
     let probe = found.as_ref().map_err(String::clone)?;
-    let is_it = |at: Option<&v1::ProbeSource>| {
-        at.is_some_and(|at| at.node == source.node && at.netns == source.netns)
-    };
-    if let Some(report) = probe.reports.iter().find(|report| is_it(report.source.as_ref())) {
+    let source = Some(source_message(source));
+    if let Some(report) = probe.reports.iter().find(|report| report.source == source) {
         return Ok(report);
     }
-    let part = probe.parts.iter().find(|part| is_it(part.source.as_ref()));
+    let part = probe.parts.iter().find(|part| part.source == source);
     Err(match part {
         _ if !probe.stopped_by.is_empty() => format!("{} stopped the probe", probe.stopped_by),
         Some(part) if !part.reason.is_empty() => part.reason.clone(),

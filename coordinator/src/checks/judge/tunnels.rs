@@ -11,6 +11,7 @@ use super::super::FLOWS_MOST;
 use super::{Found, Judged};
 use crate::model::{Capture, Part, PointStatus, State};
 use crate::probes::model::Source;
+use crate::wire::probe::source;
 
 const ITEM: CheckItem = CheckItem::CheckOverlay;
 /// IANA number of UDP.
@@ -109,13 +110,9 @@ impl Frames {
                     .collect();
             }
         };
-        let source = |source: Option<&v1::ProbeSource>| {
-            let v1::ProbeSource { node, netns } = source.cloned().unwrap_or_default();
-            Source { node, netns }
-        };
         let mut judged = Vec::new();
         for part in &probe.parts {
-            let from = source(part.source.as_ref());
+            let from = source(part.source.clone().unwrap_or_default());
             if let Some(report) = probe.reports.iter().find(|report| report.source == part.source) {
                 judged.extend(report.results.iter().map(|result| (from.clone(), self.of(&from, result))));
             } else {

@@ -6,7 +6,6 @@ pub mod path;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, ensure};
 use clap::Args;
 use lastseen_proto::v1::check_result::Verdict;
 use lastseen_proto::v1::check_spec::What;
@@ -17,7 +16,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{self, View};
 use crate::rpc::Fabric;
-use crate::{Outcome, check, probe, steps};
+use crate::{Outcome, check, parse, probe, steps};
 
 /// What is looked at beyond the usual.
 #[derive(Args, Debug)]
@@ -45,18 +44,7 @@ struct Options {
 /// Asks for it, prints the report, and says by the exit code how it is.
 async fn run(what: What, options: Options, context: &Context, out: &mut dyn Write) -> Outcome {
     let Options { names, nameserver: nameservers, endpoints, api_server, ca, external } = options;
-    let ca_pem = match &ca {
-        None => String::new(),
-        Some(path) => {
-            let read = std::fs::read_to_string(path);
-            let pem = read.with_context(|| format!("--ca: {}", path.display()))?;
-            ensure!(
-                !pem.trim().is_empty(),
-                "--ca: the file is empty; leave it out for the web's authorities"
-            );
-            pem
-        }
-    };
+    let ca_pem = parse::authorities(ca.as_deref())?;
     let api_server = api_server.unwrap_or_default();
     let spec = CheckSpec { what: Some(what), names, endpoints, api_server, ca_pem, external, nameservers };
     let request = CheckRequest { spec: Some(spec), request_id: Uuid::new_v4().to_string() };

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use lastseen_proto::limits::{PROBE_HOPS, PROBE_MTU, PROBE_NEIGHBORS, PROBE_SIZE};
@@ -348,15 +347,7 @@ impl Kind {
                 (Asked::Dns(dns), texts(&targets), common)
             }
             Self::Http { targets, ca, common } => {
-                let read = |path: PathBuf| {
-                    std::fs::read_to_string(&path).with_context(|| format!("--ca: {}", path.display()))
-                };
-                let is_given = ca.is_some();
-                let ca_pem = ca.map(read).transpose()?.unwrap_or_default();
-                ensure!(
-                    !is_given || !ca_pem.trim().is_empty(),
-                    "--ca: the file is empty; leave it out for the web's authorities"
-                );
+                let ca_pem = parse::authorities(ca.as_deref())?;
                 let urls = targets.iter().map(ToString::to_string).collect();
                 (Asked::Http(v1::HttpProbe { ca_pem }), urls, common)
             }
